@@ -1,0 +1,139 @@
+//! Local files, as much as shuffles and identities need.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    fs,
+    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, SeekFrom},
+};
+
+/// A file system. Paths are those of the host.
+#[async_trait]
+pub trait Disk: Send + Sync {
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes an empty file, which must not exist yet.
+    async fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// The `length` bytes from `offset`; an error if the file ends before.
+    async fn read(&self, path: &Path, offset: u64, length: usize) -> io::Result<Bytes>;
+
+    async fn length(&self, path: &Path) -> io::Result<u64>;
+
+    /// Atomic; replaces `to`.
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    async fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a folder and all in it; a folder that isn't there is no error.
+    async fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Entries of a folder, sorted.
+    async fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+}
+
+/// A file that is written from its start to its end.
+#[async_trait]
+pub trait DiskFile: Send {
+    async fn append(&mut self, data: &[u8]) -> io::Result<()>;
+
+    /// Hands everything to the operating system, and with `durable` to the disk.
+    async fn finish(&mut self, durable: bool) -> io::Result<()>;
+}
+
+pub(crate) struct LocalDisk;
+
+#[async_trait]
+#[allow(clippy::disallowed_methods, reason = "the production side of the seam")]
+impl Disk for LocalDisk {
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path).await
+    }
+
+    async fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = fs::OpenOptions::new().write(true).create_new(true).open(path).await?;
+        Ok(Box::new(LocalFile(tokio::io::BufWriter::with_capacity(256 * 1024, file))))
+    }
+
+    async fn read(&self, path: &Path, offset: u64, length: usize) -> io::Result<Bytes> {
+        let mut file = fs::File::open(path).await?;
+        file.seek(SeekFrom::Start(offset)).await?;
+        let mut buffer = BytesMut::zeroed(length);
+        file.read_exact(&mut buffer).await?;
+        Ok(buffer.freeze())
+    }
+
+    async fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path).await?.len())
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to).await
+    }
+
+    async fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path).await
+    }
+
+    async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(path).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut entries = fs::read_dir(path).await?;
+        let mut paths = Vec::new();
+        while let Some(entry) = entries.next_entry().await? {
+            paths.push(entry.path());
+        }
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+struct LocalFile(tokio::io::BufWriter<fs::File>);
+
+#[async_trait]
+impl DiskFile for LocalFile {
+    async fn append(&mut self, data: &[u8]) -> io::Result<()> {
+        self.0.write_all(data).await
+    }
+
+    async fn finish(&mut self, durable: bool) -> io::Result<()> {
+        self.0.flush().await?;
+        if durable {
+            self.0.get_ref().sync_all().await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_written_aside_and_renamed_reads_back_in_ranges() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (aside, path) = (folder.path().join("a.tmp"), folder.path().join("a"));
+        let mut file = LocalDisk.create(&aside).await?;
+        file.append(b"hello ").await?;
+        file.append(b"world").await?;
+        file.finish(true).await?;
+        LocalDisk.rename(&aside, &path).await?;
+        assert_eq!(LocalDisk.list(folder.path()).await?, vec![path.clone()]);
+        assert_eq!(LocalDisk.length(&path).await?, 11);
+        assert_eq!(&LocalDisk.read(&path, 6, 5).await?[..], b"world");
+        assert!(LocalDisk.read(&path, 6, 6).await.is_err());
+        assert!(LocalDisk.create(&path).await.is_err());
+        LocalDisk.remove_dir_all(folder.path()).await?;
+        LocalDisk.remove_dir_all(folder.path()).await
+    }
+}

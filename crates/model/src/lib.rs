@@ -1,0 +1,22 @@
+//! The nouns of the cluster: identities, limits, errors and the stage graph, as plain data.
+//!
+//! ```text
+//!   planner ──▶ StageGraph ──▶ state (through the log) ──▶ scheduler ──▶ executor
+//! ```
+//!
+//! Every other room may import this one; it imports none. Deliberately absent: behaviour, IO, wire formats,
+//! and any knowledge of DataFusion. A plan is opaque bytes here.
+
+mod error;
+mod graph;
+mod ids;
+pub mod limits;
+mod task;
+
+pub use error::{ErrorClass, FetchFailure, TaskError};
+pub use graph::{Exchange, ReadMode, Stage, StageGraph, StageGraphError, StageInput};
+pub use ids::{
+    AttemptId, ExecutorId, IdParseError, IdempotencyKey, Incarnation, JobId, ReplicaId, SessionId, StageId, TaskId,
+    Term,
+};
+pub use task::{OperatorMetrics, PartitionStats, TaskMetrics};

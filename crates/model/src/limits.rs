@@ -1,0 +1,38 @@
+//! Every size that crosses a boundary, by name. Both ends of the wire enforce the same numbers.
+
+/// Largest gRPC message either side sends or accepts. A larger plan is refused with an error that says so.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What the other fields of a message may need beside a plan of [`MAX_PLAN_BYTES`].
+pub const MESSAGE_OVERHEAD_BYTES: usize = 1024 * 1024;
+
+/// Largest encoded plan of one stage, and of all the stages of a job together.
+pub const MAX_PLAN_BYTES: usize = MAX_MESSAGE_BYTES - MESSAGE_OVERHEAD_BYTES;
+
+/// Longest SQL text. Trino's `query.max-length` has the same default.
+pub const MAX_SQL_BYTES: usize = 1_000_000;
+
+/// Largest answer that a statement without a job (`SHOW`, `DESCRIBE`, `EXPLAIN`) returns inline.
+pub const MAX_INLINE_RESULT_BYTES: usize = MAX_PLAN_BYTES;
+
+/// Longest executor, session and idempotency name.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// Longest error text that is kept and sent; the rest is cut with a mark.
+pub const MAX_ERROR_BYTES: usize = 16 * 1024;
+
+/// Most stages of a job, and most tasks of a stage.
+pub const MAX_STAGES: usize = 1_000;
+pub const MAX_TASKS_PER_STAGE: u32 = 10_000;
+
+/// Most tables and views, and most sessions with options, that the catalogue holds.
+pub const MAX_RELATIONS: usize = 100_000;
+pub const MAX_SESSIONS: usize = 10_000;
+
+/// Jobs waiting or running at once; a submit beyond it is refused and may be retried.
+pub const MAX_ACTIVE_JOBS: usize = 10_000;
+/// Ended jobs that `jobs list` still shows; the oldest are forgotten first.
+pub const MAX_ENDED_JOBS: usize = 1_000;
+
+/// Most attempts of one task that count: a retryable failure beyond it fails the job (Spark's `task.maxFailures`).
+pub const MAX_TASK_ATTEMPTS: u32 = 4;
