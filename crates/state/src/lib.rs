@@ -1,1 +1,37 @@
-//! placeholder
+//! The replicated state machine: jobs, stages, tasks, executors and the catalogue as one value.
+//!
+//! ```text
+//!   events ─▶ policy::decide ─▶ Entry ─▶ (log) ─▶ ClusterState::apply ─▶ Applied ─▶ effects of the leader
+//!                  ▲                                     │
+//!                  └────────────── state ◀───────────────┤
+//!                                                        ├─▶ Dispatcher::plan ─▶ launches (off the log)
+//!                                                        └─▶ pending(), accessors
+//! ```
+//!
+//! `apply` is total and pure: no IO, clock, randomness or hash-map order. A bad command is answered with a
+//! [`Rejection`] and changes nothing. Replicas that applied the same entries have equal [`ClusterState::hash`].
+//!
+//! Deliberately absent: async code, the wire, DataFusion, the log itself, and running attempts. Those are the
+//! leader's volatile memory, the [`Dispatcher`], which a new leader fills anew from what executors report.
+
+mod catalogue;
+mod change;
+mod command;
+mod entry;
+mod executor;
+mod job;
+pub mod limits;
+mod pending;
+pub mod policy;
+mod rejection;
+mod state;
+
+pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
+pub use change::{Applied, Change, Effects};
+pub use command::{Beat, Command};
+pub use entry::{ENTRY_VERSION, Entry};
+pub use executor::{Executor, ExecutorState, Loss, Usage};
+pub use job::{Fate, Job, JobError, JobStatus, PastAttempt, StageRun, TaskDone, TaskRun};
+pub use pending::{Pending, Runnable};
+pub use rejection::Rejection;
+pub use state::{ClusterState, MapLocation, ResultLocation};

@@ -1,0 +1,90 @@
+//! What a command did. The leader tells its clients and executors from this; nobody else needs it.
+
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, TaskId};
+use serde::{Deserialize, Serialize};
+
+use crate::{JobStatus, Rejection};
+
+/// The outcomes of an entry: one for each of its commands, in the same order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub outcomes: Vec<Result<Change, Rejection>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// The command was right and there was nothing to do (a repeated report, `IF EXISTS`, …).
+    Unchanged,
+    Submitted {
+        job: JobId,
+    },
+    /// The key is known: this is the first submit's job, which may have ended or been forgotten.
+    Duplicate {
+        job: JobId,
+    },
+    /// Cancelled or failed by command.
+    JobEnded {
+        job: JobId,
+        status: JobStatus,
+    },
+    Released {
+        job: JobId,
+    },
+    /// Ascending by submission.
+    Expired {
+        jobs: Vec<JobId>,
+    },
+    TaskCompleted {
+        task: TaskId,
+        stage_complete: bool,
+        /// Set when this was the last task of the job.
+        job_ended: bool,
+    },
+    TaskFailed {
+        task: TaskId,
+        /// Failures of the task that count so far.
+        failures: u32,
+        effects: Effects,
+    },
+    Registered {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        /// The incarnation of another process that this one took the place of.
+        replaced: Option<(ExecutorId, Incarnation)>,
+        effects: Effects,
+    },
+    Draining {
+        executor: ExecutorId,
+    },
+    Suspected {
+        executor: ExecutorId,
+    },
+    Lost {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        effects: Effects,
+    },
+    Beats {
+        accepted: u32,
+        /// Executors whose incarnation is not the present one: they must register anew.
+        stale: Vec<ExecutorId>,
+    },
+    Created,
+    Replaced,
+    Dropped,
+    SessionSet,
+    SessionClosed,
+}
+
+/// What else followed from a failure or a loss. Each list is ascending.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effects {
+    /// Tasks that were complete and are not any more.
+    pub rerun: Vec<TaskId>,
+    /// Attempts whose output is of no use any more, on executors that are still present: delete it there.
+    pub orphaned: Vec<(ExecutorId, AttemptId)>,
+    /// Jobs that failed of it.
+    pub failed: Vec<JobId>,
+    /// Ended jobs of whose unfetched results some are gone; see [`crate::Job::results_lost`].
+    pub results_lost: Vec<JobId>,
+}

@@ -1,0 +1,36 @@
+//! Bounds that only the state machine knows. What crosses the wire is bounded in [`polybolos_model::limits`].
+
+/// A job's results are kept for this long after its end when its client does not fetch them.
+pub const RESULT_TTL_MS: u64 = 10 * 60 * 1_000;
+
+/// How often the tasks of one stage may go back to not done because their outputs were lost; then the job fails.
+/// Spark's `spark.stage.maxConsecutiveAttempts` has the same default.
+pub const MAX_STAGE_RERUNS: u32 = 4;
+
+/// Ended attempts that a task remembers, so that a report that arrives twice is told from a new one.
+pub const MAX_PAST_ATTEMPTS: usize = 16;
+
+/// Executors that are live or draining at once.
+pub const MAX_EXECUTORS: usize = 1_000;
+
+/// Lost executors that `status` still shows; the longest lost are forgotten first.
+pub const MAX_LOST_EXECUTORS: usize = 100;
+
+/// Idempotency keys of forgotten jobs that are still recognised; the oldest are forgotten first.
+pub const MAX_SPENT_KEYS: usize = 10_000;
+
+/// Options of one session, and the size of one option's name and value together.
+pub const MAX_SESSION_OPTIONS: usize = 256;
+pub const MAX_OPTION_BYTES: usize = 8 * 1024;
+
+/// Longest name of a schema, table or view.
+pub const MAX_RELATION_NAME_BYTES: usize = 256;
+
+/// An executor that was not heard of for this long is lost.
+pub const EXECUTOR_TIMEOUT_MS: u64 = 3_000;
+
+/// An executor whose stream broke and that did not come back within this time is lost.
+pub const STREAM_GRACE_MS: u64 = 1_000;
+
+/// A stage with more tasks than this is read from everywhere, so its readers are not placed by where its bytes are.
+pub const MAX_LOCALITY_MAPS: usize = 1_024;

@@ -1,0 +1,76 @@
+//! Why a command changed nothing.
+
+use polybolos_model::{
+    AttemptId, ExecutorId, Incarnation, JobId, SessionId, StageGraphError, TaskId, Term,
+    limits::{MAX_ACTIVE_JOBS, MAX_RELATIONS, MAX_SESSIONS, MAX_SQL_BYTES},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ENTRY_VERSION, JobStatus, RelationKind, RelationName,
+    limits::{MAX_EXECUTORS, MAX_OPTION_BYTES, MAX_RELATION_NAME_BYTES, MAX_SESSION_OPTIONS},
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    #[error("the entry has version {version}, and this replica knows up to {ENTRY_VERSION}: upgrade it")]
+    UnknownVersion { version: u16 },
+    #[error("the entry was decided in term {entry}, and term {current} has begun")]
+    StaleTerm { entry: Term, current: Term },
+
+    #[error("job {job} is not known, or was forgotten after its end")]
+    JobNotFound { job: JobId },
+    #[error("job id {job} is in use")]
+    JobIdInUse { job: JobId },
+    #[error("job {job} has ended already: it {status}")]
+    JobEnded { job: JobId, status: JobStatus },
+    #[error("job {job} is still {status}: cancel it or wait for its end")]
+    JobActive { job: JobId, status: JobStatus },
+    #[error("the plan of job {job} breaks a rule: {error}")]
+    InvalidGraph { job: JobId, error: StageGraphError },
+    #[error("the statement has {bytes} bytes; at most {MAX_SQL_BYTES} are allowed")]
+    SqlTooLong { bytes: usize },
+    #[error("{MAX_ACTIVE_JOBS} jobs wait, run or have unfetched results; try again later")]
+    TooManyJobs,
+
+    #[error("job {} has no stage {} with partition {}", task.job, task.stage, task.partition)]
+    TaskNotFound { task: TaskId },
+    /// The loser's output must be deleted.
+    #[error("task {task} was completed by attempt {winner}; attempt {loser} came later")]
+    AlreadyComplete { task: TaskId, winner: AttemptId, loser: AttemptId },
+    /// Its output, if any, must be deleted.
+    #[error("attempt {attempt} of task {task} is over: it failed, or its output was given up")]
+    AttemptOver { task: TaskId, attempt: AttemptId },
+    #[error("attempt {attempt} of task {task} reports {got} output partitions instead of {expected}")]
+    OutputCount { task: TaskId, attempt: AttemptId, expected: u32, got: u32 },
+
+    #[error("executor {executor} is not known: it must register")]
+    ExecutorNotFound { executor: ExecutorId },
+    #[error("executor {executor} reports as incarnation {reported}, which is not the present one: it must register anew")]
+    StaleIncarnation { executor: ExecutorId, reported: Incarnation, present: Option<Incarnation> },
+    #[error("executor id {executor} is in use by a live process at {address}; give each executor an id of its own")]
+    ExecutorIdInUse { executor: ExecutorId, address: String },
+    #[error("address {address} is in use by live executor {executor}; give each executor an address of its own")]
+    AddressInUse { address: String, executor: ExecutorId },
+    #[error("executor {executor} offers {slots} slots and address '{address}'; it needs at least one slot and an address")]
+    BadExecutor { executor: ExecutorId, slots: u32, address: String },
+    #[error("{MAX_EXECUTORS} executors are present; no more are allowed")]
+    TooManyExecutors,
+
+    #[error("{kind} '{name}' already exists")]
+    RelationExists { name: RelationName, kind: RelationKind },
+    #[error("{kind} '{name}' does not exist")]
+    RelationNotFound { name: RelationName, kind: RelationKind },
+    #[error("'{name}' is a {actual}, not a {asked}")]
+    WrongKind { name: RelationName, asked: RelationKind, actual: RelationKind },
+    #[error("the definition or name of a relation is too large: {bytes} bytes; names may have {MAX_RELATION_NAME_BYTES}")]
+    RelationTooLarge { bytes: usize },
+    #[error("{MAX_RELATIONS} tables and views exist; no more are allowed")]
+    TooManyRelations,
+    #[error("{MAX_SESSIONS} sessions have options; close some and try again")]
+    TooManySessions,
+    #[error("session {session} has {MAX_SESSION_OPTIONS} options; no more are allowed")]
+    TooManyOptions { session: SessionId },
+    #[error("a session option has {bytes} bytes; at most {MAX_OPTION_BYTES} are allowed")]
+    OptionTooLarge { bytes: usize },
+}

@@ -1,0 +1,182 @@
+//! The one value that replicas agree on, and what may be asked of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use polybolos_model::{
+    ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, SessionId, StageId, TaskId, Term,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Catalogue, Executor, Job, TaskDone};
+
+/// Everything that is replicated. It changes by [`ClusterState::apply`] only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterState {
+    pub(crate) cluster_id: String,
+    /// Term of the last applied entry.
+    pub(crate) term: Term,
+    /// Time of the first applied entry of `term`.
+    pub(crate) term_since_ms: u64,
+    /// The latest time of any applied entry.
+    pub(crate) now_ms: u64,
+    /// The last one given.
+    pub(crate) last_incarnation: Incarnation,
+    pub(crate) executors: BTreeMap<ExecutorId, Executor>,
+    pub(crate) jobs: Jobs,
+    pub(crate) catalogue: Catalogue,
+}
+
+/// All jobs, with the orders in which they are looked for, so that nobody scans the ended ones for an active one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Jobs {
+    pub(crate) by_id: BTreeMap<JobId, Job>,
+    /// By [`Job::number`].
+    pub(crate) order: BTreeMap<u64, JobId>,
+    /// Numbers of the jobs that have not ended.
+    pub(crate) active: BTreeSet<u64>,
+    /// Numbers of the jobs that have ended and whose outputs are kept for their client.
+    pub(crate) unfetched: BTreeSet<u64>,
+    /// Numbers of the jobs that are released, kept for `jobs list`.
+    pub(crate) history: BTreeSet<u64>,
+    /// Keys of the jobs in `by_id`.
+    pub(crate) keys: BTreeMap<IdempotencyKey, JobId>,
+    /// Keys of forgotten jobs, so that a late retry does not run its job again; `spent_order` is oldest first.
+    pub(crate) spent: BTreeMap<IdempotencyKey, JobId>,
+    pub(crate) spent_order: VecDeque<IdempotencyKey>,
+    /// The last one given.
+    pub(crate) last_number: u64,
+}
+
+/// Where one partition of a result is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultLocation<'a> {
+    pub partition: u32,
+    pub done: &'a TaskDone,
+    /// Where its executor serves it; `None` when that executor is lost.
+    pub address: Option<&'a str>,
+}
+
+/// Where one output of an upstream task is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapLocation<'a> {
+    pub map_partition: u32,
+    pub address: &'a str,
+    pub done: &'a TaskDone,
+}
+
+impl ClusterState {
+    pub fn new(cluster_id: impl Into<String>) -> Self {
+        Self { cluster_id: cluster_id.into(), ..Self::default() }
+    }
+
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Term of the last applied entry.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// When the present term's first entry was committed, in ms since the Unix epoch.
+    pub fn term_since_ms(&self) -> u64 {
+        self.term_since_ms
+    }
+
+    /// The latest time of any applied entry, in ms since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.by_id.get(&id)
+    }
+
+    /// The job that was submitted with this key, if it is still known.
+    pub fn job_by_key(&self, key: &IdempotencyKey) -> Option<&Job> {
+        self.job(*self.jobs.keys.get(key)?)
+    }
+
+    /// All known jobs in the order of submission; `.rev()` for the newest first.
+    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
+        self.jobs.order.values().filter_map(|id| self.job(*id))
+    }
+
+    /// Jobs that have not ended, in the order of submission.
+    pub fn active_jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
+        self.jobs.numbered(&self.jobs.active)
+    }
+
+    pub fn active_job_count(&self) -> usize {
+        self.jobs.active.len()
+    }
+
+    /// Jobs that have ended and whose outputs are kept for their client, in the order of submission.
+    pub fn unfetched_jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
+        self.jobs.numbered(&self.jobs.unfetched)
+    }
+
+    /// Jobs that have ended and whose outputs may be deleted, in the order of submission.
+    pub fn released_jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
+        self.jobs.numbered(&self.jobs.history)
+    }
+
+    pub fn executor(&self, id: &ExecutorId) -> Option<&Executor> {
+        self.executors.get(id)
+    }
+
+    /// All known executors, also lost ones, ascending by id.
+    pub fn executors(&self) -> impl Iterator<Item = &Executor> {
+        self.executors.values()
+    }
+
+    /// The executor, if it is present (live or draining) in just this incarnation.
+    pub fn present(&self, id: &ExecutorId, incarnation: Incarnation) -> Option<&Executor> {
+        self.executor(id).filter(|executor| executor.is_present() && executor.incarnation == incarnation)
+    }
+
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Options that the session set, by full name.
+    pub fn session_options(&self, session: &SessionId) -> Option<&BTreeMap<String, String>> {
+        self.catalogue.session_options(session)
+    }
+
+    /// Completed result partitions of a job and where they are, ascending; empty for an unknown job.
+    pub fn results(&self, job: JobId) -> impl Iterator<Item = ResultLocation<'_>> {
+        self.job(job).into_iter().flat_map(Job::results).map(|(partition, done)| ResultLocation {
+            partition,
+            done,
+            address: self.present(&done.executor, done.incarnation).map(|e| e.address.as_str()),
+        })
+    }
+
+    /// Where the outputs of a complete stage are, ascending by map partition: what the readers of the stage are
+    /// told. `None` when the stage is unknown, not complete, or one of its outputs is gone.
+    pub fn map_outputs(&self, job: JobId, stage: StageId) -> Option<Vec<MapLocation<'_>>> {
+        let run = self.job(job)?.run(stage)?;
+        if !run.is_complete() {
+            return None;
+        }
+        run.completed()
+            .map(|(map_partition, done)| {
+                let address = self.present(&done.executor, done.incarnation)?.address.as_str();
+                Some(MapLocation { map_partition, address, done })
+            })
+            .collect()
+    }
+
+    /// Sizes of a completed task's output partitions.
+    pub fn outputs(&self, task: TaskId) -> Option<&[PartitionStats]> {
+        let run = self.job(task.job)?.task(task.stage, task.partition)?;
+        run.completed.as_ref().map(|done| done.outputs.as_slice())
+    }
+}
+
+impl Jobs {
+    pub(crate) fn numbered<'a>(&'a self, numbers: &'a BTreeSet<u64>) -> impl DoubleEndedIterator<Item = &'a Job> {
+        numbers.iter().filter_map(|number| self.by_id.get(self.order.get(number)?))
+    }
+}
