@@ -1,0 +1,107 @@
+//! What an embedding program adds to the engine, the same on each of its nodes.
+
+use std::{fmt, sync::Arc};
+
+use datafusion::{
+    catalog::TableProvider,
+    execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},
+    logical_expr::{AggregateUDF, ScalarUDF, WindowUDF},
+    optimizer::{AnalyzerRule, OptimizerRule},
+    physical_optimizer::{
+        PhysicalOptimizerRule,
+        filter_pushdown::FilterPushdown,
+        optimizer::PhysicalOptimizer,
+    },
+    prelude::SessionConfig,
+};
+use datafusion_proto::{
+    logical_plan::{DefaultLogicalExtensionCodec, LogicalExtensionCodec},
+    physical_plan::PhysicalExtensionCodec,
+};
+
+use crate::codec::PlannerCodec;
+
+/// Functions, rules, codecs and tables of an embedding program. The default has none.
+///
+/// Schedulers, executors and the client side must be given equal ones: a plan names its functions and is decoded
+/// by these codecs.
+#[derive(Clone, Default)]
+pub struct Extensions {
+    pub scalar_udfs: Vec<Arc<ScalarUDF>>,
+    pub aggregate_udfs: Vec<Arc<AggregateUDF>>,
+    pub window_udfs: Vec<Arc<WindowUDF>>,
+    /// For operators and expressions of the program's own.
+    pub physical_codec: Option<Arc<dyn PhysicalExtensionCodec>>,
+    /// For table providers and logical nodes of the program's own.
+    pub logical_codec: Option<Arc<dyn LogicalExtensionCodec>>,
+    pub optimizer_rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
+    pub analyzer_rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>>,
+    pub physical_optimizer_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+    /// Registered in the default schema under these names.
+    pub tables: Vec<(String, Arc<dyn TableProvider>)>,
+}
+
+impl fmt::Debug for Extensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extensions")
+            .field("scalar_udfs", &self.scalar_udfs.len())
+            .field("aggregate_udfs", &self.aggregate_udfs.len())
+            .field("window_udfs", &self.window_udfs.len())
+            .field("tables", &self.tables.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Extensions {
+    /// A session for planning on a scheduler and for decoding and running on an executor.
+    ///
+    /// It has DataFusion's default features with these extensions over them, and it leaves out the rule that plants
+    /// dynamic filters: a filter must not span two stages, so [`crate::task_plan`] applies that rule inside each task.
+    pub fn session_state(&self, config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
+        let planted_later = FilterPushdown::new_post_optimization();
+        let mut physical = PhysicalOptimizer::new();
+        physical.rules.retain(|rule| rule.name() != planted_later.name());
+        let mut builder = SessionStateBuilder::new_with_default_features()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_physical_optimizer_rules(physical.rules);
+        // Last, so that they win over a built-in function of the same name.
+        builder.scalar_functions().get_or_insert_default().extend(self.scalar_udfs.iter().cloned());
+        builder.aggregate_functions().get_or_insert_default().extend(self.aggregate_udfs.iter().cloned());
+        builder.window_functions().get_or_insert_default().extend(self.window_udfs.iter().cloned());
+        for rule in &self.analyzer_rules {
+            builder = builder.with_analyzer_rule(Arc::clone(rule));
+        }
+        for rule in &self.optimizer_rules {
+            builder = builder.with_optimizer_rule(Arc::clone(rule));
+        }
+        for rule in &self.physical_optimizer_rules {
+            builder = builder.with_physical_optimizer_rule(Arc::clone(rule));
+        }
+        let state = builder.build();
+        self.register_tables(&state);
+        state
+    }
+
+    fn register_tables(&self, state: &SessionState) {
+        for (name, table) in &self.tables {
+            let registered = state.schema_for_ref(name.as_str()).and_then(|schema| {
+                schema.deregister_table(name)?;
+                schema.register_table(name.clone(), Arc::clone(table))
+            });
+            if let Err(error) = registered {
+                tracing::warn!(table = %name, %error, "the table of an extension can't be registered");
+            }
+        }
+    }
+
+    /// The codec of this crate's operators, over the program's own.
+    pub fn codec(&self) -> Arc<dyn PhysicalExtensionCodec> {
+        Arc::new(PlannerCodec::new(self.physical_codec.clone()))
+    }
+
+    /// The codec for logical plans: the program's own, or DataFusion's default.
+    pub fn logical_codec(&self) -> Arc<dyn LogicalExtensionCodec> {
+        self.logical_codec.clone().unwrap_or_else(|| Arc::new(DefaultLogicalExtensionCodec {}))
+    }
+}
