@@ -1,1 +1,37 @@
-//! placeholder
+//! The Rust client: finds the leader, submits safely, streams results.
+//!
+//! ```text
+//!   Client ──▶ submit (same key over all replicas) ──▶ JobHandle ──▶ watch ──▶ progress
+//!     │                                                    └───────▶ stream ──▶ record batches
+//!     └── channels, kept open: scheduler replicas (QueryService), executors (Arrow Flight)
+//! ```
+//!
+//! A lost reply is never taken for a failure: a submit is repeated with its idempotency key, a watch is opened
+//! anew, and only when its deadline has passed is the outcome reported as unknown. Rows are never handed out twice:
+//! a partition whose stream breaks is read again only while none of its rows was handed out.
+//!
+//! Deliberately absent: DataFusion, SQL parsing, and any state beyond open channels and the last known leader.
+
+mod background;
+mod call;
+mod channels;
+mod client;
+mod error;
+mod fetch;
+mod ipc;
+mod job;
+pub mod limits;
+mod stream;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{Answer, Client, QueryResult, Statement, SubmitOptions};
+pub use error::{ClientError, JobFailure};
+pub use job::JobHandle;
+pub use polybolos_proto::v1::{
+    ClusterStatusResponse, ExecutorStatus, JobDetail, JobState, JobSummary, JobUpdate, ReplicaStatus, StageDetail,
+    StageProgress, TaskDetail,
+};
+pub use stream::ResultStream;

@@ -1,0 +1,85 @@
+//! A job that was accepted.
+
+use std::{fmt, sync::Arc};
+
+use arrow::datatypes::SchemaRef;
+use futures::{StreamExt, stream::BoxStream};
+use polybolos_model::JobId;
+use polybolos_proto::v1;
+
+use crate::{ClientError, QueryResult, ResultStream, call::Shared, ipc, stream, watch};
+
+/// A job of the cluster. Dropping it changes nothing; dropping its [`ResultStream`] early cancels the job.
+#[derive(Clone)]
+pub struct JobHandle {
+    shared: Arc<Shared>,
+    id: JobId,
+    schema: SchemaRef,
+    explain_analyze: bool,
+    ordered: bool,
+}
+
+impl fmt::Debug for JobHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobHandle").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl JobHandle {
+    pub(crate) fn new(shared: Arc<Shared>, accepted: &v1::JobAccepted) -> Result<Self, ClientError> {
+        let malformed = |error: polybolos_model::IdParseError| ClientError::Protocol { what: error.to_string() };
+        Ok(Self {
+            shared,
+            id: accepted.job_id.parse().map_err(malformed)?,
+            schema: ipc::schema(&accepted.schema)?,
+            explain_analyze: accepted.explain_analyze,
+            ordered: accepted.ordered,
+        })
+    }
+
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// Whether the query orders its rows; if not, partitions arrive mixed.
+    pub fn ordered(&self) -> bool {
+        self.ordered
+    }
+
+    /// Whether the answer is the [`JobHandle::profile`] instead of the rows. [`JobHandle::stream`] knows by itself.
+    pub fn explain_analyze(&self) -> bool {
+        self.explain_analyze
+    }
+
+    /// One update now, one after each change, the last when the job has ended (also by a failure). Survives the loss
+    /// of the scheduler.
+    pub fn watch(&self) -> BoxStream<'static, Result<v1::JobUpdate, ClientError>> {
+        watch::watch(Arc::clone(&self.shared), self.id).boxed()
+    }
+
+    /// The rows, as partitions become ready. Starts at once, in the background; what nobody reads holds it back.
+    /// Must be called within a tokio runtime.
+    pub fn stream(&self) -> ResultStream {
+        stream::start(Arc::clone(&self.shared), self.clone())
+    }
+
+    /// The rows of `EXPLAIN ANALYZE`, once the job has succeeded.
+    ///
+    /// # Errors
+    /// [`ClientError::Ended`] if it has not, [`ClientError::NotFound`], [`ClientError::Unreachable`].
+    pub async fn profile(&self) -> Result<QueryResult, ClientError> {
+        self.shared.profile(self.id).await
+    }
+
+    /// Ends the job. Nothing happens if it has ended.
+    ///
+    /// # Errors
+    /// [`ClientError::NotFound`], [`ClientError::Unreachable`], [`ClientError::Deadline`].
+    pub async fn cancel(&self, reason: impl Into<String>) -> Result<(), ClientError> {
+        self.shared.cancel(self.id, reason.into()).await
+    }
+}
