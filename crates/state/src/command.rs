@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use polybolos_model::{
-    AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, SessionId, StageGraph, TaskError,
-    TaskId, TaskMetrics,
+    AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, SessionId, StageGraph,
+    TaskError, TaskId, TaskMetrics,
 };
 use serde::{Deserialize, Serialize};
 

@@ -62,7 +62,8 @@ impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.error)?;
         let mut separator = " [";
-        let mut part = |f: &mut fmt::Formatter<'_>, name: &str, value: Option<&dyn fmt::Display>| match value {
+        let mut part = |f: &mut fmt::Formatter<'_>, name: &str, value: Option<&dyn fmt::Display>| match value
+        {
             Some(value) => {
                 write!(f, "{separator}{name} {value}")?;
                 separator = ", ";
@@ -205,7 +206,7 @@ pub struct TaskDone {
     pub executor: ExecutorId,
     pub incarnation: Incarnation,
     pub attempt: AttemptId,
-    /// One for each output partition of the stage.
+    /// One for each output partition of the stage; dropped, but for the result stage, when the job is released.
     pub outputs: Vec<PartitionStats>,
     pub metrics: TaskMetrics,
 }

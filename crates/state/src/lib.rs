@@ -14,9 +14,12 @@
 //! Deliberately absent: async code, the wire, DataFusion, the log itself, and running attempts. Those are the
 //! leader's volatile memory, the [`Dispatcher`], which a new leader fills anew from what executors report.
 
+mod apply;
 mod catalogue;
 mod change;
+mod codec;
 mod command;
+mod dispatch;
 mod entry;
 mod executor;
 mod job;
@@ -28,7 +31,9 @@ mod state;
 
 pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
 pub use change::{Applied, Change, Effects};
+pub use codec::{CodecError, ENTRY_FORMAT, SNAPSHOT_FORMAT};
 pub use command::{Beat, Command};
+pub use dispatch::{Adoption, CancelTarget, Dispatcher, Launch, Running};
 pub use entry::{ENTRY_VERSION, Entry};
 pub use executor::{Executor, ExecutorState, Loss, Usage};
 pub use job::{Fate, Job, JobError, JobStatus, PastAttempt, StageRun, TaskDone, TaskRun};

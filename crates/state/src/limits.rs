@@ -1,5 +1,7 @@
 //! Bounds that only the state machine knows. What crosses the wire is bounded in [`polybolos_model::limits`].
 
+use polybolos_model::limits::MAX_TASK_ATTEMPTS;
+
 /// A job's results are kept for this long after its end when its client does not fetch them.
 pub const RESULT_TTL_MS: u64 = 10 * 60 * 1_000;
 
@@ -7,8 +9,13 @@ pub const RESULT_TTL_MS: u64 = 10 * 60 * 1_000;
 /// Spark's `spark.stage.maxConsecutiveAttempts` has the same default.
 pub const MAX_STAGE_RERUNS: u32 = 4;
 
-/// Ended attempts that a task remembers, so that a report that arrives twice is told from a new one.
-pub const MAX_PAST_ATTEMPTS: usize = 16;
+/// How many attempts of one task may fail because an input could not be read; then the job fails. Each re-run of an
+/// upstream stage may cost a running reader one.
+pub const MAX_INPUT_FAILURES: u32 = 12;
+
+/// Ended attempts that a task remembers, so that a report that arrives twice is told from a new one. No more are
+/// possible before one of the three limits fails the job.
+pub const MAX_PAST_ATTEMPTS: u32 = MAX_TASK_ATTEMPTS + MAX_STAGE_RERUNS + MAX_INPUT_FAILURES;
 
 /// Executors that are live or draining at once.
 pub const MAX_EXECUTORS: usize = 1_000;
@@ -22,6 +29,10 @@ pub const MAX_SPENT_KEYS: usize = 10_000;
 /// Options of one session, and the size of one option's name and value together.
 pub const MAX_SESSION_OPTIONS: usize = 256;
 pub const MAX_OPTION_BYTES: usize = 8 * 1024;
+
+/// Longest address of an executor, and size of all its labels together.
+pub const MAX_ADDRESS_BYTES: usize = 256;
+pub const MAX_LABEL_BYTES: usize = 8 * 1024;
 
 /// Longest name of a schema, table or view.
 pub const MAX_RELATION_NAME_BYTES: usize = 256;

@@ -35,15 +35,23 @@ pub fn decide(state: &ClusterState, events: &[Event], term: Term, now_ms: u64) -
         Event::Beat(_) | Event::StreamBroken { .. } | Event::Tick => None,
     });
     let mut commands: Vec<Command> = requests.collect();
+    let registered = registered(&commands);
     let beats = latest_beats(events);
-    let heard = heard_of(&commands, &beats);
-    commands.extend(suspicions(state, events, &heard));
-    if events.contains(&Event::Tick) {
-        commands.extend(losses(state, &heard, term, now_ms));
-        commands.extend(expiry(state, now_ms));
-    }
+    let losses = if events.contains(&Event::Tick) {
+        let heard = |id: &ExecutorId| registered.contains(id) || beats.contains_key(id);
+        losses(state, heard, term, now_ms)
+    } else {
+        Vec::new()
+    };
+    let suspicions = suspicions(state, events, &registered);
+    // A beat clears a suspicion; one of this batch came over the stream before it broke.
     if !beats.is_empty() {
         commands.push(Command::Heartbeats { beats: beats.into_values().collect() });
+    }
+    commands.extend(suspicions);
+    commands.extend(losses);
+    if events.contains(&Event::Tick) {
+        commands.extend(expiry(state, now_ms));
     }
     (!commands.is_empty() || state.term() < term).then(|| Entry::new(term, now_ms, commands))
 }
@@ -62,23 +70,26 @@ fn latest_beats(events: &[Event]) -> BTreeMap<ExecutorId, Beat> {
     beats
 }
 
-/// Executors that gave a sign of life in this very batch.
-fn heard_of(commands: &[Command], beats: &BTreeMap<ExecutorId, Beat>) -> BTreeSet<ExecutorId> {
-    let registered = commands.iter().filter_map(|command| match command {
-        Command::RegisterExecutor { executor, .. } => Some(executor.clone()),
-        _ => None,
-    });
-    registered.chain(beats.keys().cloned()).collect()
+/// Executors that have just come (back).
+fn registered(commands: &[Command]) -> BTreeSet<ExecutorId> {
+    let mut registered = BTreeSet::new();
+    for command in commands {
+        if let Command::RegisterExecutor { executor, .. } = command {
+            registered.insert(executor.clone());
+        }
+    }
+    registered
 }
 
-fn suspicions(state: &ClusterState, events: &[Event], heard: &BTreeSet<ExecutorId>) -> Vec<Command> {
+/// One command for each executor whose stream broke and that has not come back in this very batch.
+fn suspicions(state: &ClusterState, events: &[Event], registered: &BTreeSet<ExecutorId>) -> Vec<Command> {
     let mut broken = BTreeMap::new();
     for event in events {
-        if let Event::StreamBroken { executor, incarnation } = event {
-            let present = state.present(executor, *incarnation);
-            if present.is_some_and(|e| e.suspect_since_ms.is_none()) && !heard.contains(executor) {
-                broken.insert(executor.clone(), *incarnation);
-            }
+        if let Event::StreamBroken { executor, incarnation } = event
+            && state.present(executor, *incarnation).is_some_and(|e| e.suspect_since_ms.is_none())
+            && !registered.contains(executor)
+        {
+            broken.insert(executor.clone(), *incarnation);
         }
     }
     let suspect = |(executor, incarnation)| Command::SuspectExecutor { executor, incarnation };
@@ -86,19 +97,20 @@ fn suspicions(state: &ClusterState, events: &[Event], heard: &BTreeSet<ExecutorI
 }
 
 /// One command for each executor that is silent for too long, ascending by id.
-fn losses<'a>(
-    state: &'a ClusterState,
-    heard: &'a BTreeSet<ExecutorId>,
+fn losses(
+    state: &ClusterState,
+    heard: impl Fn(&ExecutorId) -> bool,
     term: Term,
     now_ms: u64,
-) -> impl Iterator<Item = Command> + 'a {
+) -> Vec<Command> {
     // A new leader heard nothing before its term began, and blames nobody for it.
     let listening_since_ms = if state.term() == term { state.term_since_ms() } else { now_ms };
-    state.executors().filter(|e| e.is_present() && !heard.contains(&e.id)).filter_map(move |executor| {
+    let silent = state.executors().filter(|e| e.is_present() && !heard(&e.id)).filter_map(|executor| {
         let reason = silence(executor, listening_since_ms, now_ms)?;
         let (executor, incarnation) = (executor.id.clone(), executor.incarnation);
         Some(Command::LoseExecutor { executor, incarnation, reason })
-    })
+    });
+    silent.collect()
 }
 
 /// Why the executor counts as lost, if it does.
@@ -108,7 +120,8 @@ fn silence(executor: &Executor, listening_since_ms: u64, now_ms: u64) -> Option<
         return Some(format!("no heartbeat for {silent_ms} ms"));
     }
     let broken_ms = now_ms.saturating_sub(executor.suspect_since_ms?.max(listening_since_ms));
-    (broken_ms >= STREAM_GRACE_MS).then(|| format!("its stream broke and it did not come back for {broken_ms} ms"))
+    (broken_ms >= STREAM_GRACE_MS)
+        .then(|| format!("its stream broke and it did not come back for {broken_ms} ms"))
 }
 
 fn expiry(state: &ClusterState, now_ms: u64) -> Option<Command> {

@@ -2,13 +2,16 @@
 
 use polybolos_model::{
     AttemptId, ExecutorId, Incarnation, JobId, SessionId, StageGraphError, TaskId, Term,
-    limits::{MAX_ACTIVE_JOBS, MAX_RELATIONS, MAX_SESSIONS, MAX_SQL_BYTES},
+    limits::{MAX_ACTIVE_JOBS, MAX_PLAN_BYTES, MAX_RELATIONS, MAX_SESSIONS, MAX_SQL_BYTES},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ENTRY_VERSION, JobStatus, RelationKind, RelationName,
-    limits::{MAX_EXECUTORS, MAX_OPTION_BYTES, MAX_RELATION_NAME_BYTES, MAX_SESSION_OPTIONS},
+    limits::{
+        MAX_ADDRESS_BYTES, MAX_EXECUTORS, MAX_LABEL_BYTES, MAX_OPTION_BYTES, MAX_RELATION_NAME_BYTES,
+        MAX_SESSION_OPTIONS,
+    },
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -22,7 +25,7 @@ pub enum Rejection {
     JobNotFound { job: JobId },
     #[error("job id {job} is in use")]
     JobIdInUse { job: JobId },
-    #[error("job {job} has ended already: it {status}")]
+    #[error("job {job} has ended already: {status}")]
     JobEnded { job: JobId, status: JobStatus },
     #[error("job {job} is still {status}: cancel it or wait for its end")]
     JobActive { job: JobId, status: JobStatus },
@@ -35,10 +38,9 @@ pub enum Rejection {
 
     #[error("job {} has no stage {} with partition {}", task.job, task.stage, task.partition)]
     TaskNotFound { task: TaskId },
-    /// The loser's output must be deleted.
+    // Whatever the reason why a completion is refused, its output is of no use and must be deleted.
     #[error("task {task} was completed by attempt {winner}; attempt {loser} came later")]
     AlreadyComplete { task: TaskId, winner: AttemptId, loser: AttemptId },
-    /// Its output, if any, must be deleted.
     #[error("attempt {attempt} of task {task} is over: it failed, or its output was given up")]
     AttemptOver { task: TaskId, attempt: AttemptId },
     #[error("attempt {attempt} of task {task} reports {got} output partitions instead of {expected}")]
@@ -46,14 +48,26 @@ pub enum Rejection {
 
     #[error("executor {executor} is not known: it must register")]
     ExecutorNotFound { executor: ExecutorId },
-    #[error("executor {executor} reports as incarnation {reported}, which is not the present one: it must register anew")]
+    #[error(
+        "executor {executor} reports as incarnation {reported}, which is not the present one: it must register anew"
+    )]
     StaleIncarnation { executor: ExecutorId, reported: Incarnation, present: Option<Incarnation> },
-    #[error("executor id {executor} is in use by a live process at {address}; give each executor an id of its own")]
+    #[error(
+        "executor id {executor} is in use by a live process at {address}; give each executor an id of its own"
+    )]
     ExecutorIdInUse { executor: ExecutorId, address: String },
-    #[error("address {address} is in use by live executor {executor}; give each executor an address of its own")]
+    #[error(
+        "address {address} is in use by live executor {executor}; give each executor an address of its own"
+    )]
     AddressInUse { address: String, executor: ExecutorId },
-    #[error("executor {executor} offers {slots} slots and address '{address}'; it needs at least one slot and an address")]
-    BadExecutor { executor: ExecutorId, slots: u32, address: String },
+    #[error("executor {executor} offers no slots; it needs at least one")]
+    NoSlots { executor: ExecutorId },
+    #[error(
+        "executor {executor} has an address of {bytes} bytes; between 1 and {MAX_ADDRESS_BYTES} are allowed"
+    )]
+    BadAddress { executor: ExecutorId, bytes: usize },
+    #[error("executor {executor} has labels of {bytes} bytes; at most {MAX_LABEL_BYTES} are allowed")]
+    LabelsTooLarge { executor: ExecutorId, bytes: usize },
     #[error("{MAX_EXECUTORS} executors are present; no more are allowed")]
     TooManyExecutors,
 
@@ -63,8 +77,10 @@ pub enum Rejection {
     RelationNotFound { name: RelationName, kind: RelationKind },
     #[error("'{name}' is a {actual}, not a {asked}")]
     WrongKind { name: RelationName, asked: RelationKind, actual: RelationKind },
-    #[error("the definition or name of a relation is too large: {bytes} bytes; names may have {MAX_RELATION_NAME_BYTES}")]
-    RelationTooLarge { bytes: usize },
+    #[error("schema and name of a {kind} have 1 to {MAX_RELATION_NAME_BYTES} bytes each, not {bytes}")]
+    RelationName { kind: RelationKind, bytes: usize },
+    #[error("the definition of {kind} '{name}' has {bytes} bytes; at most {MAX_PLAN_BYTES} are allowed")]
+    DefinitionTooLarge { name: RelationName, kind: RelationKind, bytes: usize },
     #[error("{MAX_RELATIONS} tables and views exist; no more are allowed")]
     TooManyRelations,
     #[error("{MAX_SESSIONS} sessions have options; close some and try again")]

@@ -176,7 +176,10 @@ impl ClusterState {
 }
 
 impl Jobs {
-    pub(crate) fn numbered<'a>(&'a self, numbers: &'a BTreeSet<u64>) -> impl DoubleEndedIterator<Item = &'a Job> {
+    pub(crate) fn numbered<'a>(
+        &'a self,
+        numbers: &'a BTreeSet<u64>,
+    ) -> impl DoubleEndedIterator<Item = &'a Job> {
         numbers.iter().filter_map(|number| self.by_id.get(self.order.get(number)?))
     }
 }

@@ -1,0 +1,109 @@
+//! The only way in which the state changes.
+//!
+//! Each command checks first and changes after, so that a [`Rejection`] leaves no trace.
+
+mod catalogue;
+mod ending;
+mod executors;
+mod jobs;
+mod loss;
+mod tasks;
+
+use catalogue::Creation;
+use executors::Registration;
+use jobs::Submission;
+use tasks::Report;
+
+use crate::{Applied, Change, ClusterState, Command, ENTRY_VERSION, Entry, Rejection, Relation};
+
+pub(crate) type Outcome = Result<Change, Rejection>;
+
+impl ClusterState {
+    /// Applies every command of the entry, each alone and in order. An entry of an older term or an unknown version
+    /// is refused as a whole.
+    pub fn apply(&mut self, entry: &Entry) -> Applied {
+        if let Some(rejection) = self.refusal(entry) {
+            return Applied { outcomes: vec![Err(rejection); entry.commands.len()] };
+        }
+        self.now_ms = self.now_ms.max(entry.at_ms);
+        if entry.term > self.term {
+            self.term = entry.term;
+            self.term_since_ms = self.now_ms;
+        }
+        Applied { outcomes: entry.commands.iter().map(|command| self.apply_command(command)).collect() }
+    }
+
+    fn refusal(&self, entry: &Entry) -> Option<Rejection> {
+        if entry.version > ENTRY_VERSION {
+            return Some(Rejection::UnknownVersion { version: entry.version });
+        }
+        (entry.term < self.term).then_some(Rejection::StaleTerm { entry: entry.term, current: self.term })
+    }
+
+    fn apply_command(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::SubmitJob {
+                job,
+                key,
+                session,
+                sql,
+                graph,
+                options,
+                explain_analyze,
+                ordered,
+                schema,
+                cancel_when_unwatched_ms,
+            } => self.submit(Submission {
+                job: *job,
+                key: key.as_ref(),
+                session: session.as_ref(),
+                sql,
+                graph,
+                options,
+                explain_analyze: explain_analyze.as_deref(),
+                ordered: *ordered,
+                schema,
+                cancel_when_unwatched_ms: *cancel_when_unwatched_ms,
+            }),
+            Command::CancelJob { job, reason } => self.cancel(*job, reason),
+            Command::FailJob { job, error } => self.fail(*job, error),
+            Command::ReleaseJob { job } => self.release(*job),
+            Command::ExpireJobs => Ok(self.expire()),
+            Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics } => {
+                let report = Report { executor, incarnation: *incarnation, task: *task, attempt: *attempt };
+                self.complete_task(&report, outputs, metrics)
+            }
+            Command::FailTask { executor, incarnation, task, attempt, error } => {
+                let report = Report { executor, incarnation: *incarnation, task: *task, attempt: *attempt };
+                self.fail_task(&report, error)
+            }
+            Command::RegisterExecutor { executor, address, slots, memory_bytes, labels, process_id } => self
+                .register(Registration {
+                    executor,
+                    address,
+                    slots: *slots,
+                    memory_bytes: *memory_bytes,
+                    labels,
+                    process_id: *process_id,
+                }),
+            Command::DrainExecutor { executor } => self.drain(executor),
+            Command::LoseExecutor { executor, incarnation, reason } => {
+                self.lose(executor, *incarnation, reason)
+            }
+            Command::Heartbeats { beats } => Ok(self.beats(beats)),
+            Command::SuspectExecutor { executor, incarnation } => self.suspect(executor, *incarnation),
+            Command::CreateTable { name, table, or_replace, if_not_exists } => {
+                let how = Creation::of(*or_replace, *if_not_exists);
+                self.catalogue.create(name, Relation::Table(table.clone()), how)
+            }
+            Command::CreateView { name, sql, or_replace, if_not_exists } => {
+                let how = Creation::of(*or_replace, *if_not_exists);
+                self.catalogue.create(name, Relation::View { sql: sql.clone() }, how)
+            }
+            Command::DropRelation { name, if_exists, kind } => self.catalogue.drop(name, *if_exists, *kind),
+            Command::SetSession { session, key, value } => self.catalogue.set(session, key, value),
+            Command::ResetSession { session, key } => Ok(self.catalogue.reset(session, key)),
+            Command::CloseSession { session } => Ok(self.catalogue.close(session)),
+        }
+    }
+}

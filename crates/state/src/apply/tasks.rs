@@ -1,0 +1,196 @@
+//! Reports of tasks: the first completion wins, failures are counted or passed on.
+
+use polybolos_model::{
+    AttemptId, ErrorClass, ExecutorId, FetchFailure, Incarnation, PartitionStats, TaskError, TaskId,
+    TaskMetrics, limits::MAX_TASK_ATTEMPTS,
+};
+
+use super::Outcome;
+use crate::{
+    Change, ClusterState, Effects, Fate, Job, JobError, JobStatus, PastAttempt, Rejection, TaskDone, TaskRun,
+    limits::MAX_INPUT_FAILURES,
+};
+
+/// Who reports on what.
+pub(crate) struct Report<'a> {
+    pub(crate) executor: &'a ExecutorId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) task: TaskId,
+    pub(crate) attempt: AttemptId,
+}
+
+impl Report<'_> {
+    fn to_past(&self, fate: Fate) -> PastAttempt {
+        PastAttempt { attempt: self.attempt, executor: self.executor.clone(), fate }
+    }
+
+    fn to_job_error(&self, error: TaskError) -> JobError {
+        JobError {
+            error,
+            stage: Some(self.task.stage),
+            partition: Some(self.task.partition),
+            attempt: Some(self.attempt),
+            executor: Some(self.executor.clone()),
+        }
+    }
+}
+
+impl ClusterState {
+    pub(crate) fn complete_task(
+        &mut self,
+        report: &Report<'_>,
+        outputs: &[PartitionStats],
+        metrics: &TaskMetrics,
+    ) -> Outcome {
+        let (task, attempt) = (report.task, report.attempt);
+        let (job, run) = self.find_task(task)?;
+        if run.completed.as_ref().is_some_and(|done| done.attempt == attempt) {
+            return Ok(Change::Unchanged);
+        }
+        if run.is_past(attempt) {
+            return Err(Rejection::AttemptOver { task, attempt });
+        }
+        let expected = job.graph.stage(task.stage).map_or(0, |stage| stage.output_partitions);
+        self.check_reporter(report)?;
+        check_open(job, run, report)?;
+        if outputs.len() != expected as usize {
+            let got = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
+            return Err(Rejection::OutputCount { task, attempt, expected, got });
+        }
+        let done = TaskDone {
+            executor: report.executor.clone(),
+            incarnation: report.incarnation,
+            attempt,
+            outputs: outputs.to_vec(),
+            metrics: metrics.clone(),
+        };
+        let stage_complete = self.record_completion(task, done);
+        let job_ended =
+            stage_complete && self.job(task.job).is_some_and(|job| job.result_stage() == task.stage);
+        if job_ended {
+            self.end_job(task.job, JobStatus::Succeeded, None);
+        }
+        Ok(Change::TaskCompleted { task, stage_complete, job_ended })
+    }
+
+    /// Whether the stage is complete now.
+    fn record_completion(&mut self, task: TaskId, done: TaskDone) -> bool {
+        let Some(job) = self.jobs.by_id.get_mut(&task.job) else { return false };
+        touch(job);
+        let Some(run) = job.runs.get_mut(task.stage.0 as usize) else { return false };
+        if let Some(state) = run.tasks.get_mut(task.partition as usize) {
+            state.completed = Some(done);
+            run.open.remove(&task.partition);
+        }
+        run.was_complete |= run.is_complete();
+        run.is_complete()
+    }
+
+    pub(crate) fn fail_task(&mut self, report: &Report<'_>, error: &TaskError) -> Outcome {
+        let (job, run) = self.find_task(report.task)?;
+        if run.is_past(report.attempt) {
+            return Ok(Change::Unchanged);
+        }
+        self.check_reporter(report)?;
+        check_open(job, run, report)?;
+        let lost_input = error.fetch.as_ref().filter(|fetch| reads(job, report.task, fetch)).cloned();
+        let effects = match (error.class, lost_input) {
+            (ErrorClass::User | ErrorClass::Internal, _) => {
+                self.note_failure(report, Fate::Failed);
+                self.fail_job_of(report, error.clone())
+            }
+            (ErrorClass::Retryable | ErrorClass::Resources, Some(fetch)) => {
+                self.fail_for_input(report, error, &fetch)
+            }
+            (ErrorClass::Retryable | ErrorClass::Resources, None) => self.count_failure(report, error),
+        };
+        let failures = self.find_task(report.task).map_or(0, |(_, run)| run.failures);
+        Ok(Change::TaskFailed { task: report.task, failures, effects })
+    }
+
+    fn count_failure(&mut self, report: &Report<'_>, error: &TaskError) -> Effects {
+        self.note_failure(report, Fate::Failed);
+        let failures = self.find_task(report.task).map_or(0, |(_, run)| run.failures);
+        if failures < MAX_TASK_ATTEMPTS {
+            return Effects::default();
+        }
+        let message = format!("gave up after {failures} failed attempts; the last: {}", error.message);
+        let last = TaskError { fetch: error.fetch.clone(), ..TaskError::new(error.class, message) };
+        self.fail_job_of(report, last)
+    }
+
+    /// The reader is not to blame. If the output that it asked for is still the present one, then all that this
+    /// life of its executor holds for the job counts as lost, so that one failure repairs what many would find.
+    fn fail_for_input(&mut self, report: &Report<'_>, error: &TaskError, fetch: &FetchFailure) -> Effects {
+        self.note_failure(report, Fate::InputLost);
+        let found = self
+            .find_task(report.task)
+            .map(|(_, run)| run.past.iter().filter(|past| past.fate == Fate::InputLost).count());
+        if found.is_ok_and(|count| count > MAX_INPUT_FAILURES as usize) {
+            let message =
+                format!("its inputs were lost more than {MAX_INPUT_FAILURES} times: {}", error.message);
+            let last = TaskError { fetch: error.fetch.clone(), ..TaskError::new(error.class, message) };
+            return self.fail_job_of(report, last);
+        }
+        let source = TaskId { job: report.task.job, stage: fetch.stage, partition: fetch.map_partition };
+        let present = self.find_task(source).ok().and_then(|(_, run)| run.completed.as_ref());
+        match present.filter(|done| done.attempt == fetch.attempt && done.executor == fetch.executor) {
+            Some(done) => {
+                let incarnation = done.incarnation;
+                self.lose_job_outputs(report.task.job, Some((&fetch.executor, incarnation)), &error.message)
+            }
+            None => Effects::default(),
+        }
+    }
+
+    fn fail_job_of(&mut self, report: &Report<'_>, error: TaskError) -> Effects {
+        self.end_job(report.task.job, JobStatus::Failed, Some(report.to_job_error(error)));
+        Effects { failed: vec![report.task.job], ..Effects::default() }
+    }
+
+    fn note_failure(&mut self, report: &Report<'_>, fate: Fate) {
+        let task = report.task;
+        let Some(job) = self.jobs.by_id.get_mut(&task.job) else { return };
+        touch(job);
+        let run = job.runs.get_mut(task.stage.0 as usize);
+        if let Some(state) = run.and_then(|run| run.tasks.get_mut(task.partition as usize)) {
+            state.past.push(report.to_past(fate));
+            state.failures += u32::from(fate == Fate::Failed);
+        }
+    }
+
+    fn find_task(&self, task: TaskId) -> Result<(&Job, &TaskRun), Rejection> {
+        let job = self.job(task.job).ok_or(Rejection::JobNotFound { job: task.job })?;
+        let run = job.task(task.stage, task.partition).ok_or(Rejection::TaskNotFound { task })?;
+        Ok((job, run))
+    }
+
+    fn check_reporter(&self, report: &Report<'_>) -> Result<(), Rejection> {
+        self.check_present(report.executor, report.incarnation)
+    }
+}
+
+/// A task that is neither completed nor of an ended job.
+fn check_open(job: &Job, run: &TaskRun, report: &Report<'_>) -> Result<(), Rejection> {
+    let (task, loser) = (report.task, report.attempt);
+    if let Some(done) = &run.completed {
+        return Err(Rejection::AlreadyComplete { task, winner: done.attempt, loser });
+    }
+    match job.status.is_ended() {
+        true => Err(Rejection::JobEnded { job: job.id, status: job.status }),
+        false => Ok(()),
+    }
+}
+
+/// Whether the failure names something that the task reads at all.
+fn reads(job: &Job, task: TaskId, fetch: &FetchFailure) -> bool {
+    let stage = job.graph.stage(task.stage);
+    stage.is_some_and(|stage| stage.inputs.iter().any(|input| input.stage == fetch.stage))
+        && job.task(fetch.stage, fetch.map_partition).is_some()
+}
+
+/// A report came: the job is running, and has news.
+fn touch(job: &mut Job) {
+    job.status = job.status.max(JobStatus::Running);
+    job.revision += 1;
+}

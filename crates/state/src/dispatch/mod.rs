@@ -1,0 +1,221 @@
+//! The leader's volatile memory of running attempts, and what it launches next.
+//!
+//! Task starts are not logged, so nothing here survives the leader: a new one starts empty and learns what runs from
+//! the executors that attach to it. What is wrong here costs a second run of a task, never a wrong result: the
+//! first completion that commits wins.
+
+mod choose;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
+
+use crate::ClusterState;
+
+/// Start this attempt there. The dispatcher counts it as running from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    pub executor: ExecutorId,
+    pub incarnation: Incarnation,
+    pub task: TaskId,
+    pub attempt: AttemptId,
+    /// Of the task's stage, as it was when this was decided.
+    pub epoch: u32,
+}
+
+/// An attempt that was launched or adopted and has not ended, as far as the leader knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    pub task: TaskId,
+    pub executor: ExecutorId,
+    pub incarnation: Incarnation,
+}
+
+/// What a (re)connected executor should do with the attempts that it reported.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Adoption {
+    /// Go on: these count as running now.
+    pub adopted: Vec<AttemptId>,
+    /// Of no use: their job has ended, or the task is done or runs elsewhere.
+    pub cancel: Vec<AttemptId>,
+}
+
+/// An attempt to stop, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CancelTarget {
+    pub executor: ExecutorId,
+    pub attempt: AttemptId,
+}
+
+/// See the module. One for each term of leadership.
+#[derive(Debug, Clone)]
+pub struct Dispatcher {
+    term: Term,
+    /// Of the last attempt launched.
+    counter: u64,
+    running: BTreeMap<AttemptId, Running>,
+    by_task: BTreeMap<TaskId, AttemptId>,
+    by_executor: BTreeMap<ExecutorId, BTreeSet<AttemptId>>,
+    /// Numbers of running attempts; no zeros.
+    by_job: BTreeMap<JobId, u32>,
+    /// Executors with an open stream to this leader.
+    attached: BTreeMap<ExecutorId, Incarnation>,
+    /// Executors that may run attempts of an earlier leader and have not told yet.
+    awaited: BTreeSet<ExecutorId>,
+}
+
+impl Dispatcher {
+    pub fn new(term: Term) -> Self {
+        Self {
+            term,
+            counter: 0,
+            running: BTreeMap::new(),
+            by_task: BTreeMap::new(),
+            by_executor: BTreeMap::new(),
+            by_job: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+        }
+    }
+
+    /// A new leader launches nothing until each present executor has attached (and told what it runs) or is lost, so
+    /// that it starts nothing twice. [`Dispatcher::stop_waiting`] ends the wait early.
+    pub fn await_executors(&mut self, state: &ClusterState) {
+        let present = state.executors().filter(|e| e.is_present() && !self.attached.contains_key(&e.id));
+        self.awaited.extend(present.map(|e| e.id.clone()));
+    }
+
+    pub fn stop_waiting(&mut self) {
+        self.awaited.clear();
+    }
+
+    /// An executor's stream is open and its registration committed. `reported` are the attempts that it runs; what
+    /// this dispatcher believed to run there and is not among them has ended or never began, and may be launched
+    /// again. (If its completion is still on the way, that completion wins over the second run.)
+    pub fn attach(
+        &mut self,
+        state: &ClusterState,
+        executor: &ExecutorId,
+        incarnation: Incarnation,
+        reported: &[(TaskId, AttemptId)],
+    ) -> Adoption {
+        self.executor_gone(executor);
+        self.attached.insert(executor.clone(), incarnation);
+        let mut adoption = Adoption::default();
+        for &(task, attempt) in reported {
+            let running = Running { task, executor: executor.clone(), incarnation };
+            if self.is_wanted(state, &running) && !self.by_task.contains_key(&task) {
+                self.launched(attempt, running);
+                adoption.adopted.push(attempt);
+            } else {
+                adoption.cancel.push(attempt);
+            }
+        }
+        adoption
+    }
+
+    /// The executor's stream broke. Its attempts may go on running; nothing new is launched there.
+    pub fn detach(&mut self, executor: &ExecutorId) {
+        self.attached.remove(executor);
+    }
+
+    /// The executor is lost or runs nothing any more: forgets its attempts and its stream.
+    pub fn executor_gone(&mut self, executor: &ExecutorId) -> Vec<AttemptId> {
+        self.attached.remove(executor);
+        self.awaited.remove(executor);
+        let attempts: Vec<AttemptId> =
+            self.by_executor.get(executor).into_iter().flatten().copied().collect();
+        for &attempt in &attempts {
+            self.ended(attempt);
+        }
+        attempts
+    }
+
+    /// Counts an attempt as running. `plan` and `attach` do this themselves.
+    pub fn launched(&mut self, attempt: AttemptId, running: Running) {
+        if attempt.term == self.term {
+            self.counter = self.counter.max(attempt.counter);
+        }
+        self.ended(attempt);
+        self.by_task.insert(running.task, attempt);
+        *self.by_job.entry(running.task.job).or_default() += 1;
+        self.by_executor.entry(running.executor.clone()).or_default().insert(attempt);
+        self.running.insert(attempt, running);
+    }
+
+    /// The attempt's end was reported and committed or refused, or its launch could not be sent.
+    pub fn ended(&mut self, attempt: AttemptId) -> Option<Running> {
+        let ended = self.running.remove(&attempt)?;
+        if self.by_task.get(&ended.task) == Some(&attempt) {
+            self.by_task.remove(&ended.task);
+        }
+        if let Some(attempts) = self.by_executor.get_mut(&ended.executor) {
+            attempts.remove(&attempt);
+            if attempts.is_empty() {
+                self.by_executor.remove(&ended.executor);
+            }
+        }
+        if let Some(count) = self.by_job.get_mut(&ended.task.job) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_job.remove(&ended.task.job);
+            }
+        }
+        Some(ended)
+    }
+
+    /// Running attempts that nobody needs any more: their job has ended, or another attempt completed the task.
+    /// They are forgotten here and must be told to stop. Ascending.
+    pub fn cancel_targets(&mut self, state: &ClusterState) -> Vec<CancelTarget> {
+        let unwanted = self.running.iter().filter(|(_, running)| !self.is_wanted(state, running));
+        let mut targets: Vec<CancelTarget> = unwanted
+            .map(|(&attempt, running)| CancelTarget { executor: running.executor.clone(), attempt })
+            .collect();
+        for target in &targets {
+            self.ended(target.attempt);
+        }
+        targets.sort_unstable();
+        targets
+    }
+
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    pub fn running(&self, attempt: AttemptId) -> Option<&Running> {
+        self.running.get(&attempt)
+    }
+
+    /// The attempt that runs this task now.
+    pub fn attempt_of(&self, task: TaskId) -> Option<(AttemptId, &Running)> {
+        let attempt = *self.by_task.get(&task)?;
+        Some((attempt, self.running.get(&attempt)?))
+    }
+
+    /// Running attempts of a job, in the order of stages and partitions.
+    pub fn running_of(&self, job: JobId) -> impl Iterator<Item = (TaskId, AttemptId)> {
+        let first = TaskId { job, stage: StageId(0), partition: 0 };
+        let last = TaskId { job, stage: StageId(u32::MAX), partition: u32::MAX };
+        self.by_task.range(first..=last).map(|(task, attempt)| (*task, *attempt))
+    }
+
+    /// Attempts that count against the executor's slots.
+    pub fn busy_slots(&self, executor: &ExecutorId) -> usize {
+        self.by_executor.get(executor).map_or(0, BTreeSet::len)
+    }
+
+    pub fn is_attached(&self, executor: &ExecutorId) -> bool {
+        self.attached.contains_key(executor)
+    }
+
+    /// Whether the attempt's end would change anything.
+    fn is_wanted(&self, state: &ClusterState, running: &Running) -> bool {
+        let Some(job) = state.job(running.task.job).filter(|job| !job.status.is_ended()) else {
+            return false;
+        };
+        let task = job.task(running.task.stage, running.task.partition);
+        task.is_some_and(|task| task.completed.is_none())
+            && state.present(&running.executor, running.incarnation).is_some()
+    }
+}
