@@ -18,6 +18,8 @@ pub enum PlanError {
         "the plan of stage {stage} is {bytes} bytes; at most {MAX_PLAN_BYTES} are allowed (fewer files, columns or literals help)"
     )]
     TooLarge { stage: StageId, bytes: usize },
+    #[error("the plan of stage {stage} nests too deeply to be sent: {reason}")]
+    TooDeep { stage: StageId, reason: String },
     #[error("the query does not fit the limits of a cluster: {0}")]
     Graph(#[from] StageGraphError),
     /// The bytes were made by another version, or the session lacks a function that the plan uses.

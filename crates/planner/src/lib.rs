@@ -13,15 +13,32 @@
 //! statements, the catalogue, any decision at run time, and a wire format of its own for what `datafusion-proto` can
 //! already encode.
 
+mod cheap;
 mod codec;
+mod config;
+mod cut;
 mod error;
 mod extensions;
+mod graph;
+mod indeterminate;
 mod input;
 mod input_codec;
+mod metrics;
+mod narrow;
 mod output;
+mod pick;
+mod prepare;
+mod task;
+mod tpch;
 mod wire;
 
+pub use config::{SINGLE_TASK_BYTES, cluster_config, plan_fits_one_task, single_task_config};
 pub use error::PlanError;
 pub use extensions::Extensions;
+pub use graph::stage_graph;
 pub use input::{Reads, StageInputExec};
+pub use metrics::{StageProfile, explain, explain_analyze, task_metrics};
 pub use output::{StageOutputExec, TaskOutput, TaskPlan};
+pub use pick::PickExec;
+pub use task::{decode_stage, task_plan};
+pub use tpch::tpch_query;

@@ -1,0 +1,290 @@
+//! Cuts a prepared plan into stages, inputs before readers.
+//!
+//! ```text
+//!   RepartitionExec(hash, round-robin)  ──▶ StageInput(partition)
+//!   CoalescePartitionsExec              ──▶ CoalescePartitionsExec ─ StageInput(all)      single
+//!   SortPreservingMergeExec             ──▶ SortPreservingMergeExec ─ StageInput(all)     merge
+//!   build side of a join with tasks     ──▶ StageInput(all)                               broadcast
+//!   scalar subquery                     ──▶ StageInput(all), in every stage that uses it  broadcast
+//! ```
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::{
+    common::tree_node::{TreeNode, TreeNodeRecursion},
+    error::Result as DfResult,
+    logical_expr::physical_planning_context::ScalarSubqueryResults,
+    physical_expr::{Partitioning, PhysicalExpr, scalar_subquery::ScalarSubqueryExpr},
+    physical_plan::{
+        ExecutionPlan, ExecutionPlanProperties,
+        coalesce_partitions::CoalescePartitionsExec,
+        execution_plan::replace_children_if_necessary,
+        joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode},
+        limit::LocalLimitExec,
+        recursive_query::RecursiveQueryExec,
+        repartition::RepartitionExec,
+        scalar_subquery::{ScalarSubqueryExec, ScalarSubqueryLink},
+        sorts::sort_preserving_merge::SortPreservingMergeExec,
+    },
+};
+use polybolos_model::{Exchange, ReadMode, StageId};
+
+use crate::{
+    cheap::is_cheap_build,
+    error::PlanError,
+    input::StageInputExec,
+    output::{StageOutputExec, TaskOutput},
+    prepare::any_expression,
+};
+
+/// A stage that is complete but not encoded.
+pub(crate) struct Cut {
+    pub(crate) root: StageOutputExec,
+    pub(crate) tasks: usize,
+    pub(crate) inputs: BTreeMap<StageId, ReadMode>,
+}
+
+/// Cuts `plan`; the last stage is the result.
+pub(crate) fn cut(plan: Arc<dyn ExecutionPlan>) -> Result<Vec<Cut>, PlanError> {
+    let mut cutter = Cutter { cuts: vec![], scopes: vec![] };
+    let plan = cutter.cut(plan)?;
+    cutter.close(plan, TaskOutput { exchange: Exchange::Result, hash: vec![], partitions: 1 })?;
+    Ok(cutter.cuts)
+}
+
+/// Scalar subqueries that the operators of the present subtree may refer to.
+struct Scope {
+    results: ScalarSubqueryResults,
+    links: Vec<ScalarSubqueryLink>,
+}
+
+struct Cutter {
+    cuts: Vec<Cut>,
+    scopes: Vec<Scope>,
+}
+
+impl Cutter {
+    /// What is left of `plan` in the stage that it belongs to.
+    fn cut(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+        // Its terms run again and again over a table in memory: it stays whole.
+        if plan.is::<RecursiveQueryExec>() {
+            return Ok(plan);
+        }
+        if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
+            return self.cut_repartition(repartition);
+        }
+        if let Some(gather) = plan.downcast_ref::<CoalescePartitionsExec>()
+            && partitions(gather.input()) > 1
+        {
+            let input = Arc::clone(gather.input());
+            return self.cut_gather(plan, input, Exchange::Single);
+        }
+        if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>()
+            && partitions(merge.input()) > 1
+        {
+            let input = Arc::clone(merge.input());
+            return self.cut_gather(plan, input, Exchange::Merge);
+        }
+        if let Some(subqueries) = plan.downcast_ref::<ScalarSubqueryExec>() {
+            return self.cut_subqueries(subqueries);
+        }
+        let mut children: Vec<_> = plan.children().into_iter().cloned().collect();
+        if shares_build_side(&plan) && !is_cheap_build(&children[0])? {
+            children[0] = self.broadcast(Arc::clone(&children[0]))?;
+            children[1] = self.cut(Arc::clone(&children[1]))?;
+        } else {
+            children = children.into_iter().map(|child| self.cut(child)).collect::<Result<_, _>>()?;
+        }
+        replace(plan, children)
+    }
+
+    fn cut_repartition(&mut self, repartition: &RepartitionExec) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+        let (exchange, hash) = match repartition.partitioning() {
+            Partitioning::Hash(keys, _) => (Exchange::Hash, keys.clone()),
+            Partitioning::RoundRobinBatch(_) => (Exchange::RoundRobin, vec![]),
+            other @ (Partitioning::Range(_) | Partitioning::UnknownPartitioning(_)) => {
+                return Err(PlanError::Unsupported {
+                    operator: format!("RepartitionExec to {other}"),
+                    reason: "only hash and round-robin exchanges exist".to_owned(),
+                });
+            }
+        };
+        // The keys of an exchange are evaluated by its writer, outside of the plan that knows the subquery.
+        if hash.iter().any(|key| key.exists(|part| Ok(part.is::<ScalarSubqueryExpr>())).unwrap_or(false)) {
+            return Err(PlanError::Unsupported {
+                operator: "RepartitionExec".to_owned(),
+                reason: "a key of the exchange is a scalar subquery".to_owned(),
+            });
+        }
+        let input = self.cut(Arc::clone(repartition.input()))?;
+        let count = repartition.partitioning().partition_count();
+        if partitions(&input) == 1 && count == 1 {
+            return Ok(input);
+        }
+        let spread = u32::try_from(count).unwrap_or(u32::MAX);
+        let stage = self.close(input, TaskOutput { exchange, hash, partitions: spread })?;
+        let properties = repartition.properties();
+        Ok(Arc::new(StageInputExec::new(
+            stage,
+            ReadMode::Partition,
+            properties.partitioning.clone(),
+            properties.eq_properties.clone(),
+        )))
+    }
+
+    /// `gather` over `input` becomes `gather` over the outputs of a stage of `input`.
+    fn cut_gather(
+        &mut self,
+        gather: Arc<dyn ExecutionPlan>,
+        input: Arc<dyn ExecutionPlan>,
+        exchange: Exchange,
+    ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+        let mut input = self.cut(input)?;
+        // No more rows than that can be wanted of any task.
+        if let Some(fetch) = gather.fetch().filter(|&fetch| input.fetch().is_none_or(|already| already > fetch)) {
+            input = Arc::new(LocalLimitExec::new(input, fetch));
+        }
+        let read = self.read_all(input, exchange)?;
+        replace(gather, vec![read])
+    }
+
+    /// Makes `plan` a stage whose readers take all its rows; the result has one partition.
+    fn broadcast(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+        if let Some(gather) = plan.downcast_ref::<CoalescePartitionsExec>()
+            && partitions(gather.input()) > 1
+        {
+            let input = Arc::clone(gather.input());
+            return self.cut_gather(plan, input, Exchange::Broadcast);
+        }
+        let plan = self.cut(plan)?;
+        if partitions(&plan) > 1 {
+            let gather = Arc::new(CoalescePartitionsExec::new(Arc::clone(&plan)));
+            let read = self.read_all(plan, Exchange::Broadcast)?;
+            return replace(gather, vec![read]);
+        }
+        self.read_all(plan, Exchange::Broadcast)
+    }
+
+    fn read_all(
+        &mut self,
+        input: Arc<dyn ExecutionPlan>,
+        exchange: Exchange,
+    ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+        let properties = Arc::clone(input.properties());
+        let stage = self.close(input, TaskOutput { exchange, hash: vec![], partitions: 1 })?;
+        Ok(Arc::new(StageInputExec::new(
+            stage,
+            ReadMode::All,
+            properties.partitioning.clone(),
+            properties.eq_properties.clone(),
+        )))
+    }
+
+    /// Subqueries of a plan that is one task run inside it. Otherwise each is a stage, and every stage that uses its
+    /// value reads it: `close` adds a [`ScalarSubqueryExec`] there.
+    fn cut_subqueries(&mut self, plan: &ScalarSubqueryExec) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+        let input = Arc::clone(plan.input());
+        let whole = partitions(&input) == 1 && !has_exchange(&input)?;
+        let mut links = vec![];
+        for link in plan.subqueries() {
+            let mut subquery = Arc::clone(&link.plan);
+            if whole {
+                if partitions(&subquery) > 1 {
+                    subquery = Arc::new(CoalescePartitionsExec::new(subquery));
+                }
+                subquery = self.cut(subquery)?;
+            } else {
+                subquery = self.broadcast(subquery)?;
+            }
+            links.push(ScalarSubqueryLink { plan: subquery, index: link.index });
+        }
+        if whole {
+            return Ok(Arc::new(ScalarSubqueryExec::new(input, links, plan.results().clone())));
+        }
+        self.scopes.push(Scope { results: plan.results().clone(), links: links.clone() });
+        let input = self.cut(input);
+        self.scopes.pop();
+        Ok(Arc::new(ScalarSubqueryExec::new(input?, links, plan.results().clone())))
+    }
+
+    /// Ends a stage at `plan`.
+    fn close(&mut self, plan: Arc<dyn ExecutionPlan>, output: TaskOutput) -> Result<StageId, PlanError> {
+        let plan = self.with_subqueries(plan)?;
+        let stage = StageId(u32::try_from(self.cuts.len()).unwrap_or(u32::MAX));
+        let mut inputs = BTreeMap::new();
+        let collected = plan.apply(|node| {
+            if let Some(input) = node.downcast_ref::<StageInputExec>() {
+                inputs.insert(input.stage(), input.read());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        collected.map_err(PlanError::datafusion("a stage"))?;
+        let tasks = partitions(&plan);
+        self.cuts.push(Cut { root: StageOutputExec::new(stage, output, plan), tasks, inputs });
+        Ok(stage)
+    }
+
+    fn with_subqueries(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+        let used = used_results(&plan).map_err(PlanError::datafusion("a scalar subquery"))?;
+        let mut used = self.scopes.iter().filter(|scope| used.contains(&scope.results));
+        let Some(scope) = used.next() else { return Ok(plan) };
+        if used.next().is_some() {
+            return Err(PlanError::Unsupported {
+                operator: "ScalarSubqueryExec".to_owned(),
+                reason: "one stage uses scalar subqueries of two levels of the query".to_owned(),
+            });
+        }
+        Ok(Arc::new(ScalarSubqueryExec::new(plan, scope.links.clone(), scope.results.clone())))
+    }
+}
+
+fn partitions(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    plan.output_partitioning().partition_count()
+}
+
+fn replace(
+    plan: Arc<dyn ExecutionPlan>,
+    children: Vec<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+    replace_children_if_necessary(plan, children).map_err(PlanError::datafusion("an operator over a stage input"))
+}
+
+/// Whether every partition of a join reads the whole of its first child.
+fn shares_build_side(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let shares = match plan.downcast_ref::<HashJoinExec>() {
+        Some(join) => *join.partition_mode() == PartitionMode::CollectLeft,
+        None => plan.is::<NestedLoopJoinExec>() || plan.is::<CrossJoinExec>(),
+    };
+    let probe = plan.children().get(1).map_or(0, |probe| partitions(probe));
+    shares && probe > 1
+}
+
+/// Whether rows move between partitions anywhere in `plan`.
+fn has_exchange(plan: &Arc<dyn ExecutionPlan>) -> Result<bool, PlanError> {
+    let moves = plan.exists(|node| {
+        let gathers = node.is::<CoalescePartitionsExec>() || node.is::<SortPreservingMergeExec>();
+        let many = node.children().iter().any(|child| partitions(child) > 1);
+        Ok(node.is::<RepartitionExec>() || (gathers && many) || shares_build_side(node))
+    });
+    moves.map_err(PlanError::datafusion("a plan"))
+}
+
+/// The scalar subqueries whose values the expressions of `plan` read, save those that it computes itself.
+fn used_results(plan: &Arc<dyn ExecutionPlan>) -> DfResult<Vec<ScalarSubqueryResults>> {
+    let mut used: Vec<ScalarSubqueryResults> = vec![];
+    any_expression(plan, &mut |expr: &Arc<dyn PhysicalExpr>| {
+        if let Some(subquery) = expr.downcast_ref::<ScalarSubqueryExpr>()
+            && !used.contains(subquery.results())
+        {
+            used.push(subquery.results().clone());
+        }
+        false
+    })?;
+    plan.apply(|node| {
+        if let Some(own) = node.downcast_ref::<ScalarSubqueryExec>() {
+            used.retain(|results| results != own.results());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(used)
+}

@@ -1,0 +1,72 @@
+//! A physical plan as a stage graph.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion_proto::{
+    physical_plan::{AsExecutionPlan, DeduplicatingProtoConverter, PhysicalProtoConverterExtension},
+    protobuf::PhysicalPlanNode,
+};
+use polybolos_model::{Stage, StageGraph, StageId, StageInput, limits::MAX_PLAN_BYTES};
+use prost::Message;
+
+use crate::{
+    codec::PlannerCodec,
+    cut::{Cut, cut},
+    error::PlanError,
+    extensions::Extensions,
+    indeterminate::Indeterminism,
+    prepare::prepare,
+};
+
+/// Cuts `plan` into stages and encodes each. It must come from a session of [`Extensions::session_state`].
+///
+/// # Errors
+/// A plan that a cluster can't run, whose operators nobody can encode, or that is over a limit; each says which.
+pub fn stage_graph(plan: Arc<dyn ExecutionPlan>, extensions: &Extensions) -> Result<StageGraph, PlanError> {
+    let codec = PlannerCodec::new(extensions.physical_codec.clone());
+    let cuts = cut(prepare(plan)?)?;
+    let mut indeterminism = Indeterminism::default();
+    let stages = cuts.into_iter().map(|cut| {
+        let indeterminate = indeterminism.of(&cut).map_err(PlanError::datafusion("a stage"))?;
+        encode(cut, indeterminate, &codec)
+    });
+    let graph = StageGraph { stages: stages.collect::<Result<_, _>>()? };
+    graph.validate()?;
+    Ok(graph)
+}
+
+fn encode(cut: Cut, indeterminate: Option<String>, codec: &PlannerCodec) -> Result<Stage, PlanError> {
+    let Cut { root, tasks, inputs } = cut;
+    let id = root.stage();
+    let (exchange, output_partitions) = (root.output().exchange, root.output().partitions);
+    let root: Arc<dyn ExecutionPlan> = Arc::new(root);
+    let plan = DeduplicatingProtoConverter {}.execution_plan_to_proto(&root, codec).map_err(|error| {
+        let (operator, reason) =
+            codec.take_refused().unwrap_or_else(|| ("(unknown)".to_owned(), error.strip_backtrace()));
+        PlanError::NotEncodable { operator, reason }
+    })?;
+    let plan = plan.encode_to_vec();
+    if plan.len() > MAX_PLAN_BYTES {
+        return Err(PlanError::TooLarge { stage: id, bytes: plan.len() });
+    }
+    // Readers refuse what nests too deeply; better here than in every task.
+    PhysicalPlanNode::try_decode(&plan).map_err(|error| PlanError::TooDeep {
+        stage: id,
+        reason: error.strip_backtrace(),
+    })?;
+    Ok(Stage {
+        id,
+        plan,
+        tasks: u32::try_from(tasks).unwrap_or(u32::MAX),
+        inputs: stage_inputs(&inputs),
+        exchange,
+        output_partitions,
+        display: displayable(root.as_ref()).indent(false).to_string(),
+        indeterminate,
+    })
+}
+
+fn stage_inputs(inputs: &BTreeMap<StageId, polybolos_model::ReadMode>) -> Vec<StageInput> {
+    inputs.iter().map(|(&stage, &read)| StageInput { stage, read }).collect()
+}

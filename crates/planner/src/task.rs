@@ -1,0 +1,93 @@
+//! From a stage's bytes to its template, and from the template to the plan of one task.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::{
+    common::tree_node::{Transformed, TransformedResult, TreeNode},
+    execution::SessionState,
+    physical_optimizer::{PhysicalOptimizerRule, filter_pushdown::FilterPushdown},
+    physical_plan::{ExecutionPlan, ExecutionPlanProperties},
+};
+use datafusion_proto::{
+    bytes::physical_plan_from_bytes_with_proto_converter,
+    physical_plan::DeduplicatingProtoConverter,
+};
+
+use crate::{
+    error::PlanError,
+    extensions::Extensions,
+    narrow::narrow,
+    output::{Source, StageOutputExec, TaskPlan},
+    pick::PickExec,
+};
+
+/// The plan of a stage as its tasks share it. Its root is a [`StageOutputExec`]; partition `p` below is task `p`.
+///
+/// `state` must know the functions of the plan and, in its runtime, the object stores of its files; its options are
+/// those of the tasks.
+///
+/// # Errors
+/// [`PlanError::Decode`] if the bytes are of another version or name a function that `state` lacks.
+pub fn decode_stage(
+    bytes: &[u8],
+    state: &SessionState,
+    extensions: &Extensions,
+) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+    let source = Source {
+        bytes: Bytes::copy_from_slice(bytes),
+        context: state.task_ctx(),
+        codec: extensions.codec(),
+        options: Arc::clone(state.config_options()),
+    };
+    Ok(Arc::new(decode(&source)?.with_source(source)))
+}
+
+fn decode(source: &Source) -> Result<StageOutputExec, PlanError> {
+    let plan = physical_plan_from_bytes_with_proto_converter(
+        &source.bytes,
+        &source.context,
+        source.codec.as_ref(),
+        &DeduplicatingProtoConverter {},
+    )
+    .map_err(|error| PlanError::Decode(error.strip_backtrace()))?;
+    stage_root(&plan).cloned()
+}
+
+pub(crate) fn stage_root(plan: &Arc<dyn ExecutionPlan>) -> Result<&StageOutputExec, PlanError> {
+    plan.downcast_ref::<StageOutputExec>().ok_or_else(|| PlanError::NotAStage { root: plan.name().to_owned() })
+}
+
+/// The plan of task `partition`, with state of its own.
+///
+/// `template` comes from [`decode_stage`]. It is decoded again: metrics, join tables, dynamic filters, work queues of
+/// scans and subquery results live inside DataFusion's operators, and no other way leaves none of them shared.
+/// Dynamic filters are planted here, for a task is the largest part of a query that has memory in common.
+///
+/// # Errors
+/// [`PlanError::NoSuchTask`], [`PlanError::NotAStage`], or DataFusion's refusal to rebuild an operator.
+pub fn task_plan(template: &Arc<dyn ExecutionPlan>, partition: u32) -> Result<TaskPlan, PlanError> {
+    let template = stage_root(template)?;
+    let source =
+        template.source().ok_or_else(|| PlanError::NotAStage { root: "StageOutputExec, not decoded".to_owned() })?;
+    let tasks = template.input().output_partitioning().partition_count();
+    if partition as usize >= tasks {
+        return Err(PlanError::NoSuchTask { stage: template.stage(), tasks, partition });
+    }
+    let fresh = decode(source)?;
+    let plan = narrow(fresh.input(), partition as usize).map_err(PlanError::datafusion("narrowing a stage"))?;
+    let plan = FilterPushdown::new_post_optimization()
+        .optimize(plan, &source.options)
+        .and_then(unseal)
+        .map_err(PlanError::datafusion("planting dynamic filters"))?;
+    Ok(TaskPlan { plan, output: fresh.output().clone() })
+}
+
+/// Shows what the optimizer must not see to everyone else.
+fn unseal(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_down(|node| {
+        let open = node.downcast_ref::<PickExec>().and_then(PickExec::unsealed);
+        Ok(open.map_or_else(|| Transformed::no(node), |open| Transformed::yes(Arc::new(open) as _)))
+    })
+    .data()
+}
