@@ -32,7 +32,10 @@ pub(crate) fn result(bytes: &[u8]) -> Result<QueryResult, ClientError> {
 
 /// `batch` under the schema that the job announced: on the way dictionaries are unpacked, and metadata and
 /// nullability may be lost.
-pub(crate) fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ClientError> {
+///
+/// # Errors
+/// [`ClientError::Protocol`] if a column has another type that does not convert, or their number is another.
+pub fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ClientError> {
     if batch.schema_ref() == schema {
         return Ok(batch);
     }

@@ -29,6 +29,7 @@ mod tests;
 
 pub use client::{Answer, Client, QueryResult, Statement, SubmitOptions};
 pub use error::{ClientError, JobFailure};
+pub use ipc::conform;
 pub use job::JobHandle;
 pub use polybolos_proto::v1::{
     ClusterStatusResponse, ExecutorStatus, JobDetail, JobState, JobSummary, JobUpdate, ReplicaStatus, StageDetail,
