@@ -80,8 +80,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
 }
 
 async fn scheduler(seed: u64) -> Result<(), BoxError> {
-    let mut config = SchedulerConfig::new(ReplicaId(1), SCHEDULER.to_owned());
-    config.log = LogKind::InMemory;
+    let config = SchedulerConfig::new(ReplicaId(1), SCHEDULER, LogKind::InMemory);
     let _running = Scheduler::start(config, simulated("scheduler", seed), Extensions::default()).await?;
     std::future::pending().await
 }
