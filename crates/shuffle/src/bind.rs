@@ -1,0 +1,96 @@
+//! Puts readers where a task's plan says "the output of stage N".
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::{
+        internal_datafusion_err,
+        tree_node::{Transformed, TransformedResult, TreeNode},
+    },
+    error::Result,
+    physical_plan::ExecutionPlan,
+};
+use polybolos_model::{ExecutorId, FetchFailure, JobId, ReadMode};
+use polybolos_planner::StageInputExec;
+
+use crate::{FlightPool, MapOutput, ShuffleReaderExec, ShuffleStore, StageInputs, sources::Source};
+
+/// Replaces every [`StageInputExec`] of `plan` by a [`ShuffleReaderExec`]. Outputs on executor `me` are read from
+/// `store`, the others through `pool`.
+///
+/// # Errors
+/// `inputs` lacks a stage, or an upstream task of it.
+pub fn bind_inputs(
+    plan: Arc<dyn ExecutionPlan>,
+    inputs: Arc<StageInputs>,
+    store: Arc<ShuffleStore>,
+    pool: Arc<FlightPool>,
+    me: &ExecutorId,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let bind = |node: Arc<dyn ExecutionPlan>| {
+        let Some(input) = node.downcast_ref::<StageInputExec>() else { return Ok(Transformed::no(node)) };
+        let partitions = sources(input, &inputs, me)?;
+        let (store, pool) = (Arc::clone(&store), Arc::clone(&pool));
+        let reader =
+            ShuffleReaderExec::new(input.stage(), partitions, store, pool, Arc::clone(input.properties()));
+        Ok(Transformed::yes(Arc::new(reader) as Arc<dyn ExecutionPlan>))
+    };
+    plan.transform_up(bind).data()
+}
+
+/// What each partition of `input` reads.
+fn sources(input: &StageInputExec, inputs: &StageInputs, me: &ExecutorId) -> Result<Vec<Vec<Source>>> {
+    let stage = input.stage();
+    let maps = inputs.stages.get(&stage).ok_or_else(|| {
+        internal_datafusion_err!("nothing was said about where the output of stage {stage} is")
+    })?;
+    if input.read() == ReadMode::All && maps.len() != input.partitions() {
+        let (found, expected) = (maps.len(), input.partitions());
+        return Err(internal_datafusion_err!(
+            "stage {stage} has {expected} tasks, and {found} outputs were named"
+        ));
+    }
+    let partition = |number: usize| {
+        let reads = input.reads(number);
+        let source = |map: &MapOutput| source(inputs.job, input, map, reads.output, me);
+        match reads.map {
+            Some(wanted) => {
+                let map = maps.iter().find(|map| map.map_partition == wanted).ok_or_else(|| {
+                    internal_datafusion_err!("the output of stage {stage} partition {wanted} was not named")
+                })?;
+                Ok(source(map).into_iter().collect())
+            }
+            None => {
+                let mut sources: Vec<Source> = maps.iter().filter_map(source).collect();
+                // Each reader starts elsewhere, so that not all begin with the same executor.
+                let start = reads.output as usize % sources.len().max(1);
+                sources.rotate_left(start);
+                Ok(sources)
+            }
+        }
+    };
+    (0..input.partitions()).map(partition).collect()
+}
+
+/// `None` when it is known to be empty.
+fn source(
+    job: JobId,
+    input: &StageInputExec,
+    map: &MapOutput,
+    partition: u32,
+    me: &ExecutorId,
+) -> Option<Source> {
+    let stats = map.stats(partition);
+    if stats.is_some_and(|stats| stats.rows == 0) {
+        return None;
+    }
+    let stage = input.stage();
+    let executor = map.executor.clone();
+    Some(Source {
+        key: map.key(job, stage),
+        partition,
+        address: (executor != *me).then(|| map.address.clone()),
+        lost: FetchFailure { executor, stage, map_partition: map.map_partition, attempt: map.attempt },
+        stats,
+    })
+}

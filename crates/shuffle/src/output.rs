@@ -1,0 +1,104 @@
+//! A whole output of one attempt, and reading it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use polybolos_model::PartitionStats;
+
+use crate::{OutputKey, ShuffleError, budget::Reservation, spill::SpilledOutput};
+
+/// Never changes. Its memory and files are given up when the store forgets it.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) key: OutputKey,
+    pub(crate) schema: SchemaRef,
+    pub(crate) stats: Vec<PartitionStats>,
+    pub(crate) rows: Rows,
+}
+
+#[derive(Debug)]
+pub(crate) enum Rows {
+    Memory { partitions: Vec<Vec<RecordBatch>>, _reservation: Reservation },
+    Files(SpilledOutput),
+}
+
+/// Reads one partition of an output in the order in which it was written.
+///
+/// It does not keep the output alive: one that is deleted in between ends the read with
+/// [`ShuffleError::Deleted`], so that a slow reader never holds memory that was given up.
+#[derive(Debug)]
+pub struct OutputReader {
+    output: Weak<Output>,
+    key: OutputKey,
+    partition: u32,
+    schema: SchemaRef,
+    stats: PartitionStats,
+    /// The next batch in memory or chunk in the file.
+    next: usize,
+    decoded: VecDeque<RecordBatch>,
+}
+
+impl OutputReader {
+    pub(crate) fn new(output: &Arc<Output>, partition: u32) -> Result<Self, ShuffleError> {
+        let key = output.key;
+        let Some(&stats) = output.stats.get(partition as usize) else {
+            return Err(ShuffleError::NoSuchPartition { key, partition, partitions: output.stats.len() });
+        };
+        Ok(Self {
+            output: Arc::downgrade(output),
+            key,
+            partition,
+            schema: Arc::clone(&output.schema),
+            stats,
+            next: 0,
+            decoded: VecDeque::new(),
+        })
+    }
+
+    pub fn key(&self) -> OutputKey {
+        self.key
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Of the partition that is read.
+    pub fn stats(&self) -> PartitionStats {
+        self.stats
+    }
+
+    /// The next batch; `None` after the last. Ready at once for an output in memory.
+    ///
+    /// # Errors
+    /// The output was deleted meanwhile, or its file can't be read or is damaged.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, ShuffleError> {
+        let partition = self.partition as usize;
+        loop {
+            if let Some(batch) = self.decoded.pop_front() {
+                return Ok(Some(batch));
+            }
+            let Some(output) = self.output.upgrade() else {
+                return Err(ShuffleError::Deleted { key: self.key, partition: self.partition });
+            };
+            let position = self.next;
+            match &output.rows {
+                Rows::Memory { partitions, .. } => {
+                    let batch = partitions.get(partition).and_then(|batches| batches.get(position));
+                    self.next += usize::from(batch.is_some());
+                    return Ok(batch.cloned());
+                }
+                Rows::Files(files) => match files.chunk(partition, position).await? {
+                    Some(batches) => {
+                        self.next += 1;
+                        self.decoded.extend(batches);
+                    }
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The outputs that this executor holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, atomic::Ordering},
+};
+
+use polybolos_env::Env;
+use polybolos_model::{AttemptId, JobId, TaskId};
+
+use crate::{
+    OutputReader, ShuffleError,
+    budget::{Budget, Reservation},
+    chunk, locked,
+    output::Output,
+    spill::{Garbage, SpillContext, sweep},
+};
+
+/// One attempt's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutputKey {
+    pub task: TaskId,
+    pub attempt: AttemptId,
+}
+
+impl fmt::Display for OutputKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TaskId { job, stage, partition } = self.task;
+        write!(f, "query {job} stage {stage} partition {partition} attempt {}", self.attempt)
+    }
+}
+
+/// How Arrow data is encoded, in files or on the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compression {
+    #[default]
+    None,
+    Lz4,
+}
+
+#[derive(Debug, Clone)]
+pub struct ShuffleConfig {
+    /// A folder of this store alone. Shuffle files that are in it when the store opens are removed.
+    pub dir: PathBuf,
+    /// Outputs beyond it go to files.
+    pub memory_budget_bytes: u64,
+    /// Of the files.
+    pub compression: Compression,
+}
+
+/// What is known of an attempt's output.
+enum Slot {
+    Writing { job: JobId },
+    Whole(Arc<Output>),
+}
+
+#[derive(Default)]
+struct Outputs {
+    by_attempt: BTreeMap<AttemptId, Slot>,
+    by_job: BTreeMap<JobId, BTreeSet<AttemptId>>,
+}
+
+impl Outputs {
+    fn remove(&mut self, attempt: AttemptId) -> Option<Slot> {
+        let slot = self.by_attempt.remove(&attempt)?;
+        let job = match &slot {
+            Slot::Writing { job } => *job,
+            Slot::Whole(output) => output.key.task.job,
+        };
+        if let Some(attempts) = self.by_job.get_mut(&job) {
+            attempts.remove(&attempt);
+            if attempts.is_empty() {
+                self.by_job.remove(&job);
+            }
+        }
+        Some(slot)
+    }
+}
+
+/// Holds outputs in memory up to a budget and in files beyond it.
+pub struct ShuffleStore {
+    outputs: Arc<Mutex<Outputs>>,
+    spill: SpillContext,
+}
+
+impl fmt::Debug for ShuffleStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShuffleStore").field("folder", &self.spill.folder).finish_non_exhaustive()
+    }
+}
+
+impl ShuffleStore {
+    /// Makes the folder, removes what an earlier process left there, and starts the task that removes files of
+    /// deleted outputs. Must run inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The folder can't be made or listed.
+    pub async fn open(env: &Env, config: ShuffleConfig) -> Result<Arc<Self>, ShuffleError> {
+        let ShuffleConfig { dir: folder, memory_budget_bytes, compression } = config;
+        let disk = Arc::clone(&env.disk);
+        sweep(disk.as_ref(), &folder).await?;
+        let options = chunk::write_options(compression).map_err(|error| ShuffleError::Disk {
+            action: "compress files in",
+            path: folder.clone(),
+            source: std::io::Error::other(error),
+        })?;
+        let garbage = Arc::new(Garbage::default());
+        let cleaner = (Arc::clone(&garbage), Arc::clone(&disk));
+        tokio::spawn(async move {
+            let (garbage, disk) = cleaner;
+            loop {
+                garbage.waiting.notified().await;
+                garbage.collect(disk.as_ref()).await;
+                if garbage.closed.load(Ordering::Acquire) {
+                    // What was added between the two, since nothing is added after the closing.
+                    garbage.collect(disk.as_ref()).await;
+                    break;
+                }
+            }
+        });
+        let spill = SpillContext { disk, folder, garbage, budget: Budget::new(memory_budget_bytes), options };
+        Ok(Arc::new(Self { outputs: Arc::default(), spill }))
+    }
+
+    /// Reads `partition` of a whole output.
+    ///
+    /// # Errors
+    /// The output isn't here (any more), or has no such partition.
+    pub fn read(&self, key: OutputKey, partition: u32) -> Result<OutputReader, ShuffleError> {
+        let outputs = locked(&self.outputs);
+        match outputs.by_attempt.get(&key.attempt) {
+            Some(Slot::Whole(output)) if output.key == key => OutputReader::new(output, partition),
+            _ => Err(ShuffleError::NotFound { key }),
+        }
+    }
+
+    /// Forgets an attempt's output, whole or not; one that isn't here is no error. Frees memory at once, files soon.
+    pub fn delete(&self, attempt: AttemptId) {
+        // Dropped after the lock is released.
+        let slot = locked(&self.outputs).remove(attempt);
+        drop(slot);
+    }
+
+    /// Forgets all outputs of a job, whole or not.
+    pub fn delete_job(&self, job: JobId) {
+        let mut outputs = locked(&self.outputs);
+        let attempts = outputs.by_job.remove(&job).unwrap_or_default();
+        let slots: Vec<Slot> =
+            attempts.into_iter().filter_map(|attempt| outputs.by_attempt.remove(&attempt)).collect();
+        drop(outputs);
+        drop(slots);
+    }
+
+    /// What outputs take in memory and on disk, also those that are still written.
+    pub fn bytes(&self) -> u64 {
+        self.memory_bytes() + self.disk_bytes()
+    }
+
+    pub fn memory_bytes(&self) -> u64 {
+        self.spill.budget.memory_bytes()
+    }
+
+    pub fn disk_bytes(&self) -> u64 {
+        self.spill.budget.disk_bytes()
+    }
+
+    /// Removes the files of deleted outputs now, for an orderly stop.
+    pub async fn remove_deleted_files(&self) {
+        self.spill.garbage.collect(self.spill.disk.as_ref()).await;
+    }
+
+    pub(crate) fn spill_context(&self) -> SpillContext {
+        self.spill.clone()
+    }
+
+    pub(crate) fn reservation(&self) -> Reservation {
+        Reservation::new(&self.spill.budget)
+    }
+
+    /// Announces an output.
+    pub(crate) fn begin(&self, key: OutputKey) -> Result<Writing, ShuffleError> {
+        let mut outputs = locked(&self.outputs);
+        if outputs.by_attempt.contains_key(&key.attempt) {
+            return Err(ShuffleError::Duplicate { key });
+        }
+        let job = key.task.job;
+        outputs.by_attempt.insert(key.attempt, Slot::Writing { job });
+        outputs.by_job.entry(job).or_default().insert(key.attempt);
+        Ok(Writing { outputs: Arc::clone(&self.outputs), key, published: false })
+    }
+}
+
+impl Drop for ShuffleStore {
+    fn drop(&mut self) {
+        locked(&self.outputs).by_attempt.clear();
+        self.spill.garbage.close();
+    }
+}
+
+/// An output that was announced and isn't visible yet; forgotten when dropped.
+pub(crate) struct Writing {
+    outputs: Arc<Mutex<Outputs>>,
+    key: OutputKey,
+    published: bool,
+}
+
+impl Writing {
+    /// Makes the whole output visible.
+    ///
+    /// # Errors
+    /// It was deleted while it was written.
+    pub(crate) fn publish(mut self, output: Output) -> Result<(), ShuffleError> {
+        let mut outputs = locked(&self.outputs);
+        match outputs.by_attempt.get_mut(&self.key.attempt) {
+            Some(slot @ Slot::Writing { .. }) => {
+                *slot = Slot::Whole(Arc::new(output));
+                drop(outputs);
+                self.published = true;
+                Ok(())
+            }
+            _ => Err(ShuffleError::DeletedWhileWritten { key: self.key }),
+        }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        let mut outputs = locked(&self.outputs);
+        if matches!(outputs.by_attempt.get(&self.key.attempt), Some(Slot::Writing { .. })) {
+            outputs.remove(self.key.attempt);
+        }
+    }
+}

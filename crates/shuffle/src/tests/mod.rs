@@ -1,0 +1,9 @@
+//! What the crate promises, end to end. Helpers are in `testing`.
+
+mod bound;
+mod cancel;
+mod faults;
+mod files;
+mod placement;
+mod round_trip;
+mod rows;

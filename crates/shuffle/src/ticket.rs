@@ -1,0 +1,58 @@
+//! What a Flight ticket says.
+
+use bytes::Bytes;
+use polybolos_model::{JobId, StageId, TaskId};
+use polybolos_proto::{ConvertError, attempt, v1::ShuffleTicket};
+use prost::Message;
+
+use crate::OutputKey;
+
+/// A ticket is no ticket of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum TicketError {
+    #[error("the ticket is no shuffle ticket: {0}")]
+    Encoding(#[from] prost::DecodeError),
+    #[error("the ticket is malformed: {0}")]
+    Content(#[from] ConvertError),
+}
+
+/// A ticket for one partition of an attempt's output.
+pub fn encode_ticket(key: OutputKey, partition: u32) -> Bytes {
+    let ticket = ShuffleTicket {
+        job_id: key.task.job.to_string(),
+        stage_id: key.task.stage.0,
+        map_partition: key.task.partition,
+        attempt: Some(key.attempt.into()),
+        output_partition: partition,
+    };
+    ticket.encode_to_vec().into()
+}
+
+/// What [`encode_ticket`] made.
+///
+/// # Errors
+/// [`TicketError`] says what is wrong with the bytes.
+pub fn decode_ticket(bytes: &[u8]) -> Result<(OutputKey, u32), TicketError> {
+    let ticket = ShuffleTicket::decode(bytes)?;
+    let job: JobId = ticket.job_id.parse().map_err(ConvertError::from)?;
+    let task = TaskId { job, stage: StageId(ticket.stage_id), partition: ticket.map_partition };
+    Ok((OutputKey { task, attempt: attempt(ticket.attempt)? }, ticket.output_partition))
+}
+
+#[cfg(test)]
+mod tests {
+    use polybolos_model::{AttemptId, Term};
+
+    use super::*;
+
+    #[test]
+    fn a_ticket_round_trips_and_others_are_refused() {
+        let key = OutputKey {
+            task: TaskId { job: JobId(7), stage: StageId(2), partition: 3 },
+            attempt: AttemptId { term: Term(4), counter: 5 },
+        };
+        assert_eq!(decode_ticket(&encode_ticket(key, 6)).unwrap(), (key, 6));
+        assert!(matches!(decode_ticket(b"\xff\xff"), Err(TicketError::Encoding(_))));
+        assert!(matches!(decode_ticket(b""), Err(TicketError::Content(_))));
+    }
+}
