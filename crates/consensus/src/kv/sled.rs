@@ -1,0 +1,160 @@
+//! Keys in sled, with an fsync of ours.
+//!
+//! sled's `flush` reaches `sync_file_range` on Linux, which does not survive a power cut. So a durable write also
+//! syncs the database file through a second handle (a sync is per file, not per handle) before it reports.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use super::{Batch, Durability, Kv, KvError, Pairs};
+
+/// What sled may cache: far more than the log that a snapshot leaves, far less than a busy host has.
+const CACHE_BYTES: u64 = 128 * 1024 * 1024;
+/// How long a process that is on its way out may still hold the lock.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+pub(crate) struct SledKv {
+    db: sled::Db,
+    /// The second handle to sled's database file.
+    file: Arc<File>,
+}
+
+/// Why a folder could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SledOpenError {
+    #[error("another process has it open")]
+    Locked,
+    #[error(transparent)]
+    Kv(#[from] KvError),
+}
+
+impl SledKv {
+    /// Opens or makes the database in `folder`, and waits [`LOCK_WAIT`] for a lock on it.
+    pub(crate) async fn open(folder: &Path) -> Result<Self, SledOpenError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let folder = folder.to_owned();
+            match blocking("open the database", move || open(&folder)).await {
+                Err(SledOpenError::Locked) if waited < LOCK_WAIT => {
+                    tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
+                    waited += LOCK_RETRY_INTERVAL;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "sled is the production side of the `Kv` seam")]
+fn open(folder: &Path) -> Result<SledKv, SledOpenError> {
+    let io = |operation| move |source| KvError::Io { operation, source };
+    let config = sled::Config::default().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    let db = config.open().map_err(|error| match error {
+        // sled has no kind of its own for this.
+        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
+            SledOpenError::Locked
+        }
+        error => KvError::from(error).into(),
+    })?;
+    let file =
+        OpenOptions::new().write(true).open(folder.join("db")).map_err(io("open the database file"))?;
+    db.flush().map_err(KvError::from)?;
+    file.sync_all().map_err(io("sync the database file"))?;
+    // A new file survives a power cut once its folders do.
+    let folders = [Some(folder), folder.parent(), folder.parent().and_then(Path::parent)];
+    for folder in folders.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the data folder"))?;
+    }
+    Ok(SledKv { db, file: Arc::new(file) })
+}
+
+/// Runs `work` where blocking is allowed.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "sled is the production side of the `Kv` seam and blocks on the disk"
+)]
+async fn blocking<T: Send + 'static, E: From<KvError> + Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => {
+            let reason = match error.try_into_panic() {
+                Ok(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+                    (Some(text), _) => format!("panic: {text}"),
+                    (_, Some(text)) => format!("panic: {text}"),
+                    _ => "panic".to_owned(),
+                },
+                Err(_) => "the process is shutting down".to_owned(),
+            };
+            Err(KvError::Stopped { operation, reason }.into())
+        }
+    }
+}
+
+#[async_trait]
+impl Kv for SledKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+    }
+
+    fn range(&self, from: &[u8], to: &[u8]) -> Pairs<'_> {
+        if from >= to {
+            return Box::new(std::iter::empty());
+        }
+        Box::new(self.db.range(from..to).map(|pair| {
+            let (key, value) = pair?;
+            Ok((key.to_vec(), value.to_vec()))
+        }))
+    }
+
+    async fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+        let (db, file) = (self.db.clone(), Arc::clone(&self.file));
+        blocking("write to the database", move || {
+            let mut changes = sled::Batch::default();
+            for (from, to) in &batch.removals {
+                for key in db.range(from.as_slice()..to.as_slice()).keys() {
+                    changes.remove(key?);
+                }
+            }
+            for (key, value) in batch.puts {
+                changes.insert(key, value);
+            }
+            db.apply_batch(changes)?;
+            if durability == Durability::Flushed {
+                db.flush()?;
+                file.sync_all()
+                    .map_err(|source| KvError::Io { operation: "sync the database file", source })?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl From<sled::Error> for KvError {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(source) => Self::Io { operation: "read or write the database file", source },
+            sled::Error::Unsupported(reason) => Self::Io {
+                operation: "use the database",
+                source: io::Error::new(io::ErrorKind::Unsupported, reason),
+            },
+            other => Self::Damaged { reason: other.to_string() },
+        }
+    }
+}
+
+/// Where sled keeps its files inside a data folder.
+pub(crate) fn folder_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("log")
+}

@@ -1,0 +1,204 @@
+//! The log and the vote, as openraft wants them, over any [`Kv`].
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
+
+use openraft::{
+    Entry, EntryPayload, LogId, LogState, OptionalSend, RaftLogReader, StorageIOError, Vote,
+    storage::{LogFlushed, RaftLogStorage},
+};
+
+use crate::{
+    codec::{self, DecodeError},
+    kv::{Batch, Durability, Kv},
+    raft::{StorageError, TypeConfig},
+    store::{self, StoreError, committed::Committed, entry, purged::Purged, vote::StoredVote},
+};
+
+/// Cheap to clone; only one clone writes.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    kv: Arc<dyn Kv>,
+}
+
+impl LogStore {
+    /// Reads the whole log once, so that damage is found now and not by the first reader.
+    ///
+    /// # Errors
+    /// A record is damaged, or the records contradict each other.
+    pub(crate) fn open(kv: Arc<dyn Kv>) -> Result<Self, StoreError> {
+        let this = Self { kv };
+        let kv = this.kv.as_ref();
+        store::get::<StoredVote>(kv)?;
+        let mut previous = store::get::<Purged>(kv)?.map(|purged| LogId::<u64>::from(purged.0));
+        for entry in entry::scan(kv, 0, u64::MAX) {
+            let entry = entry?;
+            check_commands(&entry)?;
+            let id = entry.log_id;
+            let expected = previous.map_or(0, |previous| previous.index.saturating_add(1));
+            if id.index != expected || previous.is_some_and(|previous| previous.leader_id > id.leader_id) {
+                let previous = previous.map_or("nothing".to_owned(), |id| id.to_string());
+                let reason = format!("entry {id} follows {previous}");
+                return Err(StoreError::Missing { what: format!("log entry {expected}"), reason });
+            }
+            previous = Some(id);
+        }
+        if let Some(Committed(committed)) = store::get(kv)?
+            && previous.is_none_or(|last| last.index < committed.index)
+        {
+            let last = previous.map_or("nowhere".to_owned(), |id| format!("at entry {}", id.index));
+            let reason = format!("it was committed, and the log ends {last}");
+            return Err(StoreError::Missing { what: format!("log entry {}", committed.index), reason });
+        }
+        Ok(this)
+    }
+
+    /// Makes a restarted leader stand for election again, in a new term. openraft would let it carry on in the old
+    /// one, where it counts attempts from zero again and so would name two of them alike.
+    pub(crate) async fn resign(&self, replica: u64) -> Result<(), StoreError> {
+        match store::get::<StoredVote>(self.kv.as_ref())? {
+            Some(vote) if vote.committed && vote.voted_for == Some(replica) => {
+                self.put_one(&StoredVote { committed: false, ..vote }, Durability::Flushed).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn put_one<T: store::Single>(&self, value: &T, durability: Durability) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        store::put(&mut batch, value)?;
+        Ok(self.kv.write(batch, durability).await?)
+    }
+
+    async fn append_all(&self, entries: impl Iterator<Item = Entry<TypeConfig>>) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for entry in entries {
+            entry::put(&mut batch, &entry)?;
+        }
+        Ok(self.kv.write(batch, Durability::Flushed).await?)
+    }
+
+    fn state(&self) -> Result<LogState<TypeConfig>, StoreError> {
+        let kv = self.kv.as_ref();
+        let purged = store::get::<Purged>(kv)?.map(|purged| purged.0.into());
+        let last = entry::last_index(kv)?.map(|index| entry::log_id(kv, index)).transpose()?;
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
+    }
+}
+
+/// Commands that can't be read must be found before the log is used, not while it is applied.
+fn check_commands(entry: &Entry<TypeConfig>) -> Result<(), StoreError> {
+    let EntryPayload::Normal(proposal) = &entry.payload else { return Ok(()) };
+    let what = format!("log entry {}", entry.log_id.index);
+    match codec::decode_entry(&proposal.0) {
+        Ok(_) => Ok(()),
+        Err(DecodeError::Newer { found, known, .. }) => Err(StoreError::Version { what, found, known }),
+        Err(error @ DecodeError::Damaged(_)) => {
+            Err(StoreError::Malformed { what, reason: error.to_string() })
+        }
+    }
+}
+
+fn read_logs(error: StoreError) -> StorageError {
+    StorageIOError::read_logs(&error).into()
+}
+
+fn write_logs(error: StoreError) -> StorageError {
+    StorageIOError::write_logs(&error).into()
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: R,
+    ) -> Result<Vec<Entry<TypeConfig>>, StorageError> {
+        let first = match range.start_bound() {
+            Bound::Included(first) => Some(*first),
+            Bound::Excluded(before) => before.checked_add(1),
+            Bound::Unbounded => Some(0),
+        };
+        let last = match range.end_bound() {
+            Bound::Included(last) => Some(*last),
+            Bound::Excluded(after) => after.checked_sub(1),
+            Bound::Unbounded => Some(u64::MAX),
+        };
+        match (first, last) {
+            (Some(first), Some(last)) if first <= last => {
+                entry::scan(self.kv.as_ref(), first, last).collect::<Result<_, _>>().map_err(read_logs)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        self.state().map_err(read_logs)
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<(), StorageError> {
+        let saved = self.put_one(&StoredVote::from(vote), Durability::Flushed).await;
+        saved.map_err(|error| StorageIOError::write_vote(&error).into())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError> {
+        match store::get::<StoredVote>(self.kv.as_ref()) {
+            Ok(vote) => Ok(vote.map(Into::into)),
+            Err(error) => Err(StorageIOError::read_vote(&error).into()),
+        }
+    }
+
+    /// Not flushed: what was committed is durable by itself, and the next durable write takes this along.
+    async fn save_committed(&mut self, committed: Option<LogId<u64>>) -> Result<(), StorageError> {
+        match committed {
+            Some(id) => self.put_one(&Committed(id.into()), Durability::Buffered).await.map_err(write_logs),
+            None => Ok(()),
+        }
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId<u64>>, StorageError> {
+        let committed = store::get::<Committed>(self.kv.as_ref()).map_err(read_logs)?;
+        Ok(committed.map(|committed| committed.0.into()))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry<TypeConfig>> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        match self.append_all(entries.into_iter()).await {
+            Ok(()) => {
+                callback.log_io_completed(Ok(()));
+                Ok(())
+            }
+            Err(error) => {
+                callback.log_io_completed(Err(io::Error::other(error.to_string())));
+                Err(write_logs(error))
+            }
+        }
+    }
+
+    async fn truncate(&mut self, log_id: LogId<u64>) -> Result<(), StorageError> {
+        let mut batch = Batch::default();
+        entry::remove(&mut batch, log_id.index, u64::MAX);
+        self.kv.write(batch, Durability::Flushed).await.map_err(|error| write_logs(error.into()))
+    }
+
+    /// Not flushed: a crash that undoes it leaves entries that the snapshot holds too.
+    async fn purge(&mut self, log_id: LogId<u64>) -> Result<(), StorageError> {
+        let mut batch = Batch::default();
+        store::put(&mut batch, &Purged(log_id.into())).map_err(write_logs)?;
+        entry::remove(&mut batch, 0, log_id.index);
+        self.kv.write(batch, Durability::Buffered).await.map_err(|error| write_logs(error.into()))
+    }
+}

@@ -1,0 +1,70 @@
+//! A log in one process's memory, for the embedded cluster and for tests. It ends with its process.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use polybolos_model::{ReplicaId, Term};
+use polybolos_state::{ClusterState, Entry};
+use tokio::sync::watch;
+
+use crate::{Committed, Fatal, Leadership, Log, ProposeError};
+
+/// The only term of a log that has one leader in all its life.
+const TERM: Term = Term(1);
+
+struct MemoryLog {
+    state: RwLock<ClusterState>,
+    applied: watch::Sender<u64>,
+    leadership: watch::Sender<Leadership>,
+    fatal: watch::Sender<Option<Fatal>>,
+}
+
+/// A log that leads from the start, in term 1.
+pub fn in_memory(id: ReplicaId, address: String, cluster_id: String) -> Arc<dyn Log> {
+    let leadership = Leadership { term: TERM, leader: Some((id, address)), is_self: true };
+    Arc::new(MemoryLog {
+        state: RwLock::new(ClusterState::new(cluster_id)),
+        applied: watch::Sender::new(0),
+        leadership: watch::Sender::new(leadership),
+        fatal: watch::Sender::new(None),
+    })
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    async fn propose(&self, entry: Entry) -> Result<Committed, ProposeError> {
+        // Both change under this lock, so that the index and the state agree.
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.leadership.borrow().is_self {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
+        let applied = state.apply(&entry);
+        let mut index = 0;
+        self.applied.send_modify(|last| {
+            *last += 1;
+            index = *last;
+        });
+        Ok(Committed { index, applied })
+    }
+
+    fn read(&self, f: &mut dyn FnMut(&ClusterState)) {
+        f(&self.state.read().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    fn fatal(&self) -> watch::Receiver<Option<Fatal>> {
+        self.fatal.subscribe()
+    }
+
+    async fn shutdown(&self) {
+        let _state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.leadership.send_replace(Leadership { term: TERM, leader: None, is_self: false });
+    }
+}

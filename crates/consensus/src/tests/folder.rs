@@ -1,0 +1,257 @@
+//! A data folder on a real disk: what it keeps, and whom it refuses.
+
+#![allow(clippy::disallowed_methods, reason = "these tests damage real files")]
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use polybolos_model::ReplicaId;
+
+use super::{ADDRESS, config, env, open_in, set, term, value};
+use crate::{
+    OpenError,
+    kv::{
+        Batch, Durability, Kv,
+        sled::{SledKv, folder_in},
+    },
+    open, read_with,
+    store::Family,
+};
+
+async fn refusal(data_dir: &Path) -> OpenError {
+    match open_in(data_dir).await {
+        Ok(_) => panic!("the folder was opened"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn a_reopened_folder_holds_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("made/on/demand");
+    let log = open_in(&data_dir).await.unwrap();
+    let cluster = read_with(log.as_ref(), |state| state.cluster_id().to_owned());
+    assert_eq!(cluster.len(), 32);
+    let mut before = term(log.as_ref());
+    for round in 0..5 {
+        let log_then =
+            if round == 0 { std::sync::Arc::clone(&log) } else { open_in(&data_dir).await.unwrap() };
+        if round > 0 {
+            assert_eq!(value(log_then.as_ref()), Some(format!("{}", round - 1)));
+            assert_eq!(read_with(log_then.as_ref(), |state| state.cluster_id().to_owned()), cluster);
+            assert!(term(log_then.as_ref()) > before);
+        }
+        before = term(log_then.as_ref());
+        set(log_then.as_ref(), &round.to_string()).await;
+        // Every other time without a clean shutdown.
+        if round % 2 == 0 {
+            log_then.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_clusters_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open_in(folder.path()).await.unwrap();
+    let error = refusal(folder.path()).await;
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    first.shutdown().await;
+    drop(first);
+
+    let elsewhere = BTreeMap::from([(ReplicaId(1), "127.0.0.1:9".to_owned())]);
+    let moved = crate::ReplicaConfig { cluster: elsewhere, ..config(folder.path()) };
+    let error = open(moved, &env()).await.err().unwrap();
+    assert!(matches!(error, OpenError::OtherCluster { .. }), "{error}");
+    assert!(error.to_string().contains("1=127.0.0.1:9"), "{error}");
+
+    let cluster = BTreeMap::from([(ReplicaId(2), ADDRESS.to_owned())]);
+    let other = crate::ReplicaConfig { id: ReplicaId(2), cluster, data_dir: folder.path().to_owned() };
+    let error = open(other.clone(), &env()).await.err().unwrap();
+    assert!(matches!(error, OpenError::OtherReplica { stored: ReplicaId(1), .. }), "{error}");
+
+    // The refusals changed nothing.
+    open_in(folder.path()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_that_can_not_be_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut two = config(folder.path());
+    two.cluster.insert(ReplicaId(2), "127.0.0.1:7001".to_owned());
+    assert!(matches!(open(two.clone(), &env()).await, Err(OpenError::ManyReplicas { count: 2 })));
+    two.id = ReplicaId(3);
+    assert!(matches!(open(two, &env()).await, Err(OpenError::NotInCluster { .. })));
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+}
+
+#[tokio::test]
+async fn a_folder_that_can_not_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    let error = refusal(&file.join("data")).await;
+    assert!(matches!(error, OpenError::Folder { .. }), "{error}");
+}
+
+/// Flips a bit in the first value of a family.
+async fn damage(data_dir: &Path, family: Family) {
+    let kv = SledKv::open(&folder_in(data_dir)).await.unwrap();
+    let (key, mut value) = kv.range(&[family as u8], &[family as u8 + 1]).next().unwrap().unwrap();
+    if let Some(byte) = value.last_mut() {
+        *byte ^= 1;
+    }
+    let mut batch = Batch::default();
+    batch.put(key, value);
+    kv.write(batch, Durability::Flushed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_refused_and_named() {
+    for (family, name) in [
+        (Family::Identity, "the identity record"),
+        (Family::Vote, "the vote record"),
+        (Family::Committed, "the commit record"),
+        (Family::Entry, "log entry 0"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open_in(folder.path()).await.unwrap();
+        set(log.as_ref(), "one").await;
+        log.shutdown().await;
+        drop(log);
+        damage(folder.path(), family).await;
+        let error = refusal(folder.path()).await;
+        assert!(matches!(error, OpenError::Damaged { .. }), "{family:?}: {error}");
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(error.to_string().contains("rejoin as a new replica"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_hole_at_the_end_of_the_log_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open_in(folder.path()).await.unwrap();
+    let last = set(log.as_ref(), "one").await;
+    log.shutdown().await;
+    drop(log);
+    let kv = SledKv::open(&folder_in(folder.path())).await.unwrap();
+    let mut batch = Batch::default();
+    crate::store::entry::remove(&mut batch, last, last);
+    kv.write(batch, Durability::Flushed).await.unwrap();
+    drop(kv);
+    let error = refusal(folder.path()).await;
+    assert!(error.to_string().contains(&format!("log entry {last} is missing")), "{error}");
+}
+
+#[tokio::test]
+async fn large_values_make_no_files_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open_in(folder.path()).await.unwrap();
+    for round in 0..20 {
+        let name = polybolos_state::RelationName { schema: "s".to_owned(), name: format!("t{round}") };
+        let table = polybolos_state::TableDef { ddl: "x".to_owned(), provider: vec![round; 1_000_000] };
+        let create =
+            polybolos_state::Command::CreateTable { name, table, or_replace: false, if_not_exists: false };
+        let entry = polybolos_state::Entry::new(term(log.as_ref()), 1, vec![create]);
+        log.propose(entry).await.unwrap().applied.outcomes.remove(0).unwrap();
+    }
+    drop(log);
+    open_in(folder.path()).await.unwrap();
+    let blobs = std::fs::read_dir(folder_in(folder.path()).join("blobs")).unwrap().count();
+    assert_eq!(blobs, 0);
+}
+
+const CHILD_FOLDER: &str = "POLYBOLOS_CONSENSUS_TEST_FOLDER";
+
+/// Not a test of its own: what [`an_acknowledged_commit_survives_sigkill`] runs in another process.
+#[tokio::test]
+async fn child_that_commits_until_killed() {
+    let Some(folder) = std::env::var_os(CHILD_FOLDER).map(PathBuf::from) else { return };
+    let log = open_in(&folder).await.unwrap();
+    let start = value(log.as_ref()).map_or(0, |value| value.parse::<u64>().unwrap());
+    for number in start + 1.. {
+        set(log.as_ref(), &number.to_string()).await;
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "acknowledged {number}").unwrap();
+        stdout.flush().unwrap();
+    }
+}
+
+/// Runs `work` and then drops all that it left running, as the end of a process would.
+fn as_a_process<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+#[test]
+fn an_acknowledged_commit_survives_sigkill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = 0;
+    for round in 0..5 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", "tests::folder::child_that_commits_until_killed"])
+            .env(CHILD_FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let numbers = lines.filter_map(|line| line.ok()?.rsplit_once("acknowledged ")?.1.parse::<u64>().ok());
+        let mut last = acknowledged;
+        for number in numbers {
+            assert_eq!(number, last + 1);
+            last = number;
+            if number >= acknowledged + 30 + round {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(last > acknowledged, "the child committed nothing");
+        let kept = as_a_process(async { value(open_in(folder.path()).await.unwrap().as_ref()) });
+        acknowledged = kept.unwrap().parse().unwrap();
+        // The last one may have been committed without a word of it.
+        assert!(acknowledged == last || acknowledged == last + 1, "{acknowledged} after {last}");
+    }
+}
+
+#[test]
+fn damage_anywhere_in_the_file_never_loses_an_acknowledged_commit_silently() {
+    let folder = tempfile::tempdir().unwrap();
+    as_a_process(async {
+        let log = open_in(folder.path()).await.unwrap();
+        for i in 0..=100 {
+            set(log.as_ref(), &i.to_string()).await;
+        }
+        log.shutdown().await;
+    });
+    let file = folder_in(folder.path()).join("db");
+    let sound = std::fs::read(&file).unwrap();
+    println!("{} bytes", sound.len());
+    let used = sound.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut outcomes = std::collections::BTreeMap::<String, u32>::new();
+    for at in (0..used).step_by(used / 60) {
+        let copy = tempfile::tempdir().unwrap();
+        let log = folder_in(copy.path());
+        std::fs::create_dir_all(&log).unwrap();
+        for entry in std::fs::read_dir(folder_in(folder.path())).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::copy(&path, log.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let mut damaged = sound.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(log.join("db"), &damaged).unwrap();
+        let outcome = as_a_process(async {
+            match open_in(copy.path()).await {
+                Ok(log) => format!("opened with {:?}", value(log.as_ref())),
+                Err(error) => format!("refused: {error}"),
+            }
+        });
+        let outcome = outcome.replace(copy.path().to_str().unwrap(), "DIR");
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+    println!("{outcomes:#?}");
+}
