@@ -1,1 +1,29 @@
-//! placeholder
+//! One scheduler replica: it plans statements, and while it leads it commits what happens and runs the cluster by it.
+//!
+//! ```text
+//!   client ──▶ rpc ──▶ front (plans) ──┐
+//!                                      ▼
+//!   executor ─▶ rpc::attach ─▶ inputs ─▶ run_loop ─▶ policy::decide ─▶ log
+//!       ▲                                 │
+//!       └──── executors (streams) ◀─ launch, effects ◀─ what was applied
+//! ```
+//!
+//! Deliberately absent: decisions (`polybolos-state` makes them, purely), durable state outside the log, and data: a
+//! result goes from an executor to the client without passing here.
+
+mod config;
+mod effects;
+mod error;
+mod executors;
+mod front;
+mod handle;
+mod input;
+mod launch;
+mod leader;
+mod rpc;
+mod run_loop;
+mod shared;
+
+pub use config::{LogKind, SchedulerConfig};
+pub use error::StartError;
+pub use handle::{Scheduler, SchedulerHandle};

@@ -1,0 +1,90 @@
+//! What executors are told of a committed change.
+
+use std::collections::BTreeMap;
+
+use polybolos_model::{AttemptId, ExecutorId, JobId};
+use polybolos_proto::v1::{DeleteOutputs, ReleaseJob, scheduler_message::Message};
+use polybolos_state::{Change, Effects};
+
+use crate::leader::Leader;
+
+/// Stop the job's attempts, forget its stages, delete its outputs.
+pub(crate) fn release(job: JobId) -> Message {
+    Message::Release(ReleaseJob { job_id: job.to_string() })
+}
+
+impl Leader {
+    pub(crate) fn carry_out(&mut self, change: &Change) {
+        match change {
+            Change::JobEnded { job, .. } | Change::Released { job } => self.release(*job),
+            Change::Expired { jobs } => {
+                for &job in jobs {
+                    self.release(job);
+                }
+            }
+            Change::TaskCompleted { task, job_ended, .. } => {
+                if *job_ended {
+                    // Its outputs stay until they are fetched.
+                    self.stages.forget_job(task.job);
+                    self.streams.forget_job(task.job);
+                    self.check_running = true;
+                }
+            }
+            Change::TaskFailed { effects, .. } => self.follow(effects),
+            Change::Registered { replaced, effects, .. } => {
+                if let Some((executor, incarnation)) = replaced {
+                    self.shared.dispatcher().executor_gone(executor);
+                    self.streams.detach(executor, *incarnation);
+                }
+                self.follow(effects);
+            }
+            Change::Lost { executor, incarnation, effects } => {
+                tracing::warn!(%executor, %incarnation, "executor lost");
+                self.shared.dispatcher().executor_gone(executor);
+                self.streams.detach(executor, *incarnation);
+                self.follow(effects);
+            }
+            Change::Beats { stale, .. } => {
+                for executor in stale {
+                    self.shared.dispatcher().detach(executor);
+                    self.streams.drop_stream(executor);
+                }
+            }
+            Change::Unchanged
+            | Change::Submitted { .. }
+            | Change::Duplicate { .. }
+            | Change::Draining { .. }
+            | Change::Suspected { .. }
+            | Change::Created
+            | Change::Replaced
+            | Change::Dropped
+            | Change::SessionSet
+            | Change::SessionClosed => {}
+        }
+    }
+
+    fn release(&mut self, job: JobId) {
+        self.stages.forget_job(job);
+        self.streams.forget_job(job);
+        self.streams.send_to_all(&release(job));
+        self.check_running = true;
+    }
+
+    fn follow(&mut self, effects: &Effects) {
+        if *effects == Effects::default() {
+            return;
+        }
+        for &job in &effects.failed {
+            self.release(job);
+        }
+        let mut orphaned: BTreeMap<&ExecutorId, Vec<AttemptId>> = BTreeMap::new();
+        for (executor, attempt) in &effects.orphaned {
+            orphaned.entry(executor).or_default().push(*attempt);
+        }
+        for (executor, attempts) in orphaned {
+            let attempts = attempts.into_iter().map(Into::into).collect();
+            self.streams.send(executor, Message::DeleteOutputs(DeleteOutputs { attempts }));
+        }
+        self.check_running = true;
+    }
+}

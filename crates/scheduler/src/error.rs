@@ -1,0 +1,177 @@
+//! What can go wrong, one type per operation, and how a client is told.
+
+use datafusion::error::DataFusionError;
+use polybolos_model::{
+    JobId, StageGraphError,
+    limits::{MAX_ERROR_BYTES, MAX_INLINE_RESULT_BYTES, MAX_SQL_BYTES},
+};
+use polybolos_proto::{
+    status_with,
+    v1::{ErrorDetail, error_detail::Reason},
+};
+use polybolos_planner::PlanError;
+use tonic::{Code, Status};
+
+use crate::front::StoreError;
+
+/// A replica can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("can't listen on {address}: {source}; is the port in use by another process?")]
+    Listen { address: String, source: std::io::Error },
+    #[error("can't open the log: {0}")]
+    Log(#[from] polybolos_consensus::OpenError),
+    #[error("can't set up planning: {0}")]
+    Planning(String),
+}
+
+/// A statement is not planned. Says what is wrong with which part of it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlanningError {
+    #[error("the SQL text is {bytes} bytes long; at most {MAX_SQL_BYTES} are allowed (load long lists of values from a file)")]
+    SqlTooLong { bytes: usize },
+    #[error("the answer is {bytes} bytes; at most {MAX_INLINE_RESULT_BYTES} are returned by this statement (select fewer rows)")]
+    AnswerTooLarge { bytes: usize },
+    #[error("the statement is empty")]
+    Empty,
+    #[error("{count} statements were given at once; submit them one by one")]
+    Several { count: usize },
+    #[error("{what} is not supported")]
+    Unsupported { what: String },
+    #[error("{statement} needs a session: send a session id with each statement")]
+    NoSession { statement: &'static str },
+    #[error("{option} is set for each executor when it starts, not by SET")]
+    RuntimeOption { option: String },
+    #[error("option '{option}' can't be set to '{value}': {reason}")]
+    Option { option: String, value: String, reason: String },
+    #[error("the catalogue has one schema, '{expected}': '{name}' can't be created or dropped")]
+    Schema { name: String, expected: String },
+    #[error("'{name}' is provided by the program that runs this cluster and can't be replaced or dropped")]
+    Provided { name: String },
+    #[error("no file was found at '{location}'")]
+    NoFiles { location: String },
+    #[error("the schema of '{location}' can't be read: {reason}")]
+    Schemaless { location: String, reason: String },
+    #[error("view '{name}' would read itself, through {path}")]
+    Cycle { name: String, path: String },
+    #[error("the definition of '{name}' in the catalogue can't be read: {reason}; drop it and create it again")]
+    Stored { name: String, reason: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("{0}")]
+    DataFusion(String),
+    #[error("planning took longer than {ms} ms and was given up; is an object store slow?")]
+    Deadline { ms: u64 },
+    #[error("{waiting} statements wait to be planned already; try again later")]
+    Busy { waiting: usize },
+    #[error("planning ended without an answer, by a fault of this engine; the statement may be tried again")]
+    Lost,
+}
+
+impl From<DataFusionError> for PlanningError {
+    fn from(error: DataFusionError) -> Self {
+        Self::DataFusion(describe(&error))
+    }
+}
+
+/// An error of DataFusion's in words, bounded, without a backtrace.
+pub(crate) fn describe(error: &DataFusionError) -> String {
+    let text = match error.find_root() {
+        DataFusionError::SQL(parser, _) => {
+            let text = parser.to_string();
+            format!("syntax error: {}", text.strip_prefix("sql parser error: ").unwrap_or(&text))
+        }
+        _ => error.strip_backtrace(),
+    };
+    cut(text)
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_ERROR_BYTES {
+        let end = (0..=MAX_ERROR_BYTES).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" … (cut)");
+    }
+    text
+}
+
+impl From<PlanningError> for Status {
+    fn from(error: PlanningError) -> Self {
+        let (code, reason) = match &error {
+            PlanningError::SqlTooLong { .. }
+            | PlanningError::AnswerTooLarge { .. }
+            | PlanningError::Plan(PlanError::TooLarge { .. } | PlanError::Graph(StageGraphError::TooLarge { .. })) => (Code::InvalidArgument, Reason::TooLarge),
+            PlanningError::Busy { .. } => (Code::ResourceExhausted, Reason::Busy),
+            PlanningError::Deadline { .. } => (Code::DeadlineExceeded, Reason::Statement),
+            PlanningError::Lost => (Code::Unavailable, Reason::Unspecified),
+            PlanningError::Unsupported { .. } => (Code::Unimplemented, Reason::Statement),
+            PlanningError::Empty
+            | PlanningError::Several { .. }
+            | PlanningError::NoSession { .. }
+            | PlanningError::RuntimeOption { .. }
+            | PlanningError::Option { .. }
+            | PlanningError::Schema { .. }
+            | PlanningError::Provided { .. }
+            | PlanningError::NoFiles { .. }
+            | PlanningError::Schemaless { .. }
+            | PlanningError::Cycle { .. }
+            | PlanningError::Stored { .. }
+            | PlanningError::Store(_)
+            | PlanningError::Plan(_)
+            | PlanningError::DataFusion(_) => (Code::InvalidArgument, Reason::Statement),
+        };
+        status_with(code, cut(error.to_string()), &detail(reason, None))
+    }
+}
+
+/// A request that this replica does not serve, or that is about a job which can't answer it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("there is no query {job} (any more)")]
+    JobNotFound { job: String },
+    #[error("query {job} is {state}; {expected}")]
+    JobState { job: JobId, state: &'static str, expected: &'static str },
+    #[error("this replica is not the leader{}", hint(leader))]
+    NotLeader { leader: String },
+    #[error("the leader changed while the request was under way; whether it took effect is not known, it is safe to repeat with the same key")]
+    Unknown,
+    #[error("the scheduler did not answer within {ms} ms; it is safe to repeat the request")]
+    Deadline { ms: u64 },
+    #[error("this scheduler is stopping")]
+    Stopping,
+    #[error("the statement and its plan need {bytes} bytes in the log, which is too much (fewer files, columns or literals help)")]
+    TooLarge { bytes: usize },
+    /// To an executor.
+    #[error("{reason}")]
+    Refused { reason: String },
+}
+
+fn hint(leader: &str) -> String {
+    if leader.is_empty() { ", and no leader is known yet".to_owned() } else { format!("; ask {leader}") }
+}
+
+fn detail(reason: Reason, job: Option<String>) -> ErrorDetail {
+    ErrorDetail { reason: reason.into(), job_id: job.unwrap_or_default(), leader: String::new() }
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        let message = error.to_string();
+        let (code, detail) = match error {
+            RequestError::JobNotFound { job } => (Code::NotFound, detail(Reason::JobNotFound, Some(job))),
+            RequestError::JobState { job, .. } => {
+                (Code::FailedPrecondition, detail(Reason::JobEnded, Some(job.to_string())))
+            }
+            RequestError::NotLeader { leader } => {
+                (Code::Unavailable, ErrorDetail { leader, ..detail(Reason::NotLeader, None) })
+            }
+            RequestError::Unknown | RequestError::Stopping => (Code::Unavailable, detail(Reason::Unspecified, None)),
+            RequestError::TooLarge { .. } => (Code::InvalidArgument, detail(Reason::TooLarge, None)),
+            RequestError::Refused { .. } => (Code::FailedPrecondition, detail(Reason::Unspecified, None)),
+            RequestError::Deadline { .. } => (Code::DeadlineExceeded, detail(Reason::Unspecified, None)),
+        };
+        status_with(code, message, &detail)
+    }
+}

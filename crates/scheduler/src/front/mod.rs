@@ -1,0 +1,169 @@
+//! The planning front: from a statement to a job, a change of the catalogue, or an answer at once.
+//!
+//! ```text
+//!   SQL · logical plan ─▶ statements ─┬─▶ query ────▶ stage graph ──▶ Planned::Job
+//!                            ▲        ├─▶ local ────▶ rows ─────────▶ Planned::Inline   (SHOW, DESCRIBE, EXPLAIN)
+//!        catalogue, session ─┘        └─▶ tables, views ────────────▶ Planned::Commit   (CREATE, DROP, SET)
+//! ```
+//!
+//! It changes nothing: what must be kept is a command for the log. Deliberately absent: the log and executors.
+
+mod catalogue;
+mod explain;
+mod ipc;
+mod local;
+mod object_stores;
+mod query;
+mod session;
+mod statements;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use std::time::Duration;
+
+use bytes::Bytes;
+use polybolos_env::Env;
+use polybolos_model::SessionId;
+use polybolos_planner::Extensions;
+use polybolos_state::{Catalogue as ReplicatedCatalogue, ClusterState, Command, ExecutorState};
+use tokio::sync::{Semaphore, oneshot};
+
+pub(crate) use catalogue::Catalogue;
+pub(crate) use explain::profile;
+pub(crate) use ipc::encode_schema;
+pub(crate) use object_stores::StoreError;
+pub(crate) use query::JobPlan;
+pub(crate) use session::Options;
+
+use crate::error::{PlanningError, StartError, describe};
+use catalogue::Snapshot;
+use object_stores::ObjectStores;
+use session::Sessions;
+
+/// Statements that are planned at once; others wait.
+const MAX_CONCURRENT_PLANNING: usize = 8;
+/// Statements that wait to be planned; further ones are refused.
+const MAX_WAITING_TO_PLAN: usize = 4_096;
+
+pub(crate) enum Statement {
+    Sql(String),
+    /// Encoded by datafusion-proto, with its tables inside.
+    LogicalPlan(Bytes),
+}
+
+/// What a statement comes with.
+pub(crate) struct Request {
+    pub(crate) statement: Statement,
+    pub(crate) session: Option<SessionId>,
+    /// Of this statement alone, over the session's.
+    pub(crate) options: Options,
+}
+
+/// What becomes of a statement.
+pub(crate) enum Planned {
+    Job(Box<JobPlan>),
+    /// A command whose success is the whole answer.
+    Commit(Command),
+    /// An Arrow IPC stream.
+    Inline(Vec<u8>),
+}
+
+/// The part of the replicated state that planning looks at.
+pub(crate) struct Surroundings {
+    /// Of executors that take tasks, all together.
+    slots: usize,
+    session_options: Options,
+    snapshot: Arc<Snapshot>,
+}
+
+/// The front of one replica.
+pub(crate) struct Front {
+    extensions: Extensions,
+    catalogue: Arc<Catalogue>,
+    env: Env,
+    permits: Semaphore,
+    waiting: AtomicUsize,
+    deadline: Duration,
+}
+
+impl Front {
+    /// # Errors
+    /// DataFusion can't be set up.
+    pub(crate) fn new(extensions: Extensions, env: Env, deadline: Duration) -> Result<Self, StartError> {
+        let stores = Arc::new(ObjectStores::new());
+        let sessions = Sessions::new(&extensions, Arc::clone(&stores));
+        let sessions = Arc::new(sessions.map_err(|error| StartError::Planning(describe(&error)))?);
+        let catalogue = Arc::new(Catalogue::new(sessions, stores, &extensions.tables));
+        let (permits, waiting) = (Semaphore::new(MAX_CONCURRENT_PLANNING), AtomicUsize::new(0));
+        Ok(Self { extensions, catalogue, env, permits, waiting, deadline })
+    }
+
+    /// Reads what planning needs. Short, for it runs under the state's lock.
+    pub(crate) fn surroundings(&self, state: &ClusterState, session: Option<&SessionId>) -> Surroundings {
+        let live = state.executors().filter(|executor| executor.state == ExecutorState::Live);
+        let slots = live.map(|executor| executor.slots as usize).sum();
+        let session_options = session.and_then(|id| state.session_options(id)).cloned().unwrap_or_default();
+        Surroundings { slots, session_options, snapshot: self.catalogue.snapshot(state.catalogue()) }
+    }
+
+    /// Names for completion in a prompt, ascending.
+    pub(crate) fn relation_names(&self, replicated: &ReplicatedCatalogue) -> Vec<String> {
+        let mut names: Vec<String> = replicated.relations.keys().map(|name| name.name.clone()).collect();
+        names.extend(self.catalogue.provided_names().cloned());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Plans one statement, on the CPU threads, a bounded number at once.
+    ///
+    /// # Errors
+    /// What is wrong with the statement, or [`PlanningError::Busy`], [`PlanningError::Deadline`].
+    pub(crate) async fn plan(&self, request: Request, around: Surroundings) -> Result<Planned, PlanningError> {
+        statements::check_size(&request.statement)?;
+        let waiting = Waiting::enter(&self.waiting)?;
+        let deadline = tokio::time::timeout(self.deadline, async {
+            // Never closed, so an error can't happen.
+            let _permit = self.permits.acquire().await.map_err(|_| PlanningError::Lost)?;
+            drop(waiting);
+            self.run(request, around).await
+        });
+        let ms = u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX);
+        deadline.await.unwrap_or(Err(PlanningError::Deadline { ms }))
+    }
+
+    async fn run(&self, request: Request, around: Surroundings) -> Result<Planned, PlanningError> {
+        let planner = statements::Planner::new(&self.extensions, &self.catalogue, around, request.session);
+        let (answer, planned) = oneshot::channel();
+        let work = async move {
+            // An error means that nobody waits any more.
+            let _ = answer.send(planner.plan(request.statement, request.options).await);
+        };
+        // Dropping the task ends the planning of a statement that nobody waits for.
+        let _task = self.env.cpu.spawn(Box::pin(work));
+        planned.await.unwrap_or(Err(PlanningError::Lost))
+    }
+}
+
+/// Counts the statements that wait.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(counter: &'a AtomicUsize) -> Result<Self, PlanningError> {
+        let waiting = counter.fetch_add(1, Ordering::Relaxed);
+        let entered = Self(counter);
+        if waiting >= MAX_WAITING_TO_PLAN { Err(PlanningError::Busy { waiting }) } else { Ok(entered) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,117 @@
+//! A query's way to a job: optimise, plan, cut into stages.
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::tree_node::{TreeNode, TreeNodeRecursion},
+    datasource::{physical_plan::FileScanConfig, source::DataSourceExec},
+    execution::SessionState,
+    logical_expr::LogicalPlan,
+    physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable},
+};
+use polybolos_model::StageGraph;
+use polybolos_planner::{Extensions, plan_fits_one_task, single_task_config, stage_graph};
+
+use super::{
+    explain::PlanTexts,
+    ipc,
+    object_stores::ObjectStores,
+    session::{Options, changed_options},
+};
+use crate::error::PlanningError;
+
+/// A query that is ready to be committed.
+pub(crate) struct JobPlan {
+    /// For people; empty for a logical plan.
+    pub(crate) sql: String,
+    pub(crate) graph: StageGraph,
+    /// What executors must set to run the plan as it was planned.
+    pub(crate) options: Options,
+    /// An Arrow IPC stream without batches.
+    pub(crate) schema: Vec<u8>,
+    pub(crate) ordered: bool,
+    /// Encoded [`PlanTexts`], for `EXPLAIN ANALYZE`.
+    pub(crate) explain_analyze: Option<String>,
+    /// It was planned for one task, since it reads so little.
+    pub(crate) single_task: bool,
+    texts: PlanTexts,
+}
+
+impl JobPlan {
+    pub(crate) fn with_sql(self, sql: Option<String>) -> Self {
+        Self { sql: sql.unwrap_or_default(), ..self }
+    }
+
+    /// Turns the query into its `EXPLAIN ANALYZE`.
+    pub(crate) fn analyzed(self) -> Self {
+        Self { explain_analyze: Some(self.texts.encode()), ..self }
+    }
+}
+
+/// What planning a job needs beside the query and its session.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) extensions: &'a Extensions,
+    pub(crate) stores: &'a ObjectStores,
+    /// `target_partitions` was set by hand, so the query is not made one task behind the user's back.
+    pub(crate) width_is_given: bool,
+}
+
+/// # Errors
+/// What is wrong with the query, or a graph beyond the limits.
+pub(crate) async fn plan_job(query: &LogicalPlan, state: &SessionState, context: Context<'_>) -> Result<JobPlan, PlanningError> {
+    let optimized = state.optimize(query)?;
+    let mut physical = state.query_planner().create_physical_plan(&optimized, state).await?;
+    let single_task = is_divided(&physical) && !context.width_is_given && plan_fits_one_task(&physical);
+    if single_task {
+        let state = for_one_task(state);
+        physical = state.query_planner().create_physical_plan(&optimized, &state).await?;
+    }
+    let schema = ipc::encode_schema(&physical.schema())?;
+    let mut options = changed_options(state);
+    options.extend(store_options(&physical, context.stores)?);
+    let texts = PlanTexts {
+        logical: optimized.display_indent().to_string(),
+        physical: displayable(physical.as_ref()).indent(false).to_string(),
+    };
+    let graph = stage_graph(physical, context.extensions)?;
+    let ordered = is_ordered(&optimized);
+    Ok(JobPlan { sql: String::new(), graph, options, schema, ordered, explain_analyze: None, single_task, texts })
+}
+
+/// The same state, for a query that is one task.
+pub(crate) fn for_one_task(state: &SessionState) -> SessionState {
+    let mut state = state.clone();
+    *state.config_mut() = single_task_config(state.config());
+    state
+}
+
+/// Whether any part of the plan could run in several tasks.
+fn is_divided(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.output_partitioning().partition_count() > 1 || plan.children().into_iter().any(is_divided)
+}
+
+/// Whether the query says in which order its rows come.
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(node) => is_ordered(&node.input),
+        LogicalPlan::Filter(node) => is_ordered(&node.input),
+        LogicalPlan::Limit(node) => is_ordered(&node.input),
+        LogicalPlan::SubqueryAlias(node) => is_ordered(&node.input),
+        _ => false,
+    }
+}
+
+/// The options of every bucket that the plan reads.
+fn store_options(plan: &Arc<dyn ExecutionPlan>, stores: &ObjectStores) -> Result<Options, PlanningError> {
+    let mut options = Options::new();
+    plan.apply(|node| {
+        let scan = node.downcast_ref::<DataSourceExec>();
+        if let Some(files) = scan.and_then(|scan| scan.data_source().downcast_ref::<FileScanConfig>()) {
+            options.extend(stores.job_options(files.object_store_url.as_ref()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(options)
+}

@@ -1,0 +1,124 @@
+//! The planning context of one statement: functions and rules, options of the session and the statement, the catalogue.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::{
+    catalog::CatalogProviderList,
+    config::ConfigOptions,
+    error::Result,
+    execution::{
+        SessionState,
+        cache::cache_manager::CacheManagerConfig,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::GreedyMemoryPool,
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
+    logical_expr::registry::FunctionRegistry,
+    prelude::SessionConfig,
+};
+use polybolos_planner::{Extensions, cluster_config};
+
+use super::object_stores::ObjectStores;
+use crate::error::PlanningError;
+
+/// Memory of the statements that a replica runs itself, all together.
+const INLINE_MEMORY_BYTES: usize = 256 * 1024 * 1024;
+
+/// Options under this prefix belong to a process, not to a session.
+const RUNTIME_PREFIX: &str = "datafusion.runtime.";
+
+/// Options by full name, as `SET` gives them.
+pub(crate) type Options = BTreeMap<String, String>;
+
+/// Makes a [`SessionState`] for each statement out of one that is set up once.
+pub(crate) struct Sessions {
+    base: SessionState,
+}
+
+impl Sessions {
+    /// # Errors
+    /// DataFusion's runtime can't be made.
+    pub(crate) fn new(extensions: &Extensions, stores: Arc<ObjectStores>) -> Result<Self> {
+        let runtime = runtime(stores)?;
+        Ok(Self { base: extensions.session_state(planning_config(1), runtime) })
+    }
+
+    /// A state for one statement that is planned now, on a fleet of `slots` slots (at least one is assumed).
+    ///
+    /// # Errors
+    /// An option that doesn't exist, or a value it doesn't take.
+    pub(crate) fn state(
+        &self,
+        slots: usize,
+        options: &Options,
+        catalogs: Arc<dyn CatalogProviderList>,
+    ) -> Result<SessionState, PlanningError> {
+        let mut state = self.base.clone();
+        let mut config = planning_config(slots);
+        for (option, value) in options {
+            set_option(config.options_mut(), option, value)?;
+        }
+        *state.config_mut() = config;
+        if !options.is_empty() {
+            adapt_to_options(&mut state)?;
+        }
+        state.register_catalog_list(catalogs);
+        // Fixes `now()` for the whole statement; the optimizer writes it into the plan as a constant.
+        state.mark_start_execution();
+        Ok(state)
+    }
+}
+
+fn planning_config(slots: usize) -> SessionConfig {
+    cluster_config(slots.max(1))
+}
+
+/// Listings are never cached, so that a query sees the files that are there; what was read of a file is cached
+/// by path, time and size.
+fn runtime(stores: Arc<ObjectStores>) -> Result<Arc<RuntimeEnv>> {
+    let no_spilling = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    RuntimeEnvBuilder::new()
+        .with_object_store_registry(stores)
+        .with_cache_manager(CacheManagerConfig::default().with_list_files_cache_limit(0))
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(INLINE_MEMORY_BYTES)))
+        .with_disk_manager_builder(no_spilling)
+        .build_arc()
+}
+
+/// What DataFusion derives from options when it builds a state: table options, and functions that keep some.
+fn adapt_to_options(state: &mut SessionState) -> Result<()> {
+    let options = Arc::clone(state.config_options());
+    let tables = state.table_options().combine_with_session_config(&options);
+    *state.table_options_mut() = tables;
+    let functions = state.scalar_functions().values();
+    let changed: Vec<_> = functions.filter_map(|udf| udf.inner().with_updated_config(&options)).collect();
+    for function in changed {
+        state.register_udf(Arc::new(function))?;
+    }
+    Ok(())
+}
+
+/// Sets one option by its full name.
+///
+/// # Errors
+/// It doesn't exist, doesn't take the value, or isn't one of a session.
+pub(crate) fn set_option(options: &mut ConfigOptions, option: &str, value: &str) -> Result<(), PlanningError> {
+    if option.starts_with(RUNTIME_PREFIX) {
+        return Err(PlanningError::RuntimeOption { option: option.to_owned() });
+    }
+    options.set(option, value).map_err(|error| PlanningError::Option {
+        option: option.to_owned(),
+        value: value.to_owned(),
+        reason: error.find_root().message().into_owned(),
+    })
+}
+
+/// Options whose value isn't DataFusion's default: what an executor must set to run the plan as it was planned.
+pub(crate) fn changed_options(state: &SessionState) -> Options {
+    let defaults: BTreeMap<_, _> = entries(&ConfigOptions::new()).collect();
+    entries(state.config_options()).filter(|(key, value)| defaults.get(key) != Some(value)).collect()
+}
+
+fn entries(options: &ConfigOptions) -> impl Iterator<Item = (String, String)> + use<> {
+    options.entries().into_iter().filter_map(|entry| entry.value.map(|value| (entry.key, value)))
+}

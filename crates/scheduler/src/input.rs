@@ -1,0 +1,115 @@
+//! What reaches the run loop, and who waits for what becomes of it.
+
+use polybolos_model::{AttemptId, ExecutorId, TaskId};
+use polybolos_state::{Beat, Change, Command, Rejection, policy::Event};
+use tokio::sync::oneshot;
+
+use crate::{
+    error::RequestError,
+    executors::{Stream, StreamId},
+};
+
+/// Inputs that may wait for the run loop. Beyond it, callers wait, up to their deadlines.
+pub(crate) const WAITING_INPUTS: usize = 4_096;
+/// Requests that one entry takes at most; the rest goes into the next.
+const BATCH_REQUESTS: usize = 1_024;
+/// Plans of one entry, all together, unless a single one is larger. Well below the log's own limit of an entry.
+const BATCH_PLAN_BYTES: usize = 8 * 1024 * 1024;
+
+/// Why a command had no effect.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The state refused it.
+    Rejected(Rejection),
+    /// It did not reach the state, or is not known to have.
+    Unserved(RequestError),
+}
+
+pub(crate) type Answer = oneshot::Sender<Result<Change, Refusal>>;
+
+/// A report, and the number under which its executor keeps it.
+pub(crate) struct Report {
+    pub(crate) sequence: u64,
+    pub(crate) task: TaskId,
+    pub(crate) attempt: AttemptId,
+    pub(crate) command: Command,
+}
+
+/// What came over one stream.
+pub(crate) struct Reports {
+    pub(crate) executor: ExecutorId,
+    pub(crate) stream: StreamId,
+    pub(crate) reports: Vec<Report>,
+}
+
+/// An executor that wants to attach.
+pub(crate) struct Registration {
+    pub(crate) executor: ExecutorId,
+    pub(crate) command: Command,
+    pub(crate) running: Vec<(TaskId, AttemptId)>,
+    pub(crate) stream: Stream,
+}
+
+pub(crate) enum Input {
+    Request { command: Box<Command>, answer: Answer },
+    Registration(Box<Registration>),
+    Reports(Reports),
+    Beat(Beat),
+    StreamEnded { executor: ExecutorId, stream: StreamId },
+}
+
+/// Where a request of a batch came from.
+pub(crate) enum Origin {
+    Client(Answer),
+    Registration(Box<RegistrationOrigin>),
+    Report { executor: ExecutorId, stream: StreamId, sequence: u64, task: TaskId, attempt: AttemptId },
+    /// The leader itself.
+    Housekeeping,
+}
+
+/// A [`Registration`] without its command.
+pub(crate) struct RegistrationOrigin {
+    pub(crate) executor: ExecutorId,
+    pub(crate) running: Vec<(TaskId, AttemptId)>,
+    pub(crate) stream: Stream,
+}
+
+/// What goes into one entry. `origins[i]` belongs to the i-th `Event::Request`.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) events: Vec<Event>,
+    pub(crate) origins: Vec<Origin>,
+    plan_bytes: usize,
+}
+
+impl Batch {
+    pub(crate) fn has_room(&self) -> bool {
+        self.origins.len() < BATCH_REQUESTS && self.plan_bytes < BATCH_PLAN_BYTES
+    }
+
+    pub(crate) fn request(&mut self, command: Command, origin: Origin) {
+        if let Command::SubmitJob { graph, .. } = &command {
+            self.plan_bytes += graph.stages.iter().map(|stage| stage.plan.len() + stage.display.len()).sum::<usize>();
+        }
+        self.events.push(Event::Request(command));
+        self.origins.push(origin);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    pub(crate) fn registration(&mut self, registration: Registration) {
+        let Registration { executor, command, running, stream } = registration;
+        let origin = RegistrationOrigin { executor, running, stream };
+        self.request(command, Origin::Registration(Box::new(origin)));
+    }
+
+    pub(crate) fn reports(&mut self, reports: Reports) {
+        let Reports { executor, stream, reports } = reports;
+        for Report { sequence, task, attempt, command } in reports {
+            let executor = executor.clone();
+            self.request(command, Origin::Report { executor, stream, sequence, task, attempt });
+        }
+    }
+}

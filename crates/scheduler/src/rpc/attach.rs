@@ -1,0 +1,198 @@
+//! `ExecutorService.Attach`: one stream for each executor, for as long as both live.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId};
+use polybolos_proto::{
+    ConvertError, attempt,
+    v1::{
+        ExecutorMessage, Heartbeat, Register, RunningTask, SchedulerMessage, TaskReport, TaskReports,
+        executor_message::Message, executor_service_server::ExecutorService, task_report::Outcome,
+    },
+};
+use polybolos_state::{Beat, Command};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    error::RequestError,
+    executors::{OUTGOING_MESSAGES, Outgoing, Stream, StreamId},
+    input::{Input, Registration, Report, Reports},
+    leader::refuse_registration,
+    shared::Shared,
+};
+
+/// How long a new stream may take to say who it is.
+const REGISTER_DEADLINE: Duration = Duration::from_secs(5);
+
+pub(crate) struct ExecutorRpc {
+    shared: Arc<Shared>,
+    streams: AtomicU64,
+}
+
+impl ExecutorRpc {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, streams: AtomicU64::new(0) }
+    }
+}
+
+#[tonic::async_trait]
+impl ExecutorService for ExecutorRpc {
+    type AttachStream = ReceiverStream<Result<SchedulerMessage, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<ExecutorMessage>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES);
+        let id = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
+        let reader = Reader { shared: Arc::clone(&self.shared), id, incoming: request.into_inner() };
+        tokio::spawn(reader.run(outgoing));
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+}
+
+/// Reads one stream until it ends, or the run loop drops its half.
+struct Reader {
+    shared: Arc<Shared>,
+    id: StreamId,
+    incoming: Streaming<ExecutorMessage>,
+}
+
+impl Reader {
+    async fn run(mut self, outgoing: Outgoing) {
+        let register = match timeout(REGISTER_DEADLINE, self.incoming.message()).await {
+            Ok(Ok(Some(ExecutorMessage { message: Some(Message::Register(register)) }))) => register,
+            Ok(Ok(_)) => return refuse(&outgoing, Status::invalid_argument("the first message must be Register")),
+            Ok(Err(status)) => return tracing::debug!(%status, "a stream ended before it registered"),
+            Err(_) => return refuse(&outgoing, Status::deadline_exceeded("no Register came")),
+        };
+        let (alive, mut dropped) = oneshot::channel();
+        let stream = Stream { id: self.id, outgoing, _alive: alive };
+        if let Err(error) = self.shared.require_leader() {
+            return refuse_registration(stream, &error, true);
+        }
+        let (executor, command, running) = match registration(register) {
+            Ok(registration) => registration,
+            Err(error) => {
+                let why = RequestError::Refused { reason: error.to_string() };
+                return refuse_registration(stream, &why, false);
+            }
+        };
+        let registration = Registration { executor: executor.clone(), command, running, stream };
+        if !self.hand_in(Input::Registration(Box::new(registration))).await {
+            return;
+        }
+        let why = tokio::select! {
+            biased;
+            _ = &mut dropped => return,
+            why = self.forward(&executor) => why,
+        };
+        tracing::info!(%executor, why, "an executor's stream ended");
+        self.hand_in(Input::StreamEnded { executor, stream: self.id }).await;
+    }
+
+    /// Says why it stopped.
+    async fn forward(&mut self, executor: &ExecutorId) -> String {
+        loop {
+            let message = match self.incoming.message().await {
+                Ok(Some(ExecutorMessage { message: Some(message) })) => message,
+                // A message of a newer version.
+                Ok(Some(ExecutorMessage { message: None })) => continue,
+                Ok(None) => return "closed by the executor".to_owned(),
+                Err(status) => return status.message().to_owned(),
+            };
+            let input = match message {
+                Message::Register(_) => return "it registered twice".to_owned(),
+                Message::Heartbeat(heartbeat) => Ok(Input::Beat(beat(executor, &heartbeat))),
+                Message::Reports(reports) => self.reports(executor, reports).map(Input::Reports),
+            };
+            match input {
+                Ok(input) => {
+                    if !self.hand_in(input).await {
+                        return "the scheduler stops".to_owned();
+                    }
+                }
+                Err(error) => return format!("a malformed report: {error}"),
+            }
+        }
+    }
+
+    fn reports(&self, executor: &ExecutorId, reports: TaskReports) -> Result<Reports, ConvertError> {
+        let incarnation = Incarnation(reports.incarnation);
+        let convert = |one| report(executor, incarnation, one);
+        let reports = reports.reports.into_iter().map(convert).collect::<Result<_, _>>()?;
+        Ok(Reports { executor: executor.clone(), stream: self.id, reports })
+    }
+
+    /// False when nobody takes inputs any more.
+    async fn hand_in(&self, input: Input) -> bool {
+        self.shared.inputs.send(input).await.is_ok()
+    }
+}
+
+fn refuse(outgoing: &Outgoing, status: Status) {
+    // The channel is new and has room.
+    let _ = outgoing.try_send(Err(status));
+}
+
+type Registered = (ExecutorId, Command, Vec<(TaskId, AttemptId)>);
+
+fn registration(register: Register) -> Result<Registered, ConvertError> {
+    let executor = ExecutorId::new(register.executor_id)?;
+    let running = register.running.into_iter().map(running).collect::<Result<_, _>>()?;
+    let command = Command::RegisterExecutor {
+        executor: executor.clone(),
+        address: register.address,
+        slots: register.slots,
+        memory_bytes: register.memory_bytes,
+        labels: register.labels.into_iter().collect(),
+        process_id: register.process_id,
+    };
+    Ok((executor, command, running))
+}
+
+fn running(task: RunningTask) -> Result<(TaskId, AttemptId), ConvertError> {
+    Ok((task_id(&task.job_id, task.stage_id, task.partition)?, attempt(task.attempt)?))
+}
+
+fn task_id(job: &str, stage: u32, partition: u32) -> Result<TaskId, ConvertError> {
+    Ok(TaskId { job: job.parse::<JobId>()?, stage: StageId(stage), partition })
+}
+
+fn beat(executor: &ExecutorId, heartbeat: &Heartbeat) -> Beat {
+    Beat {
+        executor: executor.clone(),
+        incarnation: Incarnation(heartbeat.incarnation),
+        memory_used_bytes: heartbeat.memory_used_bytes,
+        shuffle_bytes: heartbeat.shuffle_bytes,
+        running_tasks: heartbeat.running_tasks,
+    }
+}
+
+fn report(executor: &ExecutorId, incarnation: Incarnation, report: TaskReport) -> Result<Report, ConvertError> {
+    let task = task_id(&report.job_id, report.stage_id, report.partition)?;
+    let attempt = attempt(report.attempt)?;
+    let executor = executor.clone();
+    let command = match report.outcome.ok_or(ConvertError::Missing("outcome"))? {
+        Outcome::Completed(completed) => {
+            let outputs = completed.outputs.into_iter().map(Into::into).collect();
+            let metrics = completed.metrics.map(Into::into).unwrap_or_default();
+            Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics }
+        }
+        Outcome::Failed(failed) => {
+            Command::FailTask { executor, incarnation, task, attempt, error: failed.try_into()? }
+        }
+    };
+    Ok(Report { sequence: report.sequence, task, attempt, command })
+}

@@ -1,0 +1,157 @@
+//! `QueryService`, but for what has a file of its own.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures::Stream;
+use polybolos_model::SessionId;
+use polybolos_planner::{StageProfile, explain_analyze};
+use polybolos_proto::v1::{
+    CancelRequest, CancelResponse, CloseSessionRequest, CloseSessionResponse, ClusterStatusRequest,
+    ClusterStatusResponse, GetJobRequest, InlineResult, JobDetail, JobUpdate, ListJobsRequest, ListJobsResponse,
+    ListRelationsRequest, ListRelationsResponse, ProfileRequest, ReleaseRequest, ReleaseResponse, ReplicaStatus,
+    SubmitRequest, SubmitResponse, WatchRequest, query_service_server::QueryService,
+};
+use polybolos_state::{Command, Job, JobStatus, Rejection};
+use tonic::{Code, Request, Response, Status};
+
+use super::{done, job_id, optional_name, show, statement_status, submit, watch};
+use crate::{error::RequestError, front, input::Refusal, shared::Shared};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+pub(crate) struct QueryRpc {
+    shared: Arc<Shared>,
+}
+
+impl QueryRpc {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl QueryService for QueryRpc {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<JobUpdate, Status>> + Send>>;
+
+    async fn submit(&self, request: Request<SubmitRequest>) -> Answer<SubmitResponse> {
+        submit::submit(&self.shared, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
+        let job = job_id(&request.into_inner().job_id)?;
+        let updates = watch::watch(&self.shared, job)?;
+        Ok(Response::new(Box::pin(updates)))
+    }
+
+    async fn cancel(&self, request: Request<CancelRequest>) -> Answer<CancelResponse> {
+        self.shared.require_leader()?;
+        let CancelRequest { job_id: id, reason } = request.into_inner();
+        let reason = if reason.is_empty() { "cancelled by the user".to_owned() } else { reason };
+        match self.shared.request(Command::CancelJob { job: job_id(&id)?, reason }).await {
+            Err(Refusal::Rejected(Rejection::JobEnded { .. })) => {}
+            outcome => done(outcome)?,
+        }
+        Ok(Response::new(CancelResponse {}))
+    }
+
+    async fn release(&self, request: Request<ReleaseRequest>) -> Answer<ReleaseResponse> {
+        self.shared.require_leader()?;
+        let job = job_id(&request.into_inner().job_id)?;
+        done(self.shared.request(Command::ReleaseJob { job }).await)?;
+        Ok(Response::new(ReleaseResponse {}))
+    }
+
+    async fn list_jobs(&self, _: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
+        self.shared.require_leader()?;
+        let jobs = self.shared.read(|state| {
+            let dispatcher = self.shared.dispatcher();
+            state.jobs().rev().map(|job| show::summary(job, &dispatcher)).collect()
+        });
+        Ok(Response::new(ListJobsResponse { jobs }))
+    }
+
+    async fn get_job(&self, request: Request<GetJobRequest>) -> Answer<JobDetail> {
+        self.shared.require_leader()?;
+        let id = job_id(&request.into_inner().job_id)?;
+        let detail = self.shared.read(|state| {
+            let dispatcher = self.shared.dispatcher();
+            state.job(id).map(|job| show::detail(job, &dispatcher))
+        });
+        let missing = || RequestError::JobNotFound { job: id.to_string() };
+        Ok(Response::new(detail.ok_or_else(missing)?))
+    }
+
+    async fn profile(&self, request: Request<ProfileRequest>) -> Answer<InlineResult> {
+        self.shared.require_leader()?;
+        let id = job_id(&request.into_inner().job_id)?;
+        let profile = self.shared.read(|state| state.job(id).map(profile));
+        let arrow_stream = profile.ok_or_else(|| RequestError::JobNotFound { job: id.to_string() })??;
+        Ok(Response::new(InlineResult { arrow_stream: Bytes::from(arrow_stream) }))
+    }
+
+    async fn cluster_status(&self, _: Request<ClusterStatusRequest>) -> Answer<ClusterStatusResponse> {
+        let leadership = self.shared.log.leadership().borrow().clone();
+        let now_ms = self.shared.env.clock.wall_ms();
+        let status = self.shared.read(|state| {
+            let dispatcher = self.shared.dispatcher();
+            let replica = ReplicaStatus {
+                id: self.shared.config.id.0,
+                address: self.shared.address.clone(),
+                leader: leadership.is_self,
+                term: leadership.term.0,
+                applied_index: *self.shared.log.applied().borrow(),
+                state_hash: state.hash(),
+            };
+            ClusterStatusResponse {
+                cluster_id: state.cluster_id().to_owned(),
+                replicas: vec![replica],
+                executors: state.executors().map(|one| show::executor(one, &dispatcher, now_ms)).collect(),
+                active_jobs: show::count(state.active_job_count()),
+                relations: show::count(state.catalogue().relations.len()),
+            }
+        });
+        Ok(Response::new(status))
+    }
+
+    async fn list_relations(&self, _: Request<ListRelationsRequest>) -> Answer<ListRelationsResponse> {
+        let names = self.shared.read(|state| self.shared.front.relation_names(state.catalogue()));
+        Ok(Response::new(ListRelationsResponse { names }))
+    }
+
+    async fn close_session(&self, request: Request<CloseSessionRequest>) -> Answer<CloseSessionResponse> {
+        self.shared.require_leader()?;
+        let Some(session) = optional_name::<SessionId>(&request.into_inner().session_id)? else {
+            return Err(statement_status(Code::InvalidArgument, "the request names no session"));
+        };
+        done(self.shared.request(Command::CloseSession { session }).await)?;
+        Ok(Response::new(CloseSessionResponse {}))
+    }
+}
+
+/// The rows of an `EXPLAIN ANALYZE`.
+fn profile(job: &Job) -> Result<Vec<u8>, Status> {
+    let state = |expected| RequestError::JobState { job: job.id, state: state_name(job.status), expected };
+    let Some(texts) = &job.explain_analyze else {
+        return Err(state("only an EXPLAIN ANALYZE has a profile").into());
+    };
+    if job.status != JobStatus::Succeeded {
+        return Err(state("a profile is there once it has succeeded").into());
+    }
+    let analyzed = job.graph.stages.iter().zip(&job.runs).map(|(stage, run)| {
+        let metrics = run.completed().map(|(_, done)| &done.metrics);
+        StageProfile { stage, tasks: metrics.collect() }
+    });
+    let analyzed = explain_analyze("", &analyzed.collect::<Vec<_>>());
+    Ok(front::profile(texts, &analyzed)?)
+}
+
+fn state_name(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Queued => "queued",
+        JobStatus::Running => "running",
+        JobStatus::Succeeded => "complete",
+        JobStatus::Failed => "failed",
+        JobStatus::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,105 @@
+//! Jobs and executors as they are shown.
+
+use polybolos_model::{StageId, TaskId};
+use polybolos_proto::v1::{
+    ExecutorStatus, JobDetail, JobError as WireError, JobState, JobSummary, StageDetail, TaskDetail,
+};
+use polybolos_state::{Dispatcher, Executor, Job, JobError, JobStatus, TaskRun};
+
+/// Statements in lists are cut to this.
+const SUMMARY_SQL_BYTES: usize = 1_000;
+
+pub(crate) fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// The log knows of reports only; the leader also knows of tasks that run.
+pub(crate) fn status(job: &Job, runs: bool) -> JobStatus {
+    if job.status == JobStatus::Queued && runs { JobStatus::Running } else { job.status }
+}
+
+pub(crate) fn job_state(status: JobStatus) -> JobState {
+    match status {
+        JobStatus::Queued => JobState::Queued,
+        JobStatus::Running => JobState::Running,
+        JobStatus::Succeeded => JobState::Succeeded,
+        JobStatus::Failed => JobState::Failed,
+        JobStatus::Cancelled => JobState::Cancelled,
+    }
+}
+
+pub(crate) fn job_error(error: &JobError) -> WireError {
+    WireError {
+        class: polybolos_proto::v1::ErrorClass::from(error.error.class).into(),
+        message: error.error.message.clone(),
+        stage_id: error.stage.map(|stage| stage.0),
+        partition: error.partition,
+        attempt: error.attempt.map(Into::into),
+        executor_id: error.executor.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn summary(job: &Job, dispatcher: &Dispatcher) -> JobSummary {
+    let end = (0..=SUMMARY_SQL_BYTES.min(job.sql.len())).rev().find(|&at| job.sql.is_char_boundary(at));
+    JobSummary {
+        job_id: job.id.to_string(),
+        state: job_state(status(job, dispatcher.running_of(job.id).next().is_some())).into(),
+        sql: job.sql.get(..end.unwrap_or(0)).unwrap_or_default().to_owned(),
+        submitted_at_ms: job.submitted_at_ms,
+        ended_at_ms: job.ended_at_ms.unwrap_or_default(),
+        tasks: count(job.tasks_total()),
+        tasks_done: count(job.tasks_done()),
+        session_id: job.session.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn detail(job: &Job, dispatcher: &Dispatcher) -> JobDetail {
+    let stages = job.graph.stages.iter().zip(&job.runs).map(|(stage, run)| StageDetail {
+        stage_id: stage.id.0,
+        exchange: stage.exchange.to_string(),
+        inputs: stage.inputs.iter().map(|input| input.stage.0).collect(),
+        output_partitions: stage.output_partitions,
+        plan: stage.display.clone(),
+        tasks: (0u32..).zip(&run.tasks).map(|(p, task)| task_detail(job, stage.id, p, task, dispatcher)).collect(),
+    });
+    JobDetail {
+        summary: Some(summary(job, dispatcher)),
+        error: job.error.as_ref().map(job_error),
+        stages: stages.collect(),
+    }
+}
+
+fn task_detail(job: &Job, stage: StageId, partition: u32, task: &TaskRun, dispatcher: &Dispatcher) -> TaskDetail {
+    let shown = |state: &str| TaskDetail { partition, state: state.to_owned(), failures: task.failures, ..TaskDetail::default() };
+    if let Some(done) = &task.completed {
+        return TaskDetail {
+            executor_id: done.executor.to_string(),
+            attempt: Some(done.attempt.into()),
+            metrics: Some(done.metrics.clone().into()),
+            ..shown("done")
+        };
+    }
+    match dispatcher.attempt_of(TaskId { job: job.id, stage, partition }) {
+        Some((attempt, running)) => TaskDetail {
+            executor_id: running.executor.to_string(),
+            attempt: Some(attempt.into()),
+            ..shown("running")
+        },
+        None => shown("waiting"),
+    }
+}
+
+pub(crate) fn executor(executor: &Executor, dispatcher: &Dispatcher, now_ms: u64) -> ExecutorStatus {
+    ExecutorStatus {
+        executor_id: executor.id.to_string(),
+        address: executor.address.clone(),
+        incarnation: executor.incarnation.0,
+        state: executor.state.to_string(),
+        slots: executor.slots,
+        busy_slots: count(dispatcher.busy_slots(&executor.id)),
+        memory_bytes: executor.memory_bytes,
+        memory_used_bytes: executor.usage.memory_used_bytes,
+        shuffle_bytes: executor.usage.shuffle_bytes,
+        silent_ms: now_ms.saturating_sub(executor.last_beat_ms),
+    }
+}

@@ -1,0 +1,100 @@
+//! `QueryService.Submit`: plan, commit, tell the job's id.
+
+use bytes::Bytes;
+use polybolos_model::{IdempotencyKey, JobId, SessionId};
+use polybolos_proto::v1::{
+    InlineResult, JobAccepted, SubmitRequest, SubmitResponse, submit_request, submit_response::Answer,
+};
+use polybolos_state::{Change, ClusterState, Command, Job};
+use tonic::{Code, Status};
+
+use super::{optional_name, statement_status};
+use crate::{
+    error::RequestError,
+    front::{JobPlan, Planned, Request, Statement, encode_schema},
+    shared::Shared,
+};
+
+pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<SubmitResponse, Status> {
+    shared.require_leader()?;
+    let key: Option<IdempotencyKey> = optional_name(&request.idempotency_key)?;
+    let session: Option<SessionId> = optional_name(&request.session_id)?;
+    // A repeated submit is not planned again.
+    if let Some(known) = key.as_ref().and_then(|key| shared.read(|state| state.job_by_key(key).map(accepted))) {
+        return Ok(answer(Answer::Job(known)));
+    }
+    let statement = match request.statement {
+        Some(submit_request::Statement::Sql(sql)) => Statement::Sql(sql),
+        Some(submit_request::Statement::LogicalPlan(plan)) => Statement::LogicalPlan(plan),
+        None => return Err(statement_status(Code::InvalidArgument, "the request has no statement")),
+    };
+    let around = shared.read(|state| shared.front.surroundings(state, session.as_ref()));
+    let options = request.options.into_iter().collect();
+    let planned = shared.front.plan(Request { statement, session: session.clone(), options }, around).await?;
+    match planned {
+        Planned::Inline(arrow_stream) => Ok(inline(arrow_stream)),
+        Planned::Commit(command) => {
+            shared.request(command).await?;
+            let no_columns = encode_schema(&arrow::datatypes::Schema::empty());
+            Ok(inline(no_columns.map_err(crate::error::PlanningError::from)?))
+        }
+        Planned::Job(plan) => {
+            let limit_ms = request.cancel_when_unwatched_ms;
+            commit(shared, *plan, key, session, limit_ms).await
+        }
+    }
+}
+
+async fn commit(
+    shared: &Shared,
+    plan: JobPlan,
+    key: Option<IdempotencyKey>,
+    session: Option<SessionId>,
+    cancel_when_unwatched_ms: u64,
+) -> Result<SubmitResponse, Status> {
+    let job = JobId(shared.env.random.next_u64());
+    let JobPlan { sql, graph, options, schema, ordered, explain_analyze, .. } = plan;
+    let submitted = JobAccepted {
+        job_id: job.to_string(),
+        schema: Bytes::from(schema.clone()),
+        explain_analyze: explain_analyze.is_some(),
+        ordered,
+    };
+    let command = Command::SubmitJob {
+        job,
+        key,
+        session,
+        sql,
+        graph,
+        options,
+        explain_analyze,
+        ordered,
+        schema,
+        cancel_when_unwatched_ms,
+    };
+    match shared.request(command).await? {
+        // The first submit's answer, though its job may have been forgotten since.
+        Change::Duplicate { job } => match shared.read(|state: &ClusterState| state.job(job).map(accepted)) {
+            Some(first) => Ok(answer(Answer::Job(first))),
+            None => Err(RequestError::JobNotFound { job: job.to_string() }.into()),
+        },
+        _ => Ok(answer(Answer::Job(submitted))),
+    }
+}
+
+fn accepted(job: &Job) -> JobAccepted {
+    JobAccepted {
+        job_id: job.id.to_string(),
+        schema: Bytes::from(job.schema.clone()),
+        explain_analyze: job.explain_analyze.is_some(),
+        ordered: job.ordered,
+    }
+}
+
+fn inline(arrow_stream: Vec<u8>) -> SubmitResponse {
+    answer(Answer::Inline(InlineResult { arrow_stream: Bytes::from(arrow_stream) }))
+}
+
+fn answer(answer: Answer) -> SubmitResponse {
+    SubmitResponse { answer: Some(answer) }
+}

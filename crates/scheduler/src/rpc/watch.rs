@@ -1,0 +1,182 @@
+//! `QueryService.Watch`: a job's progress, one update at once and one after each change, coalesced.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::{Stream, stream};
+use polybolos_model::{ErrorClass, JobId, StageId, TaskError};
+use polybolos_proto::v1::{JobUpdate, ResultPartition, ShuffleTicket, StageProgress};
+use polybolos_state::{ClusterState, Job, JobError, JobStatus, ResultLocation};
+use prost::Message;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tonic::Status;
+
+use super::show;
+use crate::{
+    error::RequestError,
+    shared::{Shared, WatchGuard},
+};
+
+/// Updates come no closer than this, but for the last one and the first results.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What a watcher compares to see whether there is news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    revision: u64,
+    ended: bool,
+    running: BTreeMap<StageId, u32>,
+}
+
+struct Watcher {
+    shared: Arc<Shared>,
+    job: JobId,
+    progress: watch::Receiver<u64>,
+    last: Option<(Seen, Instant)>,
+    _guard: WatchGuard,
+}
+
+/// # Errors
+/// The job is not known.
+pub(crate) fn watch(
+    shared: &Arc<Shared>,
+    job: JobId,
+) -> Result<impl Stream<Item = Result<JobUpdate, Status>> + Send + use<>, Status> {
+    shared.require_leader()?;
+    if !shared.read(|state| state.job(job).is_some()) {
+        return Err(RequestError::JobNotFound { job: job.to_string() }.into());
+    }
+    let watcher = Watcher {
+        shared: Arc::clone(shared),
+        job,
+        // Seen as of now: whatever comes later wakes.
+        progress: shared.progress(),
+        last: None,
+        _guard: shared.watch(job),
+    };
+    Ok(stream::unfold(Some(watcher), |watcher| async move {
+        let mut watcher = watcher?;
+        match watcher.next().await {
+            Ok((update, ended)) => Some((Ok(update), (!ended).then_some(watcher))),
+            Err(error) => Some((Err(error.into()), None)),
+        }
+    }))
+}
+
+impl Watcher {
+    /// The next update, and whether it is the last.
+    async fn next(&mut self) -> Result<(JobUpdate, bool), RequestError> {
+        loop {
+            self.progress.mark_unchanged();
+            let seen = self.look()?;
+            let news = self.last.as_ref().is_none_or(|(last, _)| *last != seen);
+            if news && (seen.ended || self.is_due()) {
+                return self.update(seen);
+            }
+            let due = self.last.as_ref().filter(|_| news).map(|(_, at)| *at + MIN_INTERVAL);
+            tokio::select! {
+                biased;
+                changed = self.progress.changed() => changed.map_err(|_| RequestError::Stopping)?,
+                () = async { match due { Some(due) => sleep_until(due).await, None => std::future::pending().await } } => {}
+            }
+            self.shared.require_leader()?;
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let now = self.shared.env.clock.now();
+        self.last.as_ref().is_none_or(|(_, at)| now >= *at + MIN_INTERVAL)
+    }
+
+    fn look(&self) -> Result<Seen, RequestError> {
+        self.shared.read(|state| {
+            let job = state.job(self.job).ok_or_else(|| self.gone())?;
+            let running = running(&self.shared, job);
+            Ok(Seen { revision: job.revision, ended: job.status.is_ended(), running })
+        })
+    }
+
+    fn gone(&self) -> RequestError {
+        RequestError::JobNotFound { job: self.job.to_string() }
+    }
+
+    fn update(&mut self, seen: Seen) -> Result<(JobUpdate, bool), RequestError> {
+        let now_ms = self.shared.env.clock.wall_ms();
+        let made = self.shared.read(|state| state.job(self.job).map(|job| update(state, job, &seen.running, now_ms)));
+        let (update, ended) = made.ok_or_else(|| self.gone())?;
+        self.last = Some((seen, self.shared.env.clock.now()));
+        Ok((update, ended))
+    }
+}
+
+/// Running attempts by stage.
+pub(crate) fn running(shared: &Shared, job: &Job) -> BTreeMap<StageId, u32> {
+    let mut counts = BTreeMap::new();
+    if !job.status.is_ended() {
+        for (task, _) in shared.dispatcher().running_of(job.id) {
+            *counts.entry(task.stage).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn update(state: &ClusterState, job: &Job, running: &BTreeMap<StageId, u32>, now_ms: u64) -> (JobUpdate, bool) {
+    let lost = lost_results(job);
+    let status = if lost.is_some() { JobStatus::Failed } else { show::status(job, !running.is_empty()) };
+    let end_ms = job.ended_at_ms.unwrap_or_else(|| now_ms.max(job.submitted_at_ms));
+    let update = JobUpdate {
+        job_id: job.id.to_string(),
+        state: show::job_state(status).into(),
+        stages: stages(job, running),
+        results: state.results(job.id).filter_map(|location| result(job, &location)).collect(),
+        error: lost.as_ref().or(job.error.as_ref()).map(show::job_error),
+        elapsed_ms: end_ms.saturating_sub(job.submitted_at_ms),
+    };
+    (update, job.status.is_ended())
+}
+
+/// A result that nobody can read any more, because its executor was lost after the job's end.
+fn lost_results(job: &Job) -> Option<JobError> {
+    let (partition, why) = job.results_lost.iter().next().filter(|_| !job.released)?;
+    let message = format!("partition {partition} of the result was lost before it was read ({why}): run the query again");
+    let error = TaskError::new(ErrorClass::Retryable, message);
+    Some(JobError { stage: Some(job.result_stage()), partition: Some(*partition), ..JobError::of_job(error) })
+}
+
+fn stages(job: &Job, running: &BTreeMap<StageId, u32>) -> Vec<StageProgress> {
+    let progress = job.graph.stages.iter().zip(&job.runs).map(|(stage, run)| {
+        let (rows_out, bytes_out) = run.completed().fold((0u64, 0u64), |(rows, bytes), (_, done)| {
+            let more = done.outputs.iter().fold((0u64, 0u64), |sum, out| (sum.0 + out.rows, sum.1 + out.bytes));
+            (rows + more.0, bytes + more.1)
+        });
+        StageProgress {
+            stage_id: stage.id.0,
+            tasks: show::count(run.tasks.len()),
+            running: running.get(&stage.id).copied().unwrap_or_default(),
+            done: show::count(run.done()),
+            rows_out,
+            bytes_out,
+        }
+    });
+    progress.collect()
+}
+
+fn result(job: &Job, location: &ResultLocation<'_>) -> Option<ResultPartition> {
+    let ticket = ShuffleTicket {
+        job_id: job.id.to_string(),
+        stage_id: job.result_stage().0,
+        map_partition: location.partition,
+        attempt: Some(location.done.attempt.into()),
+        output_partition: 0,
+    };
+    let stats = location.done.outputs.first().copied().unwrap_or_default();
+    Some(ResultPartition {
+        partition: location.partition,
+        address: location.address?.to_owned(),
+        ticket: ticket.encode_to_vec().into(),
+        rows: stats.rows,
+        bytes: stats.bytes,
+    })
+}

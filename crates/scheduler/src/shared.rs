@@ -1,0 +1,173 @@
+//! What the run loop and the RPC services of a replica share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use polybolos_consensus::{Log, read_with};
+use polybolos_env::Env;
+use polybolos_model::JobId;
+use polybolos_state::{Change, ClusterState, Command, Dispatcher};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    config::SchedulerConfig,
+    error::RequestError,
+    front::Front,
+    input::{Input, Refusal},
+};
+
+pub(crate) struct Shared {
+    pub(crate) config: SchedulerConfig,
+    pub(crate) env: Env,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) front: Front,
+    pub(crate) inputs: mpsc::Sender<Input>,
+    /// `HOST:PORT` as others reach this replica.
+    pub(crate) address: String,
+    dispatcher: Mutex<Dispatcher>,
+    watched: Mutex<BTreeMap<JobId, Watched>>,
+    /// Ticks after each round of the run loop.
+    progress: watch::Sender<u64>,
+    stopping: AtomicBool,
+}
+
+/// Who watches a job.
+struct Watched {
+    watchers: usize,
+    /// When the last one left; while nobody is there.
+    since: Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: SchedulerConfig,
+        env: Env,
+        log: Arc<dyn Log>,
+        front: Front,
+        address: String,
+    ) -> (Arc<Self>, mpsc::Receiver<Input>) {
+        let (inputs, receiver) = mpsc::channel(crate::input::WAITING_INPUTS);
+        let shared = Self {
+            config,
+            env,
+            log,
+            front,
+            inputs,
+            address,
+            dispatcher: Mutex::new(Dispatcher::new(polybolos_model::Term::default())),
+            watched: Mutex::default(),
+            progress: watch::Sender::new(0),
+            stopping: AtomicBool::new(false),
+        };
+        (Arc::new(shared), receiver)
+    }
+
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&ClusterState) -> R) -> R {
+        read_with(&*self.log, f)
+    }
+
+    /// The leader's memory of running attempts. Take it after the state's lock or alone, never before it.
+    pub(crate) fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
+        self.dispatcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    pub(crate) fn tell_progress(&self) {
+        self.progress.send_modify(|round| *round += 1);
+    }
+
+    /// The run loop has ended: whoever waits for progress is told.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.tell_progress();
+    }
+
+    pub(crate) fn not_leader(&self) -> RequestError {
+        let leadership = self.log.leadership().borrow().clone();
+        let leader = leadership.leader.filter(|_| !leadership.is_self);
+        RequestError::NotLeader { leader: leader.map(|(_, address)| address).unwrap_or_default() }
+    }
+
+    /// # Errors
+    /// [`RequestError::NotLeader`] with a hint.
+    pub(crate) fn require_leader(&self) -> Result<(), RequestError> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(RequestError::Stopping);
+        }
+        if self.log.leadership().borrow().is_self { Ok(()) } else { Err(self.not_leader()) }
+    }
+
+    /// Hands a command to the run loop and waits until it is applied.
+    ///
+    /// # Errors
+    /// The state's rejection, or why the command did not get there. After a deadline it may still take effect.
+    pub(crate) async fn request(&self, command: Command) -> Result<Change, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let input = Input::Request { command: Box::new(command), answer };
+        let wait = async {
+            self.inputs.send(input).await.map_err(|_| Refusal::Unserved(RequestError::Stopping))?;
+            answered.await.unwrap_or(Err(Refusal::Unserved(RequestError::Unknown)))
+        };
+        let deadline: Duration = self.config.request_deadline;
+        let ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        timeout(deadline, wait).await.unwrap_or(Err(Refusal::Unserved(RequestError::Deadline { ms })))
+    }
+
+    fn watched(&self) -> MutexGuard<'_, BTreeMap<JobId, Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a watcher of the job until the guard is dropped.
+    pub(crate) fn watch(self: &Arc<Self>, job: JobId) -> WatchGuard {
+        let now = self.env.clock.now();
+        self.watched().entry(job).or_insert(Watched { watchers: 0, since: now }).watchers += 1;
+        WatchGuard { shared: Arc::clone(self), job }
+    }
+
+    /// Active jobs that nobody has watched for as long as they allow, ascending by submission.
+    pub(crate) fn unwatched(&self) -> Vec<(JobId, u64)> {
+        let now = self.env.clock.now();
+        self.read(|state| {
+            let mut watched = self.watched();
+            watched.retain(|job, seen| {
+                seen.watchers > 0 || state.job(*job).is_some_and(|job| !job.status.is_ended())
+            });
+            let limited = state.active_jobs().filter(|job| job.cancel_when_unwatched_ms > 0);
+            let expired = limited.filter_map(|job| {
+                let seen = watched.entry(job.id).or_insert(Watched { watchers: 0, since: now });
+                let limit_ms = job.cancel_when_unwatched_ms;
+                let unwatched = seen.watchers == 0 && now - seen.since >= Duration::from_millis(limit_ms);
+                unwatched.then_some((job.id, limit_ms))
+            });
+            expired.collect()
+        })
+    }
+}
+
+/// See [`Shared::watch`].
+pub(crate) struct WatchGuard {
+    shared: Arc<Shared>,
+    job: JobId,
+}
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        let now = self.shared.env.clock.now();
+        if let Some(seen) = self.shared.watched().get_mut(&self.job) {
+            seen.watchers = seen.watchers.saturating_sub(1);
+            seen.since = now;
+        }
+    }
+}
