@@ -77,7 +77,14 @@ pub(crate) enum Verdict {
 impl Shared {
     pub(crate) fn new(addresses: Vec<String>, env: Env, reach_deadline: Duration) -> Self {
         let channels = Channels::new(env.clone());
-        Self { env, addresses, channels, background: Background::new(), reach_deadline, leader: Mutex::default() }
+        Self {
+            env,
+            addresses,
+            channels,
+            background: Background::new(),
+            reach_deadline,
+            leader: Mutex::default(),
+        }
     }
 
     /// Repeats `send` until a leader has answered or the deadline has passed. `send` must be safe to repeat.
@@ -269,7 +276,9 @@ pub(crate) fn verdict(status: &Status, address: &str) -> Verdict {
             Reason::TooLarge => return Verdict::Final(ClientError::TooLarge { message }),
             Reason::Busy => return Verdict::Busy(message),
             Reason::NotLeader => return Verdict::NotLeader(Some(detail.leader).filter(|l| !l.is_empty())),
-            Reason::JobNotFound => return Verdict::Final(about_job(&detail.job_id, |job| ClientError::NotFound { job })),
+            Reason::JobNotFound => {
+                return Verdict::Final(about_job(&detail.job_id, |job| ClientError::NotFound { job }));
+            }
             Reason::JobEnded => {
                 return Verdict::Final(about_job(&detail.job_id, |job| ClientError::Ended { job, message }));
             }
@@ -286,9 +295,9 @@ pub(crate) fn verdict(status: &Status, address: &str) -> Verdict {
         Code::Internal if status.message().contains("h2 protocol error") => Verdict::Unknown(text),
         Code::OutOfRange => Verdict::Final(ClientError::TooLarge { message: status.message().to_owned() }),
         Code::ResourceExhausted => Verdict::Busy(status.message().to_owned()),
-        code => {
-            Verdict::Final(ClientError::Protocol { what: format!("{address} answered {code:?}: {}", status.message()) })
-        }
+        code => Verdict::Final(ClientError::Protocol {
+            what: format!("{address} answered {code:?}: {}", status.message()),
+        }),
     }
 }
 

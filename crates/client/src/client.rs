@@ -103,7 +103,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub fn connect_within(addresses: Vec<String>, env: Env, reach_deadline: Duration) -> Result<Self, ClientError> {
+    pub fn connect_within(
+        addresses: Vec<String>,
+        env: Env,
+        reach_deadline: Duration,
+    ) -> Result<Self, ClientError> {
         if addresses.is_empty() {
             return Err(ClientError::Unreachable { addresses, last: "no address was given".to_owned() });
         }
@@ -137,7 +141,9 @@ impl Client {
             Some(submit_response::Answer::Job(accepted)) => {
                 Ok(Answer::Job(JobHandle::new(Arc::clone(&self.shared), &accepted)?))
             }
-            Some(submit_response::Answer::Inline(result)) => Ok(Answer::Inline(ipc::result(&result.arrow_stream)?)),
+            Some(submit_response::Answer::Inline(result)) => {
+                Ok(Answer::Inline(ipc::result(&result.arrow_stream)?))
+            }
             None => Err(ClientError::Protocol { what: "a submit was answered with nothing".to_owned() }),
         }
     }
@@ -176,7 +182,8 @@ impl Client {
     /// [`ClientError::Unreachable`].
     pub async fn jobs(&self) -> Result<Vec<v1::JobSummary>, ClientError> {
         let call = Call::read("the list of queries");
-        let answer = self.shared.call(call, |mut query| async move { query.list_jobs(v1::ListJobsRequest {}).await });
+        let answer =
+            self.shared.call(call, |mut query| async move { query.list_jobs(v1::ListJobsRequest {}).await });
         Ok(answer.await?.jobs)
     }
 

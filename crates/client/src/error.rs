@@ -34,7 +34,9 @@ pub enum ClientError {
     #[error("{what} got no answer within {} s and may have been done (last: {last})", waited.as_secs_f32())]
     Deadline { what: &'static str, waited: Duration, last: String },
     /// Rows are missing from here on; those handed out before are right.
-    #[error("partition {partition} of the result of query {job} could not be read from {address} after {batches} batches: {last}")]
+    #[error(
+        "partition {partition} of the result of query {job} could not be read from {address} after {batches} batches: {last}"
+    )]
     Fetch { job: JobId, partition: u32, address: String, batches: u64, last: String },
     /// An answer breaks the protocol: another version, or a fault of this engine.
     #[error("unexpected answer: {what}")]

@@ -91,7 +91,8 @@ impl Fetch {
     /// Waits until the partition is elsewhere, maybe for ever.
     async fn moved(&mut self, from: &ResultPartition) {
         let partition = self.partition;
-        let elsewhere = |places: &Places| places.get(&partition).is_some_and(|place| place.ticket != from.ticket);
+        let elsewhere =
+            |places: &Places| places.get(&partition).is_some_and(|place| place.ticket != from.ticket);
         if self.places.wait_for(elsewhere).await.is_err() {
             // The driver is gone, and this task with it.
             std::future::pending::<()>().await;

@@ -27,7 +27,8 @@ impl fmt::Debug for JobHandle {
 
 impl JobHandle {
     pub(crate) fn new(shared: Arc<Shared>, accepted: &v1::JobAccepted) -> Result<Self, ClientError> {
-        let malformed = |error: polybolos_model::IdParseError| ClientError::Protocol { what: error.to_string() };
+        let malformed =
+            |error: polybolos_model::IdParseError| ClientError::Protocol { what: error.to_string() };
         Ok(Self {
             shared,
             id: accepted.job_id.parse().map_err(malformed)?,

@@ -32,7 +32,7 @@ pub use error::{ClientError, JobFailure};
 pub use ipc::conform;
 pub use job::JobHandle;
 pub use polybolos_proto::v1::{
-    ClusterStatusResponse, ExecutorStatus, JobDetail, JobState, JobSummary, JobUpdate, ReplicaStatus, StageDetail,
-    StageProgress, TaskDetail,
+    ClusterStatusResponse, ExecutorStatus, JobDetail, JobState, JobSummary, JobUpdate, ReplicaStatus,
+    StageDetail, StageProgress, TaskDetail,
 };
 pub use stream::ResultStream;

@@ -93,8 +93,12 @@ impl Stream for ResultStream {
 pub(crate) fn start(shared: Arc<Shared>, job: JobHandle) -> ResultStream {
     let (out, items) = mpsc::channel(BUFFERED_BATCHES);
     let progress = watch::Sender::new(None);
-    let stream =
-        ResultStream { job: job.id(), schema: job.schema(), progress: progress.subscribe(), items: Some(items) };
+    let stream = ResultStream {
+        job: job.id(),
+        schema: job.schema(),
+        progress: progress.subscribe(),
+        items: Some(items),
+    };
     let driver = Driver {
         shared,
         job,
@@ -210,7 +214,9 @@ impl Driver {
                 let reason = failure.map_or_else(|| "no reason was given".to_owned(), |error| error.message);
                 Err(ClientError::Cancelled { job, reason })
             }
-            JobState::Unspecified => Err(ClientError::Protocol { what: format!("query {job} has an unknown state") }),
+            JobState::Unspecified => {
+                Err(ClientError::Protocol { what: format!("query {job} has an unknown state") })
+            }
         }
     }
 
@@ -264,8 +270,12 @@ impl Driver {
         }
     }
 
-    fn fetched(&mut self, fetched: Result<(u32, Result<(), ClientError>), JoinError>) -> Result<(), ClientError> {
-        let (partition, result) = fetched.map_err(|error| ClientError::Protocol { what: error.to_string() })?;
+    fn fetched(
+        &mut self,
+        fetched: Result<(u32, Result<(), ClientError>), JoinError>,
+    ) -> Result<(), ClientError> {
+        let (partition, result) =
+            fetched.map_err(|error| ClientError::Protocol { what: error.to_string() })?;
         result?;
         self.order.retain(|started| *started != partition);
         Ok(())

@@ -68,7 +68,9 @@ impl Watch {
                     Verdict::Final(error) => return Err(error),
                     // Opening finds the leader.
                     Verdict::NotLeader(_) => self.broken("the leader has changed".to_owned()).await?,
-                    Verdict::Busy(text) | Verdict::NotSent(text) | Verdict::Unknown(text) => self.broken(text).await?,
+                    Verdict::Busy(text) | Verdict::NotSent(text) | Verdict::Unknown(text) => {
+                        self.broken(text).await?
+                    }
                 },
                 // Nothing may have changed, or nobody may be there any more.
                 Err(_) => {

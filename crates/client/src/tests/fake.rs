@@ -69,7 +69,8 @@ pub(super) fn ipc(batches: &[RecordBatch]) -> Vec<u8> {
 }
 
 pub(super) fn accepted(ordered: bool) -> v1::SubmitResponse {
-    let job = v1::JobAccepted { job_id: JOB.to_owned(), schema: ipc(&[]).into(), explain_analyze: false, ordered };
+    let job =
+        v1::JobAccepted { job_id: JOB.to_owned(), schema: ipc(&[]).into(), explain_analyze: false, ordered };
     v1::SubmitResponse { answer: Some(v1::submit_response::Answer::Job(job)) }
 }
 
@@ -160,7 +161,10 @@ type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[async_trait]
 impl QueryService for Scheduler {
-    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
         let request = request.into_inner();
         let next = self.script.lock().unwrap().submits.pop_front();
         self.note(format!("submit {}", request.idempotency_key));
@@ -196,7 +200,10 @@ impl QueryService for Scheduler {
         Ok(Response::new(Box::pin(updates)))
     }
 
-    async fn cancel(&self, request: Request<v1::CancelRequest>) -> Result<Response<v1::CancelResponse>, Status> {
+    async fn cancel(
+        &self,
+        request: Request<v1::CancelRequest>,
+    ) -> Result<Response<v1::CancelResponse>, Status> {
         self.note(format!("cancel: {}", request.into_inner().reason));
         Ok(Response::new(v1::CancelResponse {}))
     }
@@ -206,7 +213,10 @@ impl QueryService for Scheduler {
         Ok(Response::new(v1::ReleaseResponse {}))
     }
 
-    async fn list_jobs(&self, _: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+    async fn list_jobs(
+        &self,
+        _: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
         let job = v1::JobSummary { job_id: JOB.to_owned(), ..Default::default() };
         Ok(Response::new(v1::ListJobsResponse { jobs: vec![job] }))
     }
@@ -305,12 +315,13 @@ impl FlightService for Executor {
         let ticket = String::from_utf8(request.into_inner().ticket.to_vec()).unwrap();
         self.reads.lock().unwrap().push(ticket.clone());
         let sent = Arc::clone(&self.sent);
-        let steps = self.script(&ticket)?.into_iter().flat_map(|step| -> Box<dyn Iterator<Item = OnFetch> + Send> {
-            match step {
-                OnFetch::Endless => Box::new((0..1_000_000).map(|n| OnFetch::Rows(vec![n; 10_000]))),
-                other => Box::new(std::iter::once(other)),
-            }
-        });
+        let steps =
+            self.script(&ticket)?.into_iter().flat_map(|step| -> Box<dyn Iterator<Item = OnFetch> + Send> {
+                match step {
+                    OnFetch::Endless => Box::new((0..1_000_000).map(|n| OnFetch::Rows(vec![n; 10_000]))),
+                    other => Box::new(std::iter::once(other)),
+                }
+            });
         let batches = stream::iter(steps).map(move |step| {
             *sent.lock().unwrap() += 1;
             match step {

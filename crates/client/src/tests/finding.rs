@@ -12,7 +12,10 @@ use crate::{Answer, Client, ClientError, SubmitOptions};
 #[tokio::test]
 async fn a_lost_answer_is_repeated_with_the_same_key() {
     let scheduler = Scheduler::start().await;
-    scheduler.on_submit(OnSubmit::Silence).on_submit(OnSubmit::Silence).on_submit(OnSubmit::Answer(accepted(false)));
+    scheduler
+        .on_submit(OnSubmit::Silence)
+        .on_submit(OnSubmit::Silence)
+        .on_submit(OnSubmit::Answer(accepted(false)));
     let answer = client(&[&scheduler.address]).submit("SELECT 1", SubmitOptions::default()).await.unwrap();
     let Answer::Job(job) = answer else { panic!("no job") };
     assert_eq!(job.id(), JobId(7));
@@ -58,7 +61,9 @@ async fn a_lost_leader_is_searched_among_the_addresses() {
     let (first, second) = (Scheduler::start().await, Scheduler::start().await);
     first.on_submit(OnSubmit::Answer(accepted(false))).on_submit(OnSubmit::Silence);
     // An election is under way when the second is asked first.
-    second.on_submit(OnSubmit::Refuse(refusal(Reason::NotLeader, ""))).on_submit(OnSubmit::Answer(accepted(false)));
+    second
+        .on_submit(OnSubmit::Refuse(refusal(Reason::NotLeader, "")))
+        .on_submit(OnSubmit::Answer(accepted(false)));
     first.on_submit(OnSubmit::Refuse(refusal(Reason::NotLeader, "")));
     first.on_submit(OnSubmit::Refuse(refusal(Reason::NotLeader, "")));
     let client = client(&[&first.address, &second.address]);
@@ -93,7 +98,9 @@ async fn refusals_are_told_apart() {
     let scheduler = Scheduler::start().await;
     let client = client(&[&scheduler.address]);
     scheduler.on_submit(OnSubmit::Refuse(refusal(Reason::Statement, "")));
-    assert!(matches!(client.query("SELEC").await, Err(ClientError::Statement { message }) if message == "Statement"));
+    assert!(
+        matches!(client.query("SELEC").await, Err(ClientError::Statement { message }) if message == "Statement")
+    );
     scheduler.on_submit(OnSubmit::Refuse(refusal(Reason::TooLarge, "")));
     assert!(matches!(client.query("SELECT 1").await, Err(ClientError::TooLarge { .. })));
     scheduler.on_submit(OnSubmit::Refuse(Status::invalid_argument("no statement")));
@@ -105,7 +112,9 @@ async fn refusals_are_told_apart() {
 #[tokio::test]
 async fn a_busy_cluster_is_asked_again() {
     let scheduler = Scheduler::start().await;
-    scheduler.on_submit(OnSubmit::Refuse(refusal(Reason::Busy, ""))).on_submit(OnSubmit::Answer(accepted(false)));
+    scheduler
+        .on_submit(OnSubmit::Refuse(refusal(Reason::Busy, "")))
+        .on_submit(OnSubmit::Answer(accepted(false)));
     client(&[&scheduler.address]).submit("SELECT 1", SubmitOptions::default()).await.unwrap();
     assert_eq!(scheduler.log().len(), 2);
 }

@@ -103,7 +103,8 @@ async fn a_fetch_that_breaks_before_its_first_row_is_repeated() {
     let good = vec![OnFetch::Rows(vec![1]), OnFetch::Rows(vec![2])];
     let first = executor.holds(0, vec![vec![OnFetch::Break], good]);
     // The second one's rows are not handed out before the first one's, so they may be read again too.
-    let second = executor.holds(1, vec![vec![OnFetch::Rows(vec![3]), OnFetch::Break], vec![OnFetch::Rows(vec![3])]]);
+    let second =
+        executor.holds(1, vec![vec![OnFetch::Rows(vec![3]), OnFetch::Break], vec![OnFetch::Rows(vec![3])]]);
     scheduler.on_watch(vec![
         Update(update(JobState::Running, vec![second.clone()])),
         Update(update(JobState::Succeeded, vec![first, second])),
@@ -183,7 +184,8 @@ async fn a_failed_job_says_what_failed_and_where() {
         attempt: Some(v1::AttemptId { term: 1, counter: 9 }),
         executor_id: "e1".to_owned(),
     };
-    scheduler.on_watch(vec![Update(v1::JobUpdate { error: Some(error), ..update(JobState::Failed, vec![]) })]);
+    scheduler
+        .on_watch(vec![Update(v1::JobUpdate { error: Some(error), ..update(JobState::Failed, vec![]) })]);
     let error = client.query("SELECT 1/0").await.unwrap_err();
     let text = "query 0000000000000007 failed: Divide by zero \
         (user error, stage 2, task 3, attempt 1.9, executor e1)";
@@ -215,7 +217,8 @@ async fn a_fetch_that_breaks_because_the_job_failed_shows_the_jobs_error() {
 async fn a_cancelled_job_says_why() {
     let (scheduler, _, client) = setting(false).await;
     let error = v1::JobError { message: "by request".to_owned(), ..Default::default() };
-    scheduler.on_watch(vec![Update(v1::JobUpdate { error: Some(error), ..update(JobState::Cancelled, vec![]) })]);
+    scheduler
+        .on_watch(vec![Update(v1::JobUpdate { error: Some(error), ..update(JobState::Cancelled, vec![]) })]);
     let error = client.query("SELECT 1").await.unwrap_err();
     assert!(matches!(error, ClientError::Cancelled { ref reason, .. } if reason == "by request"), "{error}");
 }
