@@ -22,6 +22,7 @@ mod command;
 mod dispatch;
 mod entry;
 mod executor;
+pub mod invariants;
 mod job;
 pub mod limits;
 mod pending;
@@ -40,3 +41,10 @@ pub use job::{Fate, Job, JobError, JobStatus, PastAttempt, StageRun, TaskDone, T
 pub use pending::{Pending, Runnable};
 pub use rejection::Rejection;
 pub use state::{ClusterState, MapLocation, ResultLocation};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod transcript;

@@ -1,0 +1,7 @@
+//! What no transcript can show: encodings, the policy, the dispatcher, and random sequences of everything.
+
+mod codec;
+mod dispatch;
+mod dispatch_random;
+mod policy;
+mod random;

@@ -1,0 +1,210 @@
+//! Words to commands.
+//!
+//! `one`, `hash(m,r)`, `chain(a,b,c)`, `join(a,b,c)` are graphs by their stages' tasks; a `!` makes stage 0
+//! indeterminate. Tasks are `job/stage/partition`. Executors are `name`, or `name#incarnation` for another than the
+//! present one. Attempts are `counter`, or `term.counter` for another term than the present one. Rest: `key=value`.
+
+use std::collections::BTreeMap;
+
+use polybolos_model::{
+    AttemptId, ErrorClass, Exchange, ExecutorId, FetchFailure, Incarnation, JobId, PartitionStats, ReadMode,
+    Stage, StageGraph, StageId, StageInput, TaskError, TaskId, TaskMetrics, Term,
+};
+
+use super::Lab;
+use crate::{Beat, Command, JobError, RelationKind, RelationName, TableDef};
+
+pub(super) fn command(lab: &Lab, line: &str) -> Command {
+    let all: Vec<&str> = line.split_whitespace().collect();
+    let (options, words): (Vec<&str>, Vec<&str>) = all.into_iter().partition(|word| word.contains('='));
+    let options: BTreeMap<&str, &str> = options.into_iter().filter_map(|word| word.split_once('=')).collect();
+    let executor = |word: &str| executor(lab, word);
+    match words.as_slice() {
+        ["submit", id, shape] => submit(job(id), shape, &options),
+        ["cancel", id, reason] => Command::CancelJob { job: job(id), reason: (*reason).into() },
+        ["fail-job", id, reason] => {
+            let error = JobError::of_job(TaskError::new(ErrorClass::Internal, *reason));
+            Command::FailJob { job: job(id), error }
+        }
+        ["release", id] => Command::ReleaseJob { job: job(id) },
+        ["expire"] => Command::ExpireJobs,
+        ["complete", who, what, which] => complete(lab, who, task(what), attempt(lab, which), &options),
+        ["fail", who, what, which, class] => {
+            let (executor, incarnation) = executor(who);
+            let mut error = TaskError::new(error_class(class), "boom");
+            error.fetch = options.get("lost").map(|lost| fetch(lab, lost));
+            Command::FailTask { executor, incarnation, task: task(what), attempt: attempt(lab, which), error }
+        }
+        ["register", name] => register(name, &options),
+        ["drain", who] => Command::DrainExecutor { executor: executor(who).0 },
+        ["lose", who] => {
+            let (executor, incarnation) = executor(who);
+            Command::LoseExecutor { executor, incarnation, reason: "power cut".into() }
+        }
+        ["suspect", who] => {
+            let (executor, incarnation) = executor(who);
+            Command::SuspectExecutor { executor, incarnation }
+        }
+        ["beat", names @ ..] => {
+            Command::Heartbeats { beats: names.iter().map(|name| beat(lab, name)).collect() }
+        }
+        _ => catalogue(&words, &options),
+    }
+}
+
+fn catalogue(words: &[&str], options: &BTreeMap<&str, &str>) -> Command {
+    let session = |word: &str| word.parse().unwrap();
+    let flag = |name: &str| options.contains_key(name);
+    let (or_replace, if_not_exists) = (flag("replace"), flag("keep"));
+    match words {
+        ["table", name] => {
+            let table = TableDef { ddl: format!("CREATE EXTERNAL TABLE {name}"), provider: vec![1, 2] };
+            Command::CreateTable { name: relation(name), table, or_replace, if_not_exists }
+        }
+        ["view", name] => {
+            Command::CreateView { name: relation(name), sql: "SELECT 1".into(), or_replace, if_not_exists }
+        }
+        ["drop", kind, name] => {
+            let kind = if *kind == "view" { RelationKind::View } else { RelationKind::Table };
+            Command::DropRelation { name: relation(name), if_exists: flag("if_exists"), kind }
+        }
+        ["set", who, key, value] => {
+            Command::SetSession { session: session(who), key: (*key).into(), value: (*value).into() }
+        }
+        ["reset", who, key] => Command::ResetSession { session: session(who), key: (*key).into() },
+        ["close", who] => Command::CloseSession { session: session(who) },
+        _ => panic!("no such command: {words:?}"),
+    }
+}
+
+fn submit(job: JobId, shape: &str, options: &BTreeMap<&str, &str>) -> Command {
+    Command::SubmitJob {
+        job,
+        key: options.get("key").map(|key| key.parse().unwrap()),
+        session: options.get("session").map(|session| session.parse().unwrap()),
+        sql: format!("SELECT {job}"),
+        graph: graph(shape),
+        options: BTreeMap::new(),
+        explain_analyze: None,
+        ordered: false,
+        schema: vec![7],
+        cancel_when_unwatched_ms: 0,
+    }
+}
+
+fn complete(
+    lab: &Lab,
+    who: &str,
+    task: TaskId,
+    attempt: AttemptId,
+    options: &BTreeMap<&str, &str>,
+) -> Command {
+    let (executor, incarnation) = executor(lab, who);
+    let planned =
+        lab.state.job(task.job).and_then(|job| Some(job.graph.stage(task.stage)?.output_partitions));
+    let count = options.get("outputs").map_or(planned.unwrap_or(1), |n| n.parse().unwrap());
+    let bytes = options.get("bytes").map_or(8, |n| n.parse().unwrap());
+    let outputs = vec![PartitionStats { rows: 1, bytes }; count as usize];
+    let metrics = TaskMetrics { rows_out: u64::from(count), ..TaskMetrics::default() };
+    Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics }
+}
+
+fn register(name: &str, options: &BTreeMap<&str, &str>) -> Command {
+    let number = |key: &str, default: u64| options.get(key).map_or(default, |n| n.parse().unwrap());
+    Command::RegisterExecutor {
+        executor: ExecutorId::new(name).unwrap(),
+        address: options.get("address").map_or(format!("{name}:1"), |address| (*address).to_owned()),
+        slots: u32::try_from(number("slots", 2)).unwrap(),
+        memory_bytes: 1 << 30,
+        labels: BTreeMap::new(),
+        process_id: number("process", 1),
+    }
+}
+
+fn beat(lab: &Lab, name: &str) -> Beat {
+    let (executor, incarnation) = executor(lab, name);
+    Beat { executor, incarnation, memory_used_bytes: 5, shuffle_bytes: 6, running_tasks: 1 }
+}
+
+fn executor(lab: &Lab, word: &str) -> (ExecutorId, Incarnation) {
+    let (name, incarnation) = word.split_once('#').map_or((word, None), |(name, n)| (name, n.parse().ok()));
+    let id = ExecutorId::new(name).unwrap();
+    let present = lab.state.executor(&id).map_or(Incarnation(0), |executor| executor.incarnation);
+    (id, incarnation.map_or(present, Incarnation))
+}
+
+fn job(word: &str) -> JobId {
+    JobId(word.parse().unwrap())
+}
+
+fn task(word: &str) -> TaskId {
+    let parts: Vec<u32> = word.split('/').map(|part| part.parse().unwrap()).collect();
+    TaskId { job: JobId(u64::from(parts[0])), stage: StageId(parts[1]), partition: parts[2] }
+}
+
+fn attempt(lab: &Lab, word: &str) -> AttemptId {
+    match word.split_once('.') {
+        Some((term, counter)) => {
+            AttemptId { term: Term(term.parse().unwrap()), counter: counter.parse().unwrap() }
+        }
+        None => AttemptId { term: lab.term, counter: word.parse().unwrap() },
+    }
+}
+
+/// `executor/stage/partition/attempt`
+fn fetch(lab: &Lab, word: &str) -> FetchFailure {
+    let parts: Vec<&str> = word.split('/').collect();
+    FetchFailure {
+        executor: ExecutorId::new(parts[0]).unwrap(),
+        stage: StageId(parts[1].parse().unwrap()),
+        map_partition: parts[2].parse().unwrap(),
+        attempt: attempt(lab, parts[3]),
+    }
+}
+
+fn error_class(word: &str) -> ErrorClass {
+    match word {
+        "user" => ErrorClass::User,
+        "retryable" => ErrorClass::Retryable,
+        "resources" => ErrorClass::Resources,
+        "internal" => ErrorClass::Internal,
+        _ => panic!("no such class: {word}"),
+    }
+}
+
+fn relation(word: &str) -> RelationName {
+    let (schema, name) = word.split_once('.').unwrap();
+    RelationName { schema: schema.into(), name: name.into() }
+}
+
+/// A graph by its shape; see the module.
+pub(crate) fn graph(shape: &str) -> StageGraph {
+    let (name, sizes) = shape.trim_end_matches(')').split_once('(').unwrap_or((shape, "1"));
+    let sizes: Vec<u32> = sizes.split(',').map(|size| size.parse().unwrap()).collect();
+    let inputs = |stages: &[u32]| {
+        stages.iter().map(|&s| StageInput { stage: StageId(s), read: ReadMode::Partition }).collect()
+    };
+    let last = sizes.len() - 1;
+    let is_join = name.starts_with("join");
+    let stages = sizes.iter().enumerate().map(|(at, &tasks)| {
+        let id = u32::try_from(at).unwrap();
+        let inputs = match (at, is_join && at == last) {
+            (0, _) => vec![],
+            (_, true) => inputs(&(0..id).collect::<Vec<_>>()),
+            (_, false) if is_join => vec![],
+            (_, false) => inputs(&[id - 1]),
+        };
+        let reader = if is_join { last } else { at + 1 };
+        Stage {
+            id: StageId(id),
+            plan: vec![u8::try_from(at).unwrap(); 3],
+            tasks,
+            inputs,
+            exchange: if at == last { Exchange::Result } else { Exchange::Hash },
+            output_partitions: if at == last { 1 } else { sizes[reader] },
+            display: format!("plan of stage {at}"),
+            indeterminate: (at == 0 && name.ends_with('!')).then(|| "it calls random()".to_owned()),
+        }
+    });
+    StageGraph { stages: stages.collect() }
+}

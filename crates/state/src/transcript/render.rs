@@ -1,0 +1,156 @@
+//! Outcomes and states to words.
+
+use std::fmt::Display;
+
+use polybolos_model::{JobId, StageId, TaskId};
+
+use crate::{Change, ClusterState, Effects, Job, Rejection};
+
+pub(super) fn outcome(outcome: &Result<Change, Rejection>) -> String {
+    match outcome {
+        Ok(change) => self::change(change),
+        Err(rejection) => format!("REJECTED {rejection}"),
+    }
+}
+
+fn change(change: &Change) -> String {
+    match change {
+        Change::Unchanged => "unchanged".into(),
+        Change::Submitted { job } => format!("submitted {}", job.0),
+        Change::Duplicate { job } => format!("duplicate of {}", job.0),
+        Change::JobEnded { job, status } => format!("{} {status}", job.0),
+        Change::Released { job } => format!("released {}", job.0),
+        Change::Expired { jobs } => format!("expired {}", list(jobs.iter().map(|job| job.0))),
+        Change::TaskCompleted { task, stage_complete, job_ended } => {
+            let stage = if *stage_complete { ", stage complete" } else { "" };
+            let job = if *job_ended { ", job succeeded" } else { "" };
+            format!("completed {}{stage}{job}", short(task))
+        }
+        Change::TaskFailed { task, failures, effects } => {
+            format!("failed {}, {failures} counted{}", short(task), self::effects(effects))
+        }
+        Change::Registered { executor, incarnation, replaced, effects } => {
+            let replaced =
+                replaced.as_ref().map(|(id, old)| format!(" in place of {id}#{old}")).unwrap_or_default();
+            format!("registered {executor}#{incarnation}{replaced}{}", self::effects(effects))
+        }
+        Change::Draining { executor } => format!("draining {executor}"),
+        Change::Suspected { executor } => format!("suspected {executor}"),
+        Change::Lost { executor, incarnation, effects } => {
+            format!("lost {executor}#{incarnation}{}", self::effects(effects))
+        }
+        Change::Beats { accepted, stale } => format!("{accepted} beats, stale: {}", list(stale)),
+        Change::Created => "created".into(),
+        Change::Replaced => "replaced".into(),
+        Change::Dropped => "dropped".into(),
+        Change::SessionSet => "session set".into(),
+        Change::SessionClosed => "session closed".into(),
+    }
+}
+
+fn effects(effects: &Effects) -> String {
+    let mut out = String::new();
+    let mut add = |what: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            out += &format!("; {what} {}", items.join(" "));
+        }
+    };
+    add("run again", effects.rerun.iter().map(short).collect());
+    add(
+        "delete",
+        effects.orphaned.iter().map(|(executor, attempt)| format!("{executor}:{attempt}")).collect(),
+    );
+    add("fail job", effects.failed.iter().map(|job| job.0.to_string()).collect());
+    add("results lost of", effects.results_lost.iter().map(|job| job.0.to_string()).collect());
+    out
+}
+
+pub(super) fn show(state: &ClusterState, what: &[&str]) -> String {
+    match what {
+        ["job", id] => state.job(JobId(id.parse().unwrap())).map_or("  none\n".into(), job),
+        ["jobs"] => {
+            let line = |job: &Job| {
+                format!("  {} {}{}\n", job.id.0, job.status, if job.released { ", released" } else { "" })
+            };
+            state.jobs().map(line).collect()
+        }
+        ["executors"] => state
+            .executors()
+            .map(|e| {
+                let suspect =
+                    e.suspect_since_ms.map(|at| format!(", suspect since {at}")).unwrap_or_default();
+                let lost = e
+                    .lost
+                    .as_ref()
+                    .map(|loss| format!(", at {} for: {}", loss.at_ms, loss.reason))
+                    .unwrap_or_default();
+                format!(
+                    "  {}#{} {} {}, heard {}{suspect}{lost}\n",
+                    e.id, e.incarnation, e.address, e.state, e.last_beat_ms
+                )
+            })
+            .collect(),
+        ["results", id] => state
+            .results(JobId(id.parse().unwrap()))
+            .map(|at| format!("  {}: {}\n", at.partition, at.address.unwrap_or("gone")))
+            .collect(),
+        ["inputs", id, stage] => {
+            let outputs = state.map_outputs(JobId(id.parse().unwrap()), StageId(stage.parse().unwrap()));
+            let line = |at: &crate::MapLocation<'_>| {
+                format!("  {}: {} {}\n", at.map_partition, at.address, at.done.attempt)
+            };
+            outputs.map_or("  not complete\n".into(), |all| all.iter().map(line).collect())
+        }
+        ["pending"] => {
+            let pending = state.pending();
+            let run = pending.runnable.iter().map(|r| format!("{}@{}", short(&r.task), r.epoch));
+            format!("  run {}, release {}\n", list(run), list(pending.release.iter().map(|job| job.0)))
+        }
+        ["relations"] => {
+            let all = state
+                .catalogue()
+                .relations
+                .iter()
+                .map(|(name, relation)| format!("{} {name}", relation.kind()));
+            format!("  {} at version {}\n", list(all), state.catalogue().version)
+        }
+        ["session", id] => format!("  {:?}\n", state.session_options(&id.parse().unwrap())),
+        ["term"] => format!("  {} since {} at {}\n", state.term(), state.term_since_ms(), state.now_ms()),
+        _ => panic!("can't show {what:?}"),
+    }
+}
+
+fn job(job: &Job) -> String {
+    let released = if job.released { ", released" } else { "" };
+    let error = job.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let mut out = format!("  {} {}{released}{error}\n", job.id.0, job.status);
+    for (partition, reason) in &job.results_lost {
+        out += &format!("  result {partition} is lost: {reason}\n");
+    }
+    for (stage, run) in job.graph.stages.iter().zip(&job.runs) {
+        let plan = if stage.plan.is_empty() { ", no plan" } else { "" };
+        out += &format!("  stage {} epoch {} reruns {}{plan}:", stage.id, run.epoch, run.reruns);
+        for task in &run.tasks {
+            let done = task.completed.as_ref().map(|done| format!("{}:{}", done.executor, done.attempt));
+            out += &format!(" {}", done.unwrap_or("-".into()));
+            if !task.past.is_empty() {
+                let past = task
+                    .past
+                    .iter()
+                    .map(|past| format!("{:?} {}:{}", past.fate, past.executor, past.attempt));
+                out += &format!(" ({})", list(past));
+            }
+        }
+        out += "\n";
+    }
+    out
+}
+
+fn short(task: &TaskId) -> String {
+    format!("{}/{}/{}", task.job.0, task.stage, task.partition)
+}
+
+fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if items.is_empty() { "nothing".into() } else { items.join(", ") }
+}
