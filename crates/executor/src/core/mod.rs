@@ -1,0 +1,345 @@
+//! What the executor decides, as one synchronous value: events in, effects out.
+//!
+//! ```text
+//!   Command (fenced by term) ─┐                ┌─▶ Effect: keep, start, stop, delete, reattach
+//!   Ended (a task's end)     ─┴─▶ Core::on ────┤
+//!                                              └─▶ Ledger: reports until they are acknowledged
+//! ```
+//!
+//! Deliberately absent: plans, streams, clocks, files. The shell (`node`) carries out each effect in order and feeds
+//! back how every started attempt ended, exactly once.
+
+mod ledger;
+mod stages;
+#[cfg(test)]
+mod transcripts;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use polybolos_model::{AttemptId, ErrorClass, Incarnation, JobId, StageId, TaskError, TaskId, Term};
+
+use self::stages::Stages;
+pub(crate) use self::{
+    ledger::{Ledger, Outcome, Report},
+    stages::StageKey,
+};
+
+/// Launched attempts that may wait for a slot. The scheduler never exceeds the slots, but a cancelled attempt holds
+/// its slot a moment longer here than there.
+pub(crate) const MAX_BACKLOG: usize = 32;
+
+/// Unacknowledged reports beyond which no further attempt starts: the scheduler's log is stalled.
+pub(crate) const MAX_UNACKNOWLEDGED: usize = 10_000;
+
+/// What a scheduler asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// The answer to `Register`: the life that the log gave this executor.
+    Registered {
+        cluster: String,
+        incarnation: Incarnation,
+    },
+    /// `bytes` is the size of the message that the shell keeps for the stage.
+    Prepare {
+        stage: StageKey,
+        epoch: u32,
+        bytes: usize,
+    },
+    Launch {
+        stage: StageKey,
+        epoch: u32,
+        tasks: Vec<(u32, AttemptId)>,
+    },
+    /// Stop these attempts, delete what they wrote, report nothing. Also for outputs of ended attempts.
+    Discard {
+        attempts: Vec<AttemptId>,
+    },
+    Release {
+        job: JobId,
+    },
+    Committed {
+        sequences: Vec<u64>,
+    },
+}
+
+/// How a started attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Finished(Outcome),
+    /// Because of [`Effect::Stop`].
+    Stopped,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    Command { term: Term, command: Command },
+    Ended { attempt: AttemptId, ended: Ended },
+}
+
+/// What the shell must do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Keep the `PrepareStage` message just received, in place of an older one of the stage.
+    KeepStage(StageKey),
+    ForgetStage(StageKey),
+    Start {
+        attempt: AttemptId,
+        task: TaskId,
+    },
+    /// Stop a started attempt, and tell when it has stopped.
+    Stop(AttemptId),
+    DeleteOutput(AttemptId),
+    DeleteJob(JobId),
+    /// A command of a deposed leader was ignored.
+    RefusedTerm {
+        term: Term,
+        highest: Term,
+    },
+    /// Drop the stream and register anew: what the scheduler thinks of this executor must be made true again.
+    Reattach(&'static str),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Queued,
+    Running,
+    /// It was discarded; whatever it still does is thrown away.
+    Stopping,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    task: TaskId,
+    phase: Phase,
+}
+
+/// See the module's docs.
+#[derive(Debug)]
+pub(crate) struct Core {
+    slots: usize,
+    highest_term: Term,
+    refused_commands: u64,
+    member: Option<(String, Incarnation)>,
+    stages: Stages,
+    /// Jobs that may have outputs here.
+    jobs: BTreeSet<JobId>,
+    attempts: BTreeMap<AttemptId, Attempt>,
+    queue: VecDeque<AttemptId>,
+    ledger: Ledger,
+}
+
+impl Core {
+    pub(crate) fn new(slots: u32) -> Self {
+        Self {
+            slots: slots.max(1) as usize,
+            highest_term: Term::default(),
+            refused_commands: 0,
+            member: None,
+            stages: Stages::default(),
+            jobs: BTreeSet::new(),
+            attempts: BTreeMap::new(),
+            queue: VecDeque::new(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// Takes one event in and answers with what must be done.
+    pub(crate) fn on(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Command { term, command } => self.command(term, command, &mut effects),
+            Event::Ended { attempt, ended } => self.ended(attempt, ended, &mut effects),
+        }
+        self.start_queued(&mut effects);
+        effects
+    }
+
+    /// The life that reports and heartbeats must name; `None` before the first registration.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.member.as_ref().map(|(_, incarnation)| *incarnation)
+    }
+
+    pub(crate) fn refused_commands(&self) -> u64 {
+        self.refused_commands
+    }
+
+    /// Attempts that hold a slot.
+    pub(crate) fn busy_slots(&self) -> usize {
+        self.attempts.values().filter(|attempt| attempt.phase != Phase::Queued).count()
+    }
+
+    /// Attempts that a new leader should adopt, ascending: queued, running, and ended ones whose report it may not have.
+    pub(crate) fn adoptable(&self) -> BTreeMap<AttemptId, TaskId> {
+        let live = self.attempts.iter().filter(|(_, attempt)| attempt.phase != Phase::Stopping);
+        let live = live.map(|(id, attempt)| (*id, attempt.task));
+        live.chain(self.ledger.unacknowledged().map(|report| (report.attempt, report.task))).collect()
+    }
+
+    pub(crate) fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    fn command(&mut self, term: Term, command: Command, effects: &mut Vec<Effect>) {
+        if let Command::Registered { cluster, .. } = &command
+            && self.member.as_ref().is_some_and(|(known, _)| known != cluster)
+        {
+            // Terms of different clusters don't compare. `register` resets everything else.
+            self.highest_term = Term::default();
+        }
+        if term < self.highest_term {
+            self.refused_commands += 1;
+            effects.push(Effect::RefusedTerm { term, highest: self.highest_term });
+            return;
+        }
+        self.highest_term = term;
+        match command {
+            Command::Registered { cluster, incarnation } => self.registered(cluster, incarnation, effects),
+            Command::Prepare { stage, epoch, bytes } => self.prepare(stage, epoch, bytes, effects),
+            Command::Launch { stage, epoch, tasks } => self.launch(stage, epoch, &tasks, effects),
+            Command::Discard { attempts } => {
+                for attempt in attempts {
+                    self.discard(attempt, effects);
+                }
+            }
+            Command::Release { job } => self.release(job, effects),
+            Command::Committed { sequences } => self.ledger.acknowledge(&sequences),
+        }
+    }
+
+    fn registered(&mut self, cluster: String, incarnation: Incarnation, effects: &mut Vec<Effect>) {
+        let member = Some((cluster, incarnation));
+        if self.member == member {
+            self.ledger.resend();
+            return;
+        }
+        let held_something = !self.adoptable().is_empty();
+        self.member = member;
+        for job in self.jobs.clone() {
+            self.release(job, effects);
+        }
+        self.ledger.clear();
+        if held_something {
+            effects.push(Effect::Reattach("this life began with attempts that belonged to the last one"));
+        }
+    }
+
+    fn prepare(&mut self, stage: StageKey, epoch: u32, bytes: usize, effects: &mut Vec<Effect>) {
+        if self.stages.epoch(stage).is_some_and(|known| known > epoch) {
+            return;
+        }
+        self.jobs.insert(stage.job);
+        self.stages.insert(stage, epoch, bytes);
+        effects.push(Effect::KeepStage(stage));
+        let in_use: BTreeSet<StageKey> =
+            self.attempts.values().map(|attempt| StageKey::of(attempt.task)).collect();
+        effects.extend(self.stages.evict(stage, &in_use).into_iter().map(Effect::ForgetStage));
+    }
+
+    fn launch(&mut self, stage: StageKey, epoch: u32, tasks: &[(u32, AttemptId)], effects: &mut Vec<Effect>) {
+        let prepared = self.stages.touch(stage).is_some_and(|known| known >= epoch);
+        for &(partition, attempt) in tasks {
+            let task = TaskId { job: stage.job, stage: stage.stage, partition };
+            if self.attempts.contains_key(&attempt) || self.ledger.has(attempt) {
+                continue;
+            }
+            if !prepared {
+                let why =
+                    format!("stage {} of job {} is not prepared in epoch {epoch}", stage.stage, stage.job);
+                self.refuse(task, attempt, ErrorClass::Retryable, why);
+                push_once(effects, Effect::Reattach("a launched stage is not prepared"));
+            } else if self.ledger.len() >= 2 * MAX_UNACKNOWLEDGED {
+                push_once(effects, Effect::Reattach("too many reports are unacknowledged"));
+            } else if self.attempts.len() >= self.slots + MAX_BACKLOG {
+                let slots = self.slots;
+                let why =
+                    format!("the executor's {slots} slots are busy and {MAX_BACKLOG} attempts wait already");
+                self.refuse(task, attempt, ErrorClass::Resources, why);
+            } else {
+                self.attempts.insert(attempt, Attempt { task, phase: Phase::Queued });
+                self.queue.push_back(attempt);
+            }
+        }
+    }
+
+    fn refuse(&mut self, task: TaskId, attempt: AttemptId, class: ErrorClass, why: String) {
+        self.ledger.add(task, attempt, Outcome::Failed(TaskError::new(class, why)));
+    }
+
+    fn discard(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
+        self.ledger.withdraw(id);
+        let Some(attempt) = self.attempts.get_mut(&id) else {
+            effects.push(Effect::DeleteOutput(id));
+            return;
+        };
+        match attempt.phase {
+            Phase::Queued => {
+                self.attempts.remove(&id);
+                self.queue.retain(|queued| *queued != id);
+            }
+            Phase::Running => {
+                attempt.phase = Phase::Stopping;
+                effects.push(Effect::Stop(id));
+            }
+            Phase::Stopping => {}
+        }
+    }
+
+    fn release(&mut self, job: JobId, effects: &mut Vec<Effect>) {
+        let of_job = self.attempts.iter().filter(|(_, attempt)| attempt.task.job == job);
+        for attempt in of_job.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.discard(attempt, effects);
+        }
+        self.ledger.withdraw_job(job);
+        effects.extend(self.stages.remove_job(job).into_iter().map(Effect::ForgetStage));
+        self.jobs.remove(&job);
+        effects.push(Effect::DeleteJob(job));
+    }
+
+    fn ended(&mut self, id: AttemptId, ended: Ended, effects: &mut Vec<Effect>) {
+        let Some(attempt) = self.attempts.remove(&id) else { return };
+        match (attempt.phase, ended) {
+            (Phase::Stopping, _) => effects.push(Effect::DeleteOutput(id)),
+            (Phase::Running | Phase::Queued, Ended::Finished(outcome)) => {
+                if let Outcome::Failed(_) = outcome {
+                    effects.push(Effect::DeleteOutput(id));
+                }
+                self.ledger.add(attempt.task, id, outcome);
+            }
+            (Phase::Running | Phase::Queued, Ended::Stopped) => {
+                effects.push(Effect::DeleteOutput(id));
+                self.refuse(
+                    attempt.task,
+                    id,
+                    ErrorClass::Retryable,
+                    "the executor stopped the task".to_owned(),
+                );
+            }
+        }
+    }
+
+    fn start_queued(&mut self, effects: &mut Vec<Effect>) {
+        while self.busy_slots() < self.slots && self.ledger.len() < MAX_UNACKNOWLEDGED {
+            let Some(id) = self.queue.pop_front() else { return };
+            if let Some(attempt) = self.attempts.get_mut(&id) {
+                attempt.phase = Phase::Running;
+                effects.push(Effect::Start { attempt: id, task: attempt.task });
+            }
+        }
+    }
+}
+
+fn push_once(effects: &mut Vec<Effect>, effect: Effect) {
+    if !effects.contains(&effect) {
+        effects.push(effect);
+    }
+}
+
+impl StageKey {
+    pub(crate) fn of(task: TaskId) -> Self {
+        Self { job: task.job, stage: task.stage }
+    }
+
+    pub(crate) fn new(job: JobId, stage: StageId) -> Self {
+        Self { job, stage }
+    }
+}

@@ -1,0 +1,101 @@
+//! One memory pool, one spill folder and one set of caches for all tasks, and session states by their options.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use datafusion::{
+    error::Result,
+    execution::{
+        SessionState,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::{FairSpillPool, TrackConsumersPool},
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
+};
+use polybolos_planner::{Extensions, cluster_config};
+
+use crate::object_stores::{LazyObjectStores, OBJECT_STORE_OPTIONS};
+
+/// Sets of options whose session states are kept: sessions mostly share one. One more replaces them all.
+const MAX_SESSION_STATES: usize = 32;
+
+/// Consumers that an out-of-memory error names.
+const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
+
+/// What tasks share.
+pub(crate) struct Runtime {
+    env: Arc<RuntimeEnv>,
+    extensions: Extensions,
+    slots: usize,
+    states: Mutex<BTreeMap<BTreeMap<String, String>, Arc<SessionState>>>,
+}
+
+impl Runtime {
+    /// Spillable operators share `memory_bytes` evenly, so that one of them can't starve those that can't spill.
+    pub(crate) fn new(
+        memory_bytes: u64,
+        spill_dir: &Path,
+        slots: u32,
+        extensions: Extensions,
+    ) -> Result<Self> {
+        let size = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(size), NAMED_CONSUMERS);
+        let mode = DiskManagerMode::Directories(vec![spill_dir.to_path_buf()]);
+        let env = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
+            .with_object_store_registry(Arc::new(LazyObjectStores::default()))
+            .build_arc()?;
+        Ok(Self { env, extensions, slots: slots as usize, states: Mutex::default() })
+    }
+
+    pub(crate) fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Bytes that operators hold now.
+    pub(crate) fn memory_used_bytes(&self) -> u64 {
+        self.env.memory_pool.reserved() as u64
+    }
+
+    /// The session state for a job with `options`. Making one registers some hundred functions; so it is kept.
+    ///
+    /// # Errors
+    /// An option isn't known or its value doesn't fit.
+    pub(crate) fn session_state(&self, options: &BTreeMap<String, String>) -> Result<Arc<SessionState>> {
+        if let Some(state) = self.lock().get(options) {
+            return Ok(Arc::clone(state));
+        }
+        let mut config = cluster_config(self.slots);
+        let mut stores = false;
+        for (key, value) in options {
+            if key.starts_with(OBJECT_STORE_OPTIONS) {
+                stores = true;
+            } else {
+                config.options_mut().set(key, value)?;
+            }
+        }
+        let mut env = Arc::clone(&self.env);
+        if stores {
+            // Pool, spill folder and caches stay shared; only this job's stores are its own.
+            let own = LazyObjectStores::with_options(options)?;
+            let builder = RuntimeEnvBuilder::from_runtime_env(&env);
+            env = builder.with_object_store_registry(Arc::new(own)).build_arc()?;
+        }
+        let state = Arc::new(self.extensions.session_state(config, env));
+        let mut states = self.lock();
+        if states.len() >= MAX_SESSION_STATES {
+            states.clear();
+        }
+        states.insert(options.clone(), Arc::clone(&state));
+        Ok(state)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<BTreeMap<String, String>, Arc<SessionState>>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,68 @@
+//! A prepared stage: its message, and what is made of it once for all its tasks.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::{error::DataFusionError, execution::SessionState, physical_plan::ExecutionPlan};
+use polybolos_model::{ErrorClass, JobId, StageId, TaskError};
+use polybolos_planner::{PlanError, decode_stage};
+use polybolos_proto::v1;
+use polybolos_shuffle::{StageInputs, task_error};
+use tokio::sync::OnceCell;
+
+use crate::runtime::Runtime;
+
+/// What the scheduler sent, and what is decoded from it at its first use.
+pub(crate) struct PreparedStage {
+    pub(crate) message: v1::PrepareStage,
+    /// A failure is kept too: the bytes won't get better.
+    decoded: OnceCell<Result<Decoded, TaskError>>,
+}
+
+/// What the tasks of a stage share.
+pub(crate) struct Decoded {
+    pub(crate) template: Arc<dyn ExecutionPlan>,
+    pub(crate) state: Arc<SessionState>,
+    pub(crate) inputs: Arc<StageInputs>,
+}
+
+impl PreparedStage {
+    pub(crate) fn new(message: v1::PrepareStage) -> Self {
+        Self { message, decoded: OnceCell::new() }
+    }
+
+    /// Decodes the plan on the first call; tasks that start together wait for one of them.
+    ///
+    /// # Errors
+    /// Why the plan, its options or its inputs can't be used.
+    pub(crate) async fn decoded(&self, runtime: &Runtime, job: JobId) -> Result<&Decoded, TaskError> {
+        let decoded = self.decoded.get_or_init(|| async { self.decode(runtime, job) }).await;
+        decoded.as_ref().map_err(TaskError::clone)
+    }
+
+    fn decode(&self, runtime: &Runtime, job: JobId) -> Result<Decoded, TaskError> {
+        let options: BTreeMap<String, String> =
+            self.message.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let state = runtime.session_state(&options).map_err(task_error)?;
+        let template = decode_stage(&self.message.plan, &state, runtime.extensions()).map_err(plan_error)?;
+        let inputs = StageInputs::from_proto(job, self.message.inputs.clone()).map_err(|error| {
+            let stage = StageId(self.message.stage_id);
+            TaskError::new(
+                ErrorClass::Internal,
+                format!("the inputs of stage {stage} make no sense: {error}"),
+            )
+        })?;
+        Ok(Decoded { template, state, inputs: Arc::new(inputs) })
+    }
+}
+
+/// What a plan that can't be used means for the query.
+pub(crate) fn plan_error(error: PlanError) -> TaskError {
+    match error {
+        PlanError::DataFusion { context, source } => {
+            let mut error = task_error(DataFusionError::Shared(source));
+            error.message = format!("{context}: {}", error.message);
+            error
+        }
+        other => TaskError::new(ErrorClass::Internal, other.to_string()),
+    }
+}

@@ -1,0 +1,111 @@
+//! One attempt, from its template to its output and metrics. Runs on the CPU threads.
+
+use std::{sync::Arc, time::Duration};
+
+use datafusion::{
+    execution::TaskContext,
+    physical_plan::{ExecutionPlan, metrics::MetricsSet},
+};
+use polybolos_env::Env;
+use polybolos_model::{AttemptId, ExecutorId, PartitionStats, TaskError, TaskId, TaskMetrics};
+use polybolos_planner::{TaskPlan, task_metrics, task_plan};
+use polybolos_shuffle::{FlightPool, OutputKey, ShuffleStore, bind_inputs, task_error, write_output};
+
+use crate::{
+    core::Outcome,
+    dirs::Dirs,
+    runtime::Runtime,
+    stage::{Decoded, PreparedStage, plan_error},
+};
+
+/// What every task works with.
+pub(crate) struct Tools {
+    pub(crate) env: Env,
+    pub(crate) runtime: Runtime,
+    pub(crate) store: Arc<ShuffleStore>,
+    pub(crate) pool: Arc<FlightPool>,
+    pub(crate) dirs: Arc<Dirs>,
+    pub(crate) me: ExecutorId,
+}
+
+pub(crate) async fn run(tools: &Tools, stage: &PreparedStage, task: TaskId, attempt: AttemptId) -> Outcome {
+    let started = tools.env.clock.now();
+    let done = attempt_task(tools, stage, task, attempt).await;
+    let elapsed = tools.env.clock.now().saturating_duration_since(started);
+    match done {
+        Ok((outputs, mut metrics)) => {
+            metrics.elapsed_us = micros(elapsed);
+            tracing::debug!(rows = metrics.rows_out, bytes = metrics.bytes_out, ?elapsed, "completed");
+            Outcome::Completed { outputs, metrics }
+        }
+        Err(error) => {
+            tracing::warn!(%error, ?elapsed, "failed");
+            Outcome::Failed(error)
+        }
+    }
+}
+
+async fn attempt_task(
+    tools: &Tools,
+    stage: &PreparedStage,
+    task: TaskId,
+    attempt: AttemptId,
+) -> Result<(Vec<PartitionStats>, TaskMetrics), TaskError> {
+    let decoded = stage.decoded(&tools.runtime, task.job).await?;
+    let narrowed = task_plan(&decoded.template, task.partition).map_err(plan_error)?;
+    let bound = bind_inputs(
+        Arc::clone(&narrowed.plan),
+        Arc::clone(&decoded.inputs),
+        Arc::clone(&tools.store),
+        Arc::clone(&tools.pool),
+        &tools.me,
+    );
+    let executed = narrowed.with_plan(bound.map_err(task_error)?);
+    let context = Arc::new(context(decoded, task, attempt));
+    let key = OutputKey { task, attempt };
+    let written = write_output(&executed, Arc::clone(&executed.plan), context, &tools.store, key).await;
+    let outputs = written.map_err(TaskError::from)?;
+    let metrics = collect_metrics(decoded, &executed, &outputs);
+    Ok((outputs, metrics))
+}
+
+/// The session of the stage, with the task's and the attempt's name.
+fn context(decoded: &Decoded, task: TaskId, attempt: AttemptId) -> TaskContext {
+    TaskContext::from(decoded.state.as_ref()).with_task_id(format!("{task}@{attempt}"))
+}
+
+fn collect_metrics(decoded: &Decoded, executed: &TaskPlan, outputs: &[PartitionStats]) -> TaskMetrics {
+    let mut metrics = TaskMetrics {
+        rows_out: outputs.iter().map(|output| output.rows).sum(),
+        bytes_out: outputs.iter().map(|output| output.bytes).sum(),
+        operators: task_metrics(&decoded.template, executed),
+        ..TaskMetrics::default()
+    };
+    add_inputs_and_spills(executed.plan.as_ref(), &mut metrics);
+    metrics
+}
+
+/// Rows and bytes of the leaves (scans and shuffle readers, as far as they count), spills of all operators.
+fn add_inputs_and_spills(plan: &dyn ExecutionPlan, total: &mut TaskMetrics) {
+    if let Some(own) = plan.metrics() {
+        total.spilled_bytes += own.spilled_bytes().unwrap_or_default() as u64;
+        if plan.children().is_empty() {
+            total.rows_in += own.output_rows().unwrap_or_default() as u64;
+            total.bytes_in += BYTES_READ.iter().map(|name| sum(&own, name)).sum::<u64>();
+        }
+    }
+    for child in plan.children() {
+        add_inputs_and_spills(child.as_ref(), total);
+    }
+}
+
+/// Metrics in which leaves count what they read: file scans, and shuffle readers.
+const BYTES_READ: [&str; 3] = ["bytes_scanned", "local_bytes", "fetched_bytes"];
+
+fn sum(metrics: &MetricsSet, name: &str) -> u64 {
+    metrics.sum_by_name(name).map_or(0, |value| value.as_usize() as u64)
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,83 @@
+//! Between the wire's messages and the core's commands and reports.
+
+use std::collections::BTreeMap;
+
+use polybolos_model::{AttemptId, JobId, StageId, TaskId, Term};
+use polybolos_proto::{
+    ConvertError, attempt,
+    v1::{self, scheduler_message::Message},
+};
+use prost::Message as _;
+
+use crate::core::{Command, Event, Outcome, Report, StageKey};
+
+/// A scheduler's message, as the core's event and what only the shell keeps.
+pub(crate) struct Incoming {
+    pub(crate) event: Event,
+    pub(crate) prepare: Option<v1::PrepareStage>,
+}
+
+/// # Errors
+/// The message lacks a field, or is one that only a dial expects.
+pub(crate) fn incoming(message: v1::SchedulerMessage) -> Result<Incoming, ConvertError> {
+    let mut prepare = None;
+    let command = match message.message.ok_or(ConvertError::Missing("message"))? {
+        Message::Registered(_) | Message::Refused(_) => return Err(ConvertError::Missing("a command")),
+        Message::Prepare(message) => {
+            let stage = stage_key(&message.job_id, message.stage_id)?;
+            let command = Command::Prepare { stage, epoch: message.epoch, bytes: message.encoded_len() };
+            prepare = Some(message);
+            command
+        }
+        Message::Launch(launch) => Command::Launch {
+            stage: stage_key(&launch.job_id, launch.stage_id)?,
+            epoch: launch.epoch,
+            tasks: launch
+                .tasks
+                .into_iter()
+                .map(|task| Ok((task.partition, attempt(task.attempt)?)))
+                .collect::<Result<_, ConvertError>>()?,
+        },
+        Message::Cancel(cancel) => discard(cancel.attempts),
+        Message::DeleteOutputs(delete) => discard(delete.attempts),
+        Message::Release(release) => Command::Release { job: release.job_id.parse()? },
+        Message::Committed(committed) => Command::Committed { sequences: committed.sequences },
+    };
+    Ok(Incoming { event: Event::Command { term: Term(message.term), command }, prepare })
+}
+
+fn discard(attempts: Vec<v1::AttemptId>) -> Command {
+    Command::Discard { attempts: attempts.into_iter().map(Into::into).collect() }
+}
+
+fn stage_key(job: &str, stage: u32) -> Result<StageKey, ConvertError> {
+    Ok(StageKey::new(job.parse::<JobId>()?, StageId(stage)))
+}
+
+pub(crate) fn report(report: &Report) -> v1::TaskReport {
+    let outcome = match report.outcome.clone() {
+        Outcome::Completed { outputs, metrics } => v1::task_report::Outcome::Completed(v1::TaskCompleted {
+            outputs: outputs.into_iter().map(Into::into).collect(),
+            metrics: Some(metrics.into()),
+        }),
+        Outcome::Failed(error) => v1::task_report::Outcome::Failed(error.into()),
+    };
+    v1::TaskReport {
+        sequence: report.sequence,
+        job_id: report.task.job.to_string(),
+        stage_id: report.task.stage.0,
+        partition: report.task.partition,
+        attempt: Some(report.attempt.into()),
+        outcome: Some(outcome),
+    }
+}
+
+pub(crate) fn running(adoptable: BTreeMap<AttemptId, TaskId>) -> Vec<v1::RunningTask> {
+    let running = adoptable.into_iter().map(|(attempt, task)| v1::RunningTask {
+        job_id: task.job.to_string(),
+        stage_id: task.stage.0,
+        partition: task.partition,
+        attempt: Some(attempt.into()),
+    });
+    running.collect()
+}
