@@ -1,0 +1,107 @@
+//! The user's files: scripts, configuration, tables and generated data.
+//!
+//! The one place of the binary that touches the disk by itself. What a node of the cluster stores goes through
+//! `polybolos_env`; the simulator never runs this module.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a command-line tool reads and writes the files that its user names"
+)]
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// Longest script and configuration file.
+const MAX_TEXT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The text of a file, at most [`MAX_TEXT_BYTES`].
+pub(crate) fn read_to_string(path: &Path) -> io::Result<String> {
+    bounded(File::open(path)?)
+}
+
+/// All of standard input, at most [`MAX_TEXT_BYTES`].
+pub(crate) fn read_stdin() -> io::Result<String> {
+    bounded(io::stdin().lock())
+}
+
+fn bounded(source: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    let read = source.take(MAX_TEXT_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_TEXT_BYTES {
+        return Err(io::Error::other(format!("it is larger than {MAX_TEXT_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// Replaces what was there in one step.
+pub(crate) fn write_aside_and_rename(path: &Path, text: &str) -> io::Result<()> {
+    let aside = path.with_extension("aside");
+    fs::write(&aside, text)?;
+    fs::rename(&aside, path)
+}
+
+/// A new file, which must not exist.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// What stands at a path.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    File,
+    EmptyFolder,
+    Folder,
+}
+
+pub(crate) fn look(path: &Path) -> io::Result<Found> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.is_dir() => Ok(Found::File),
+        Ok(_) if fs::read_dir(path)?.next().is_none() => Ok(Found::EmptyFolder),
+        Ok(_) => Ok(Found::Folder),
+    }
+}
+
+/// Most files of a folder that are looked at to learn their format.
+const MAX_FILES_LOOKED_AT: usize = 1_000;
+/// Deepest nesting of folders that is looked at: Hive-style partitions seldom have more levels.
+const MAX_DEPTH: usize = 16;
+
+/// Files of a folder and its subfolders, sorted; hidden ones and those that start with `_` are left out.
+pub(crate) fn list_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![(folder.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let hidden = path.file_name().is_none_or(|name| {
+                let name = name.to_string_lossy();
+                name.starts_with('.') || name.starts_with('_')
+            });
+            if hidden || files.len() >= MAX_FILES_LOOKED_AT {
+                continue;
+            }
+            if path.is_dir() {
+                if depth < MAX_DEPTH {
+                    folders.push((path, depth + 1));
+                }
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,122 @@
+//! The command line.
+//!
+//! ```text
+//!   argv, POLYBOLOS_…, --config ──▶ config ──▶ args::Cli ──┬─▶ serve   (scheduler, executor)
+//!                                                          ├─▶ local   (local, sql) ──▶ session ──▶ output
+//!                                                          ├─▶ status  (status, jobs)      ▲
+//!                                                          ├─▶ tpch, demo, bench           └── repl
+//!                                                          ╰─▶ CliError ──▶ exit code
+//! ```
+//!
+//! Results go to standard output, everything else to standard error. Deliberately absent: anything that an embedding
+//! program could want; that is in the library.
+
+mod args;
+mod bench;
+mod complete;
+mod config;
+mod demo;
+mod error;
+mod files;
+mod local;
+mod output;
+mod progress;
+mod repl;
+mod serve;
+mod session;
+mod split;
+mod status;
+mod tables;
+mod text;
+mod tpch;
+mod values;
+
+use std::{ffi::OsString, process::ExitCode, time::Duration};
+
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
+
+use args::{BenchCommand, Command, JobsCommand, TpchCommand};
+use config::ConfigError;
+use error::CliError;
+
+/// What threads of the runtime may still do when the command is done.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Runs the process.
+pub(crate) fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    match config::parse(&argv).map_err(CliError::from).and_then(|cli| run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn tell(error: &CliError) {
+    match error {
+        // Help and the version go to standard output, mistakes to standard error; a lost reader is nobody to tell.
+        CliError::Config(ConfigError::Clap { error, variable }) => {
+            let _told = error.print();
+            if let Some(variable) = variable {
+                eprintln!("the value comes from the variable {variable}");
+            }
+        }
+        error if error.is_quiet() => {}
+        error => eprintln!("error: {error}"),
+    }
+}
+
+fn run(command: Command) -> Result<(), CliError> {
+    log(&command);
+    let runtime = Builder::new_multi_thread().enable_all().build().map_err(CliError::Threads)?;
+    let done = dispatch(&runtime, command);
+    runtime.shutdown_timeout(LINGER);
+    done
+}
+
+fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Local(args) => local::local(runtime, args),
+        Command::Sql(args) => local::sql(runtime, args),
+        Command::Scheduler(args) => runtime.block_on(serve::scheduler(args)),
+        Command::Executor(args) => runtime.block_on(serve::executor(args)),
+        Command::Status(args) => runtime.block_on(status::status(args)),
+        Command::Jobs(jobs) => runtime.block_on(async {
+            match jobs.command {
+                JobsCommand::List(args) => status::list(args).await,
+                JobsCommand::Show(args) => status::job(args).await,
+                JobsCommand::Cancel(args) => status::cancel(args).await,
+            }
+        }),
+        Command::Tpch(tpch) => runtime.block_on(async {
+            match tpch.command {
+                TpchCommand::Generate(args) => tpch::generate(args).await,
+                TpchCommand::Run(args) => tpch::run(args).await,
+            }
+        }),
+        Command::Demo(args) => runtime.block_on(demo::run(args)),
+        Command::Bench(bench) => runtime.block_on(async {
+            match bench.command {
+                BenchCommand::Latency(args) => bench::latency(args).await,
+                BenchCommand::Concurrent(args) => bench::concurrent(args).await,
+            }
+        }),
+    }
+}
+
+/// Events go to standard error as `POLYBOLOS_LOG` says (`info`, `polybolos_scheduler=debug`, …).
+fn log(command: &Command) {
+    let default = match command {
+        Command::Scheduler(_) | Command::Executor(_) => "info",
+        _ => "error",
+    };
+    let filter = std::env::var("POLYBOLOS_LOG").unwrap_or_else(|_| default.to_owned());
+    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {
+        eprintln!("POLYBOLOS_LOG is ignored: {error}");
+        EnvFilter::new(default)
+    });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,153 @@
+//! `scheduler` and `executor`: one node of a cluster, until it is told to stop.
+
+use std::path::Path;
+
+use polybolos::with_table_codec;
+use polybolos_env::Env;
+use polybolos_executor::{Executor, ExecutorConfig};
+use polybolos_model::{ExecutorId, ReplicaId};
+use polybolos_planner::Extensions;
+use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig};
+use polybolos_shuffle::Compression;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    args::{CompressionArg, ExecutorArgs, SchedulerArgs},
+    error::CliError,
+    files, values,
+};
+
+/// Threads that plan statements, beside those that serve the network.
+const PLANNING_THREADS: usize = 2;
+/// The drawn name of an executor, in its work folder.
+const ID_FILE: &str = "executor-id";
+
+pub(crate) async fn scheduler(args: SchedulerArgs) -> Result<(), CliError> {
+    let cluster = values::members(&args.cluster)
+        .map_err(|error| CliError::Flag { flag: "--cluster", reason: error.to_string() })?;
+    let cluster = cluster.into_iter().map(|(id, at)| (ReplicaId(id), at)).collect();
+    let log = LogKind::Durable { cluster, data_dir: args.data_dir };
+    let env = Env::production(PLANNING_THREADS).map_err(CliError::Threads)?;
+    let mut stop = Stop::new()?;
+    let config = SchedulerConfig::new(ReplicaId(args.id), args.listen, log);
+    let scheduler = Scheduler::start(config, env, with_table_codec(Extensions::default())).await?;
+    ready(&scheduler.address());
+    let failed = tokio::select! {
+        biased;
+        () = stop.wait() => None,
+        fatal = scheduler.failed() => Some(fatal),
+    };
+    scheduler.shutdown().await;
+    failed.map_or(Ok(()), |fatal| Err(fatal.into()))
+}
+
+pub(crate) async fn executor(args: ExecutorArgs) -> Result<(), CliError> {
+    let slots = args.slots.unwrap_or_else(cores);
+    // Query work has as many threads as there are slots, so that a slot is a core.
+    let env = Env::production(slots as usize).map_err(CliError::Threads)?;
+    let id = match args.id {
+        Some(id) => id,
+        None => remembered_id(&args.work_dir, &env)?,
+    };
+    let mut stop = Stop::new()?;
+    let mut config = ExecutorConfig::new(id, args.cluster.schedulers, args.work_dir);
+    config.listen = args.listen;
+    config.advertise = args.advertise;
+    config.slots = slots;
+    config.memory_bytes = args.memory.bytes;
+    config.labels = args.labels.into_iter().collect();
+    config.compression = match args.compression {
+        CompressionArg::None => Compression::None,
+        CompressionArg::Lz4 => Compression::Lz4,
+    };
+    let executor = Executor::start(config, env, with_table_codec(Extensions::default())).await?;
+    ready(&executor.address());
+    let mut status = executor.watch();
+    let failed = tokio::select! {
+        biased;
+        () = stop.wait() => None,
+        // An error here means that it has stopped without a word; there is nothing to wait for then either.
+        failed = status.wait_for(|status| status.failure.is_some()) => {
+            failed.ok().and_then(|status| status.failure.clone())
+        }
+    };
+    executor.shutdown().await;
+    failed.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// What scripts wait for.
+fn ready(address: &str) {
+    eprintln!("listening on {address}");
+}
+
+pub(crate) fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+/// The name that the work folder holds, else a new one that it then holds: a restarted executor is the same one.
+fn remembered_id(work_dir: &Path, env: &Env) -> Result<ExecutorId, CliError> {
+    let path = work_dir.join(ID_FILE);
+    let fail = |action| {
+        let path = path.clone();
+        move |source| CliError::File { action, path, source }
+    };
+    let text = match files::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let text = format!("executor-{:08x}", env.random.below(1 << 32));
+            files::create_dir_all(work_dir).map_err(fail("making the folder of"))?;
+            files::write_aside_and_rename(&path, &text).map_err(fail("writing"))?;
+            text
+        }
+        Err(error) => return Err(fail("reading")(error)),
+    };
+    let named = ExecutorId::new(text.trim());
+    named.map_err(|error| fail("reading")(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
+}
+
+/// SIGTERM or SIGINT.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, CliError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(CliError::Signals)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(CliError::Signals)?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        eprintln!("stopping");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_drawn_once_for_each_work_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::production(1).unwrap();
+        let work = folder.path().join("new/work");
+        let first = remembered_id(&work, &env).unwrap();
+        assert_eq!(remembered_id(&work, &env).unwrap(), first);
+        assert_ne!(remembered_id(&folder.path().join("other"), &env).unwrap(), first);
+    }
+
+    #[test]
+    fn a_damaged_name_is_refused_by_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        files::write_aside_and_rename(&folder.path().join(ID_FILE), "two words").unwrap();
+        let error = remembered_id(folder.path(), &Env::production(1).unwrap()).unwrap_err();
+        assert!(error.to_string().contains(ID_FILE) && error.exit_code() == 2, "{error}");
+    }
+}

@@ -1,0 +1,326 @@
+//! `status` and `jobs`: what the cluster says of itself, as tables or JSON.
+
+use polybolos_client::{
+    Client, ClusterStatusResponse, ExecutorStatus, JobDetail, JobState, JobSummary, StageDetail, TaskDetail,
+};
+use polybolos_env::Env;
+use polybolos_model::AttemptId;
+use serde_json::{Value, json};
+
+use super::{
+    args::{JobArgs, ListFormat, StatusArgs},
+    error::CliError,
+    output, text,
+};
+
+/// Longest statement in a list.
+const SQL_WIDTH: usize = 60;
+
+fn connect(args: &StatusArgs) -> Result<Client, CliError> {
+    let env = Env::production(1).map_err(CliError::Threads)?;
+    Ok(Client::connect(args.cluster.schedulers.clone(), env)?)
+}
+
+fn show(
+    format: ListFormat,
+    table: impl FnOnce() -> String,
+    json: impl FnOnce() -> Value,
+) -> Result<(), CliError> {
+    match format {
+        ListFormat::Table => output::print(&table()),
+        ListFormat::Json => output::print(&format!("{:#}\n", json())),
+    }
+}
+
+pub(crate) async fn status(args: StatusArgs) -> Result<(), CliError> {
+    let status = connect(&args)?.status().await?;
+    show(args.format, || status_table(&status), || status_json(&status))
+}
+
+pub(crate) async fn list(args: StatusArgs) -> Result<(), CliError> {
+    let jobs = connect(&args)?.jobs().await?;
+    show(args.format, || jobs_table(&jobs), || jobs.iter().map(summary_json).collect())
+}
+
+pub(crate) async fn job(args: JobArgs) -> Result<(), CliError> {
+    let job = connect(&args.status)?.job(args.id).await?;
+    show(args.status.format, || job_table(&job), || job_json(&job))
+}
+
+pub(crate) async fn cancel(args: JobArgs) -> Result<(), CliError> {
+    let client = connect(&args.status)?;
+    client.cancel(args.id, "cancelled by `polybolos jobs cancel`").await?;
+    let job = client.job(args.id).await?;
+    let summary = job.summary.unwrap_or_default();
+    let state = state_name(summary.state);
+    show(
+        args.status.format,
+        || format!("query {} is {state}\n", args.id),
+        || json!({"job_id": args.id.to_string(), "state": state}),
+    )
+}
+
+pub(crate) fn state_name(state: i32) -> &'static str {
+    match JobState::try_from(state) {
+        Ok(JobState::Queued) => "queued",
+        Ok(JobState::Running) => "running",
+        Ok(JobState::Succeeded) => "succeeded",
+        Ok(JobState::Failed) => "failed",
+        Ok(JobState::Cancelled) => "cancelled",
+        Ok(JobState::Unspecified) | Err(_) => "unknown",
+    }
+}
+
+fn status_table(status: &ClusterStatusResponse) -> String {
+    let replicas: Vec<Vec<String>> = status
+        .replicas
+        .iter()
+        .map(|replica| {
+            let role = if replica.leader { "leader" } else { "follower" };
+            let numbers = [replica.term.to_string(), replica.applied_index.to_string()];
+            let names = [replica.id.to_string(), replica.address.clone(), role.to_owned()];
+            names.into_iter().chain(numbers).chain([format!("{:016x}", replica.state_hash)]).collect()
+        })
+        .collect();
+    let executor = |executor: &ExecutorStatus| {
+        vec![
+            executor.executor_id.clone(),
+            executor.address.clone(),
+            executor.state.clone(),
+            format!("{}/{}", executor.busy_slots, executor.slots),
+            format!("{} of {}", text::bytes(executor.memory_used_bytes), text::bytes(executor.memory_bytes)),
+            text::bytes(executor.shuffle_bytes),
+            text::milliseconds(executor.silent_ms as f64),
+        ]
+    };
+    let executors: Vec<Vec<String>> = status.executors.iter().map(executor).collect();
+    format!(
+        "cluster {}: {} active queries, {} tables and views\n\n{}\n{}",
+        status.cluster_id,
+        status.active_jobs,
+        status.relations,
+        text::columns(&["replica", "address", "role", "term", "applied", "state hash"], &replicas),
+        text::columns(
+            &["executor", "address", "state", "busy", "memory", "shuffle", "last heard"],
+            &executors
+        ),
+    )
+}
+
+fn status_json(status: &ClusterStatusResponse) -> Value {
+    let replicas = status.replicas.iter().map(|replica| {
+        json!({
+            "id": replica.id, "address": replica.address, "leader": replica.leader, "term": replica.term,
+            // As text: JSON numbers lose the last bits of 64.
+            "applied_index": replica.applied_index, "state_hash": format!("{:016x}", replica.state_hash),
+        })
+    });
+    let executors = status.executors.iter().map(|executor| {
+        json!({
+            "executor_id": executor.executor_id, "address": executor.address, "state": executor.state,
+            "incarnation": executor.incarnation, "slots": executor.slots, "busy_slots": executor.busy_slots,
+            "memory_bytes": executor.memory_bytes, "memory_used_bytes": executor.memory_used_bytes,
+            "shuffle_bytes": executor.shuffle_bytes, "silent_ms": executor.silent_ms,
+        })
+    });
+    json!({
+        "cluster_id": status.cluster_id,
+        "replicas": replicas.collect::<Value>(),
+        "executors": executors.collect::<Value>(),
+        "active_jobs": status.active_jobs,
+        "relations": status.relations,
+    })
+}
+
+/// From submit to end; `None` while the job runs.
+fn elapsed_ms(job: &JobSummary) -> Option<u64> {
+    (job.ended_at_ms > 0).then(|| job.ended_at_ms.saturating_sub(job.submitted_at_ms))
+}
+
+fn jobs_table(jobs: &[JobSummary]) -> String {
+    let row = |job: &JobSummary| {
+        vec![
+            job.job_id.clone(),
+            state_name(job.state).to_owned(),
+            format!("{}/{}", job.tasks_done, job.tasks),
+            text::utc(job.submitted_at_ms),
+            elapsed_ms(job).map(|ms| text::milliseconds(ms as f64)).unwrap_or_default(),
+            text::one_line(&job.sql, SQL_WIDTH),
+        ]
+    };
+    let rows: Vec<Vec<String>> = jobs.iter().map(row).collect();
+    text::columns(&["id", "state", "tasks", "submitted", "time", "statement"], &rows)
+}
+
+fn summary_json(job: &JobSummary) -> Value {
+    json!({
+        "job_id": job.job_id, "state": state_name(job.state), "sql": job.sql, "session_id": job.session_id,
+        "submitted_at_ms": job.submitted_at_ms, "ended_at_ms": job.ended_at_ms, "elapsed_ms": elapsed_ms(job),
+        "tasks": job.tasks, "tasks_done": job.tasks_done,
+    })
+}
+
+fn attempt_text(task: &TaskDetail) -> String {
+    task.attempt.map(|attempt| AttemptId::from(attempt).to_string()).unwrap_or_default()
+}
+
+/// Also the demo's account of its query.
+pub(crate) fn job_table(job: &JobDetail) -> String {
+    let summary = job.summary.clone().unwrap_or_default();
+    let mut shown = format!("query {}: {}", summary.job_id, state_name(summary.state));
+    if let Some(ms) = elapsed_ms(&summary) {
+        shown.push_str(&format!(" in {}", text::milliseconds(ms as f64)));
+    }
+    shown.push_str(&format!(", {} of {} tasks done\n", summary.tasks_done, summary.tasks));
+    if let Some(error) = &job.error {
+        shown.push_str(&format!("error: {}\n", error_text(error)));
+    }
+    for stage in &job.stages {
+        shown.push_str(&stage_table(stage));
+    }
+    shown
+}
+
+fn error_text(error: &polybolos_proto::v1::JobError) -> String {
+    polybolos_client::JobFailure::from(error.clone()).to_string()
+}
+
+fn stage_table(stage: &StageDetail) -> String {
+    let inputs: Vec<String> = stage.inputs.iter().map(u32::to_string).collect();
+    let reads =
+        if inputs.is_empty() { String::new() } else { format!(", reads stage {}", inputs.join(", ")) };
+    let spread =
+        if stage.output_partitions > 1 { format!(" to {}", stage.output_partitions) } else { String::new() };
+    let mut shown = format!("\nstage {} ({} exchange{spread}{reads})\n", stage.stage_id, stage.exchange);
+    for line in stage.plan.lines() {
+        shown.push_str(&format!("  {line}\n"));
+    }
+    let row = |task: &TaskDetail| {
+        let metrics = task.metrics.clone().unwrap_or_default();
+        let mut cells = vec![task.partition.to_string(), task.state.clone(), task.executor_id.clone()];
+        cells.push(attempt_text(task));
+        cells.push(task.failures.to_string());
+        if task.metrics.is_some() {
+            cells.extend([metrics.rows_in, metrics.rows_out].map(|rows| rows.to_string()));
+            cells.extend([metrics.bytes_in, metrics.bytes_out, metrics.spilled_bytes].map(text::bytes));
+            cells.push(text::milliseconds(metrics.elapsed_us as f64 / 1_000.0));
+        }
+        cells
+    };
+    let rows: Vec<Vec<String>> = stage.tasks.iter().map(row).collect();
+    let headers = [
+        "task",
+        "state",
+        "executor",
+        "attempt",
+        "failures",
+        "rows in",
+        "rows out",
+        "bytes in",
+        "bytes out",
+        "spilled",
+        "time",
+    ];
+    shown + &text::columns(&headers, &rows)
+}
+
+fn job_json(job: &JobDetail) -> Value {
+    let mut value = summary_json(&job.summary.clone().unwrap_or_default());
+    value["error"] = job.error.as_ref().map_or(Value::Null, |error| {
+        json!({
+            "message": error.message, "stage_id": error.stage_id, "partition": error.partition,
+            "executor_id": error.executor_id, "text": error_text(error),
+        })
+    });
+    value["stages"] = job.stages.iter().map(stage_json).collect();
+    value
+}
+
+fn stage_json(stage: &StageDetail) -> Value {
+    json!({
+        "stage_id": stage.stage_id, "exchange": stage.exchange, "inputs": stage.inputs,
+        "output_partitions": stage.output_partitions, "plan": stage.plan,
+        "tasks": stage.tasks.iter().map(task_json).collect::<Value>(),
+    })
+}
+
+fn task_json(task: &TaskDetail) -> Value {
+    let metrics = task.metrics.as_ref().map(|metrics| {
+        json!({
+            "rows_in": metrics.rows_in, "bytes_in": metrics.bytes_in, "rows_out": metrics.rows_out,
+            "bytes_out": metrics.bytes_out, "spilled_bytes": metrics.spilled_bytes,
+            "elapsed_us": metrics.elapsed_us,
+        })
+    });
+    json!({
+        "partition": task.partition, "state": task.state, "executor_id": task.executor_id,
+        "attempt": attempt_text(task), "failures": task.failures, "metrics": metrics,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use polybolos_proto::v1::{AttemptId, JobError, TaskMetrics};
+
+    use super::*;
+
+    fn job() -> JobDetail {
+        let metrics = TaskMetrics {
+            rows_in: 100,
+            rows_out: 7,
+            bytes_out: 2_500,
+            elapsed_us: 1_500,
+            ..Default::default()
+        };
+        let done = TaskDetail {
+            partition: 0,
+            state: "done".into(),
+            executor_id: "e1".into(),
+            attempt: Some(AttemptId { term: 2, counter: 9 }),
+            failures: 1,
+            metrics: Some(metrics),
+        };
+        let waiting = TaskDetail { partition: 1, state: "waiting".into(), ..TaskDetail::default() };
+        JobDetail {
+            summary: Some(JobSummary {
+                job_id: "00000000000000a1".into(),
+                state: JobState::Failed.into(),
+                submitted_at_ms: 1_000,
+                ended_at_ms: 3_500,
+                ..JobSummary::default()
+            }),
+            error: Some(JobError { message: "boom".into(), executor_id: "e1".into(), ..JobError::default() }),
+            stages: vec![StageDetail {
+                stage_id: 1,
+                exchange: "hash".into(),
+                inputs: vec![0],
+                output_partitions: 4,
+                plan: "A\n  B".into(),
+                tasks: vec![done, waiting],
+            }],
+        }
+    }
+
+    #[test]
+    fn a_job_tells_what_ran_where() {
+        let shown = job_table(&job());
+        for part in
+            ["failed in 2.50 s", "boom", "stage 1 (hash exchange to 4, reads stage 0)", "  A\n    B\n"]
+        {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        let task = shown.lines().find(|line| line.contains("e1") && line.contains("done")).unwrap();
+        for part in ["2.9", "100", "7", "2.5 kB", "1.5 ms"] {
+            assert!(task.contains(part), "{part}: {task}");
+        }
+    }
+
+    #[test]
+    fn a_job_as_json_has_the_same() {
+        let value = job_json(&job());
+        assert_eq!(value["stages"][0]["tasks"][0]["metrics"]["rows_out"], 7);
+        assert_eq!(value["stages"][0]["tasks"][0]["attempt"], "2.9");
+        assert_eq!(value["stages"][0]["tasks"][1]["metrics"], Value::Null);
+        assert_eq!((&value["elapsed_ms"], &value["state"]), (&json!(2_500), &json!("failed")));
+    }
+}

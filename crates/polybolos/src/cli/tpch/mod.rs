@@ -1,0 +1,15 @@
+//! TPC-H: the data, the queries on a cluster, and the comparison with DataFusion in one process.
+
+mod baseline;
+mod generate;
+mod report;
+mod run;
+mod verify;
+
+pub(crate) use generate::{Writing, generate, write_tables};
+pub(crate) use report::Times;
+pub(crate) use run::{register_statements, run};
+
+/// The eight tables, largest first.
+pub(crate) const TABLES: [&str; 8] =
+    ["lineitem", "orders", "partsupp", "part", "customer", "supplier", "nation", "region"];

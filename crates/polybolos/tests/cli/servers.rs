@@ -1,0 +1,82 @@
+//! Servers that can't start say why, and what a restart keeps.
+
+use crate::support::{Cluster, STOP_DEADLINE, command, free_address, run, scheduler, start};
+
+#[test]
+fn a_port_in_use_is_named() {
+    let cluster = Cluster::start(1);
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let address = cluster.address.as_str();
+    let member = format!("1={address}");
+    let args = ["scheduler", "--id", "1", "--listen", address, "--cluster", &member, "--data-dir", dir];
+    run(&args).exits(2).says(address).says("in use");
+    let args = ["executor", "--schedulers", address, "--listen", address, "--work-dir", dir];
+    run(&args).exits(2).says(address).says("in use");
+}
+
+#[test]
+fn a_data_folder_serves_one_cluster_and_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let mut first = scheduler(&address, folder.path());
+    first.wait_for("listening on");
+    let dir = folder.path().to_str().unwrap();
+    let other = free_address();
+    let other_member = format!("1={other}");
+    let args = ["scheduler", "--id", "1", "--listen", &other, "--cluster", &other_member, "--data-dir", dir];
+    run(&args).exits(2).says(dir).says("in use by another process");
+    first.signal("TERM");
+    first.wait(STOP_DEADLINE).exits(0);
+    run(&args).exits(2).says(dir).says("belongs to another cluster");
+    let unnamed =
+        ["scheduler", "--id", "2", "--listen", &other, "--cluster", &other_member, "--data-dir", dir];
+    run(&unnamed).exits(2).says("replica 2");
+}
+
+#[test]
+fn tables_outlive_a_restart_of_the_scheduler() {
+    let Cluster { scheduler: first, address, folder, executors } = Cluster::start(1);
+    let sql = |sql: &str| run(&["sql", "--schedulers", &address, "--format", "csv", "-c", sql]);
+    sql("CREATE VIEW v AS SELECT 42 AS a").exits(0);
+    first.signal("TERM");
+    first.wait(STOP_DEADLINE).exits(0);
+    let mut second = scheduler(&address, &folder.path().join("scheduler"));
+    second.wait_for("listening on");
+    // The executor was not told; it comes back by itself.
+    assert_eq!(sql("SELECT a FROM v").exits(0).stdout, "a\n42\n");
+    drop((executors, second));
+}
+
+#[test]
+fn a_killed_scheduler_keeps_what_it_acknowledged() {
+    let Cluster { scheduler: first, address, folder, executors } = Cluster::start(1);
+    let sql = |sql: &str| run(&["sql", "--schedulers", &address, "--format", "csv", "-c", sql]);
+    sql("CREATE VIEW v AS SELECT 43 AS a").exits(0);
+    first.signal("KILL");
+    drop(first);
+    let mut second = scheduler(&address, &folder.path().join("scheduler"));
+    second.wait_for("listening on");
+    assert_eq!(sql("SELECT a FROM v").exits(0).stdout, "a\n43\n");
+    drop(executors);
+}
+
+#[test]
+fn two_executors_of_one_name_are_refused() {
+    let cluster = Cluster::start(1);
+    let dir = cluster.folder.path().join("twin");
+    let dir = dir.to_str().unwrap();
+    let args = [
+        "executor",
+        "--id",
+        "e1",
+        "--schedulers",
+        &cluster.address,
+        "--listen",
+        "127.0.0.1:0",
+        "--work-dir",
+        dir,
+    ];
+    start(command(&args), true).wait(STOP_DEADLINE).exits(2).says("e1");
+    assert_eq!(cluster.sql("SELECT 1 AS a").exits(0).stdout, "a\n1\n");
+}
