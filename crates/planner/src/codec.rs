@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use datafusion::{
+    arrow::datatypes::{Schema, SchemaRef},
     common::{
         internal_datafusion_err, not_impl_datafusion_err,
         tree_node::{Transformed, TransformedResult, TreeNode},
     },
-    arrow::datatypes::{Schema, SchemaRef},
     error::Result,
     execution::TaskContext,
     logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF},
@@ -263,10 +263,16 @@ fn decode_recursive(
     let row = decode_schema(query.schema.as_ref())?;
     let recursive = Arc::clone(recursive)
         .transform_up(|node| {
-            let Some(table) = node.downcast_ref::<WorkTableExec>().filter(|table| table.name() == query.name) else {
+            let Some(table) = node.downcast_ref::<WorkTableExec>().filter(|table| table.name() == query.name)
+            else {
                 return Ok(Transformed::no(node));
             };
-            let columns = table.schema().fields().iter().map(|field| row.index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
+            let columns = table
+                .schema()
+                .fields()
+                .iter()
+                .map(|field| row.index_of(field.name()))
+                .collect::<Result<Vec<_>, _>>()?;
             let table = WorkTableExec::new(query.name.clone(), Arc::clone(&row), Some(columns))?;
             Ok(Transformed::yes(Arc::new(table) as Arc<dyn ExecutionPlan>))
         })

@@ -47,7 +47,9 @@ pub fn plan_fits_one_task(plan: &Arc<dyn ExecutionPlan>) -> bool {
 pub(crate) fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Option<u64> {
     let children = plan.children();
     if !children.is_empty() {
-        return children.into_iter().try_fold(0u64, |sum, child| Some(sum.saturating_add(scanned_bytes(child)?)));
+        return children
+            .into_iter()
+            .try_fold(0u64, |sum, child| Some(sum.saturating_add(scanned_bytes(child)?)));
     }
     if let Some(source) = plan.downcast_ref::<DataSourceExec>() {
         if let Some(files) = source.data_source().downcast_ref::<FileScanConfig>() {

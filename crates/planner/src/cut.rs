@@ -98,7 +98,10 @@ impl Cutter {
         replace(plan, children)
     }
 
-    fn cut_repartition(&mut self, repartition: &RepartitionExec) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+    fn cut_repartition(
+        &mut self,
+        repartition: &RepartitionExec,
+    ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
         let (exchange, hash) = match repartition.partitioning() {
             Partitioning::Hash(keys, _) => (Exchange::Hash, keys.clone()),
             Partitioning::RoundRobinBatch(_) => (Exchange::RoundRobin, vec![]),
@@ -141,7 +144,9 @@ impl Cutter {
     ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
         let mut input = self.cut(input)?;
         // No more rows than that can be wanted of any task.
-        if let Some(fetch) = gather.fetch().filter(|&fetch| input.fetch().is_none_or(|already| already > fetch)) {
+        if let Some(fetch) =
+            gather.fetch().filter(|&fetch| input.fetch().is_none_or(|already| already > fetch))
+        {
             input = Arc::new(LocalLimitExec::new(input, fetch));
         }
         let read = self.read_all(input, exchange)?;
@@ -246,7 +251,8 @@ fn replace(
     plan: Arc<dyn ExecutionPlan>,
     children: Vec<Arc<dyn ExecutionPlan>>,
 ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
-    replace_children_if_necessary(plan, children).map_err(PlanError::datafusion("an operator over a stage input"))
+    replace_children_if_necessary(plan, children)
+        .map_err(PlanError::datafusion("an operator over a stage input"))
 }
 
 /// Whether every partition of a join reads the whole of its first child.

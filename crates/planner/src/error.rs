@@ -9,7 +9,9 @@ use polybolos_model::{StageGraphError, StageId, limits::MAX_PLAN_BYTES};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PlanError {
     /// No codec knows the operator.
-    #[error("the operator {operator} can't be sent to an executor: {reason}; register a codec for it on every node")]
+    #[error(
+        "the operator {operator} can't be sent to an executor: {reason}; register a codec for it on every node"
+    )]
     NotEncodable { operator: String, reason: String },
     /// The operator makes no sense in a distributed query.
     #[error("the operator {operator} can't run on a cluster: {reason}")]
@@ -23,7 +25,9 @@ pub enum PlanError {
     #[error("the query does not fit the limits of a cluster: {0}")]
     Graph(#[from] StageGraphError),
     /// The bytes were made by another version, or the session lacks a function that the plan uses.
-    #[error("a stage's plan can't be decoded: {0}; are all nodes of the same version, with the same functions?")]
+    #[error(
+        "a stage's plan can't be decoded: {0}; are all nodes of the same version, with the same functions?"
+    )]
     Decode(String),
     #[error("stage {stage} has {tasks} tasks; there is no task {partition}")]
     NoSuchTask { stage: StageId, tasks: usize, partition: u32 },

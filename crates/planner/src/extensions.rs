@@ -8,9 +8,7 @@ use datafusion::{
     logical_expr::{AggregateUDF, ScalarUDF, WindowUDF},
     optimizer::{AnalyzerRule, OptimizerRule},
     physical_optimizer::{
-        PhysicalOptimizerRule,
-        filter_pushdown::FilterPushdown,
-        optimizer::PhysicalOptimizer,
+        PhysicalOptimizerRule, filter_pushdown::FilterPushdown, optimizer::PhysicalOptimizer,
     },
     prelude::SessionConfig,
 };

@@ -51,10 +51,8 @@ fn encode(cut: Cut, indeterminate: Option<String>, codec: &PlannerCodec) -> Resu
         return Err(PlanError::TooLarge { stage: id, bytes: plan.len() });
     }
     // Readers refuse what nests too deeply; better here than in every task.
-    PhysicalPlanNode::try_decode(&plan).map_err(|error| PlanError::TooDeep {
-        stage: id,
-        reason: error.strip_backtrace(),
-    })?;
+    PhysicalPlanNode::try_decode(&plan)
+        .map_err(|error| PlanError::TooDeep { stage: id, reason: error.strip_backtrace() })?;
     Ok(Stage {
         id,
         plan,

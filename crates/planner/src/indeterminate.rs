@@ -25,7 +25,7 @@ use datafusion::{
         limit::{GlobalLimitExec, LocalLimitExec},
         projection::ProjectionExec,
         sorts::partitioned_topk::PartitionedTopKExec,
-        windows::{BoundedWindowAggExec, WindowAggExec},
+        windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr},
     },
 };
 use polybolos_model::{Exchange, StageId};
@@ -34,13 +34,40 @@ use crate::{cut::Cut, prepare::any_expression};
 
 /// Aggregates that give the same value for the same rows in any order, if their values are exact.
 const ORDER_FREE: &[&str] = &[
-    "count", "min", "max", "sum", "avg", "median", "percentile_cont", "bool_and", "bool_or", "bit_and", "bit_or",
-    "bit_xor", "grouping", "approx_distinct", "var", "var_pop", "stddev", "stddev_pop", "covar_samp", "covar_pop",
-    "corr", "regr_slope", "regr_intercept", "regr_count", "regr_r2", "regr_avgx", "regr_avgy", "regr_sxx",
-    "regr_syy", "regr_sxy",
+    "count",
+    "min",
+    "max",
+    "sum",
+    "avg",
+    "median",
+    "percentile_cont",
+    "bool_and",
+    "bool_or",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "grouping",
+    "approx_distinct",
+    "var",
+    "var_pop",
+    "stddev",
+    "stddev_pop",
+    "covar_samp",
+    "covar_pop",
+    "corr",
+    "regr_slope",
+    "regr_intercept",
+    "regr_count",
+    "regr_r2",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_sxx",
+    "regr_syy",
+    "regr_sxy",
 ];
 /// Of these, the ones that add nothing up, so that they are exact for floats too.
-const EXACT: &[&str] = &["count", "min", "max", "bool_and", "bool_or", "grouping", "approx_distinct", "median"];
+const EXACT: &[&str] =
+    &["count", "min", "max", "bool_and", "bool_or", "grouping", "approx_distinct", "median"];
 /// Window functions that give tied rows the same value.
 const TIE_FREE: &[&str] = &["rank", "dense_rank", "percent_rank", "cume_dist"];
 
@@ -138,7 +165,8 @@ fn window_exprs(node: &Arc<dyn ExecutionPlan>) -> &[Arc<dyn WindowExpr>] {
 
 fn is_tie_free(window: &Arc<dyn WindowExpr>) -> bool {
     if let Some(standard) = window.as_any().downcast_ref::<StandardWindowExpr>() {
-        return TIE_FREE.contains(&standard.get_standard_func_expr().name());
+        let function = standard.get_standard_func_expr().as_any().downcast_ref::<WindowUDFExpr>();
+        return function.is_some_and(|function| TIE_FREE.contains(&function.fun().name()));
     }
     let frame = window.get_window_frame();
     let whole = frame.start_bound.is_unbounded() && frame.end_bound.is_unbounded();
@@ -161,7 +189,8 @@ fn adds_floats(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
         let adds = |aggr: &AggregateFunctionExpr| {
             !EXACT.contains(&aggr.fun().name()) && aggr.field().data_type().is_floating()
         };
-        let grouped = node.downcast_ref::<AggregateExec>().is_some_and(|node| node.aggr_expr().iter().any(|a| adds(a)));
+        let grouped =
+            node.downcast_ref::<AggregateExec>().is_some_and(|node| node.aggr_expr().iter().any(|a| adds(a)));
         Ok(grouped || window_exprs(node).iter().filter_map(window_aggregate).any(adds))
     })
 }
@@ -178,7 +207,9 @@ fn floats_decide(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
         }
         if let Some(join) = node.downcast_ref::<HashJoinExec>() {
             let key = join.on().iter().any(|(key, _)| is_float(key, &schema));
-            return Ok(key || join.filter().is_some_and(|filter| decides(filter.expression(), filter.schema())));
+            return Ok(
+                key || join.filter().is_some_and(|filter| decides(filter.expression(), filter.schema()))
+            );
         }
         if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
             return Ok(join.filter().is_some_and(|filter| decides(filter.expression(), filter.schema())));

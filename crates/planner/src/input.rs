@@ -99,7 +99,12 @@ impl DisplayAs for StageInputExec {
         match t {
             DisplayFormatType::TreeRender => write!(f, "stage={}, read={read}", self.stage),
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, "StageInputExec: stage={}, read={read}, partitions={}", self.stage, self.partitions())?;
+                write!(
+                    f,
+                    "StageInputExec: stage={}, read={read}, partitions={}",
+                    self.stage,
+                    self.partitions()
+                )?;
                 if let Some(ordering) = self.properties.output_ordering() {
                     write!(f, ", ordering=[{ordering}]")?;
                 }

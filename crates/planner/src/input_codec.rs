@@ -82,7 +82,8 @@ pub(crate) fn decode_input(
     let schema = decode_schema(input.schema.as_ref())?;
     let partitioning = parse_protobuf_partitioning(input.partitioning.as_ref(), decode, &schema, converter)?
         .ok_or_else(|| internal_datafusion_err!("a stage input without its partitioning"))?;
-    let parse = |exprs: &[protobuf::PhysicalExprNode]| parse_physical_exprs(exprs, decode, &schema, converter);
+    let parse =
+        |exprs: &[protobuf::PhysicalExprNode]| parse_physical_exprs(exprs, decode, &schema, converter);
     let mut equivalences = EquivalenceProperties::new(Arc::clone(&schema));
     for class in &input.classes {
         let mut exprs = parse(&class.exprs)?.into_iter();

@@ -160,7 +160,7 @@ fn write_stage(text: &mut String, profile: &StageProfile<'_>) -> fmt::Result {
 
 /// DataFusion names its times alike, in nanoseconds.
 fn show(name: &str, value: u64) -> String {
-    if name == "elapsed_compute" || name.ends_with("_time") || name.contains("time_elapsed") {
+    if name == "elapsed_compute" || name.contains("time") {
         return format!("{name}={:?}", Duration::from_nanos(value));
     }
     format!("{name}={value}")

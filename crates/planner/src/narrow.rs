@@ -98,7 +98,9 @@ fn narrow_scan(
     scan: &DataSourceExec,
     partition: usize,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let Some(files) = scan.data_source().downcast_ref::<FileScanConfig>() else { return pick(plan, partition) };
+    let Some(files) = scan.data_source().downcast_ref::<FileScanConfig>() else {
+        return pick(plan, partition);
+    };
     let group = files.file_groups.get(partition).cloned().unwrap_or_default();
     // A declared partitioning counts its partitions; one of them needs none.
     let partitioning = match &files.output_partitioning {

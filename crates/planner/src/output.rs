@@ -10,8 +10,8 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::PhysicalExpr,
     physical_plan::{
-        ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
-        apply_expression_roots,
+        ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+        ReplaceChildrenOptions, apply_expression_roots,
     },
 };
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
@@ -131,7 +131,8 @@ impl ExecutionPlan for StageOutputExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.pop().ok_or_else(|| internal_datafusion_err!("StageOutputExec needs one child"))?;
+        let input =
+            children.pop().ok_or_else(|| internal_datafusion_err!("StageOutputExec needs one child"))?;
         Ok(Arc::new(Self { input, ..Self::clone(&self) }))
     }
 
@@ -143,6 +144,9 @@ impl ExecutionPlan for StageOutputExec {
     }
 
     fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        Err(internal_datafusion_err!("the output of stage {} is written by the shuffle, not executed", self.stage))
+        Err(internal_datafusion_err!(
+            "the output of stage {} is written by the shuffle, not executed",
+            self.stage
+        ))
     }
 }

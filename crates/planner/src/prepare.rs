@@ -76,8 +76,14 @@ fn partitions(plan: &Arc<dyn ExecutionPlan>) -> usize {
 /// side of its own each task would emit those that matched elsewhere.
 fn emits_build_rows(join: JoinType) -> bool {
     match join {
-        JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
-        JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => false,
+        JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
+            true
+        }
+        JoinType::Inner
+        | JoinType::Right
+        | JoinType::RightSemi
+        | JoinType::RightAnti
+        | JoinType::RightMark => false,
     }
 }
 
@@ -93,7 +99,8 @@ fn one_build_side_each(join: &HashJoinExec) -> datafusion::error::Result<Arc<dyn
         let spread = RepartitionExec::try_new(Arc::clone(input), Partitioning::Hash(keys, count))?;
         Ok::<_, datafusion::error::DataFusionError>(Arc::new(spread) as Arc<dyn ExecutionPlan>)
     };
-    let gathered = join.left().downcast_ref::<CoalescePartitionsExec>().filter(|gather| gather.fetch().is_none());
+    let gathered =
+        join.left().downcast_ref::<CoalescePartitionsExec>().filter(|gather| gather.fetch().is_none());
     let left = gathered.map_or(join.left(), CoalescePartitionsExec::input);
     let left = by_key(left, join.on().iter().map(|(key, _)| Arc::clone(key)).collect())?;
     let right = by_key(join.right(), join.on().iter().map(|(_, key)| Arc::clone(key)).collect())?;
@@ -116,8 +123,10 @@ fn in_one_task(join: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dy
 /// An exchange's reader takes rows as they come; it sorts them instead of merging sorted runs.
 fn sort_again(repartition: &RepartitionExec) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
     let ordering = repartition.properties().output_ordering().cloned();
-    let spread: Arc<dyn ExecutionPlan> =
-        Arc::new(RepartitionExec::try_new(Arc::clone(repartition.input()), repartition.partitioning().clone())?);
+    let spread: Arc<dyn ExecutionPlan> = Arc::new(RepartitionExec::try_new(
+        Arc::clone(repartition.input()),
+        repartition.partitioning().clone(),
+    )?);
     Ok(match ordering {
         Some(ordering) => Arc::new(SortExec::new(ordering, spread).with_preserve_partitioning(true)),
         None => spread,

@@ -10,8 +10,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, ExecutionPlanProperties},
 };
 use datafusion_proto::{
-    bytes::physical_plan_from_bytes_with_proto_converter,
-    physical_plan::DeduplicatingProtoConverter,
+    bytes::physical_plan_from_bytes_with_proto_converter, physical_plan::DeduplicatingProtoConverter,
 };
 
 use crate::{
@@ -55,7 +54,8 @@ fn decode(source: &Source) -> Result<StageOutputExec, PlanError> {
 }
 
 pub(crate) fn stage_root(plan: &Arc<dyn ExecutionPlan>) -> Result<&StageOutputExec, PlanError> {
-    plan.downcast_ref::<StageOutputExec>().ok_or_else(|| PlanError::NotAStage { root: plan.name().to_owned() })
+    plan.downcast_ref::<StageOutputExec>()
+        .ok_or_else(|| PlanError::NotAStage { root: plan.name().to_owned() })
 }
 
 /// The plan of task `partition`, with state of its own.
@@ -68,14 +68,16 @@ pub(crate) fn stage_root(plan: &Arc<dyn ExecutionPlan>) -> Result<&StageOutputEx
 /// [`PlanError::NoSuchTask`], [`PlanError::NotAStage`], or DataFusion's refusal to rebuild an operator.
 pub fn task_plan(template: &Arc<dyn ExecutionPlan>, partition: u32) -> Result<TaskPlan, PlanError> {
     let template = stage_root(template)?;
-    let source =
-        template.source().ok_or_else(|| PlanError::NotAStage { root: "StageOutputExec, not decoded".to_owned() })?;
+    let source = template
+        .source()
+        .ok_or_else(|| PlanError::NotAStage { root: "StageOutputExec, not decoded".to_owned() })?;
     let tasks = template.input().output_partitioning().partition_count();
     if partition as usize >= tasks {
         return Err(PlanError::NoSuchTask { stage: template.stage(), tasks, partition });
     }
     let fresh = decode(source)?;
-    let plan = narrow(fresh.input(), partition as usize).map_err(PlanError::datafusion("narrowing a stage"))?;
+    let plan =
+        narrow(fresh.input(), partition as usize).map_err(PlanError::datafusion("narrowing a stage"))?;
     let plan = FilterPushdown::new_post_optimization()
         .optimize(plan, &source.options)
         .and_then(unseal)

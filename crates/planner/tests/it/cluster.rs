@@ -1,0 +1,188 @@
+//! Runs a stage graph in this process, task by task, each from the stage's bytes.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
+    common::tree_node::{Transformed, TransformedResult, TreeNode},
+    execution::{SessionState, runtime_env::RuntimeEnv},
+    physical_plan::{
+        ExecutionPlan, ExecutionPlanProperties, collect, metrics::Time, repartition::BatchPartitioner,
+    },
+    prelude::{SessionConfig, SessionContext},
+};
+use polybolos_model::{Exchange, OperatorMetrics, StageGraph, TaskMetrics};
+use polybolos_planner::{
+    Extensions, PlanError, StageInputExec, TaskOutput, TaskPlan, cluster_config, decode_stage, stage_graph,
+    task_metrics, task_plan,
+};
+
+use crate::{data, reader::MemoryReader};
+
+/// `[stage][task][output partition]`
+type Outputs = Vec<Vec<Vec<Vec<RecordBatch>>>>;
+
+pub(crate) struct Run {
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+    pub(crate) graph: StageGraph,
+    /// `[stage][task]`
+    pub(crate) metrics: Vec<Vec<TaskMetrics>>,
+}
+
+/// A scheduler and its executors, as far as planning is concerned.
+pub(crate) struct Cluster {
+    pub(crate) state: SessionState,
+    pub(crate) extensions: Extensions,
+}
+
+impl Cluster {
+    pub(crate) async fn new(config: SessionConfig, dir: &std::path::Path) -> Self {
+        Self::with_extensions(config, dir, Extensions::default()).await
+    }
+
+    pub(crate) async fn with_extensions(
+        config: SessionConfig,
+        dir: &std::path::Path,
+        extensions: Extensions,
+    ) -> Self {
+        let state = extensions.session_state(config, Arc::new(RuntimeEnv::default()));
+        let ctx = SessionContext::new_with_state(state);
+        data::register(&ctx, dir).await;
+        Self { state: ctx.state(), extensions }
+    }
+
+    pub(crate) async fn physical(&self, sql: &str) -> Arc<dyn ExecutionPlan> {
+        let logical = self.state.create_logical_plan(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        self.state.create_physical_plan(&logical).await.unwrap_or_else(|e| panic!("{sql}: {e}"))
+    }
+
+    pub(crate) async fn graph(&self, sql: &str) -> Result<StageGraph, PlanError> {
+        stage_graph(self.physical(sql).await, &self.extensions)
+    }
+
+    pub(crate) async fn run(&self, sql: &str) -> Run {
+        let schema = self.physical(sql).await.schema();
+        let graph = self.graph(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let (mut outputs, mut metrics): (Outputs, _) = (vec![], vec![]);
+        for stage in &graph.stages {
+            // An executor has a session of its own, without the tables.
+            let config = self.state.config().clone();
+            let executor = self.extensions.session_state(config, Arc::clone(self.state.runtime_env()));
+            let template = decode_stage(&stage.plan, &executor, &self.extensions)
+                .unwrap_or_else(|e| panic!("{sql}\n{graph}\nstage {}: {e}", stage.id));
+            let (mut written, mut measured) = (vec![], vec![]);
+            for partition in 0..stage.tasks {
+                let task = task_plan(&template, partition).unwrap_or_else(|e| panic!("{sql}\n{graph}\n{e}"));
+                assert_eq!(task.plan.output_partitioning().partition_count(), 1, "{sql}\n{graph}");
+                let task = bind(task, &outputs);
+                let batches = collect(Arc::clone(&task.plan), executor.task_ctx())
+                    .await
+                    .unwrap_or_else(|e| panic!("{sql}\n{graph}\nstage {} task {partition}: {e}", stage.id));
+                measured.push(measure(&batches, task_metrics(&template, &task)));
+                written.push(spread(&task.output, partition, stage.tasks, batches));
+            }
+            outputs.push(written);
+            metrics.push(measured);
+        }
+        let batches = outputs.pop().unwrap().into_iter().flatten().flatten().collect();
+        Run { schema, batches, graph, metrics }
+    }
+}
+
+fn measure(batches: &[RecordBatch], operators: Vec<OperatorMetrics>) -> TaskMetrics {
+    let rows_out = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+    TaskMetrics { rows_out, operators, ..Default::default() }
+}
+
+/// Puts readers in place of the stage inputs. Later tasks' rows come first, for no order is promised.
+fn bind(task: TaskPlan, outputs: &Outputs) -> TaskPlan {
+    let plan = Arc::clone(&task.plan)
+        .transform_up(|node| {
+            let Some(input) = node.downcast_ref::<StageInputExec>() else { return Ok(Transformed::no(node)) };
+            let upstream = &outputs[input.stage().0 as usize];
+            let read = |partition| {
+                let reads = input.reads(partition);
+                let maps: Vec<_> = match reads.map {
+                    Some(map) => vec![&upstream[map as usize]],
+                    None => upstream.iter().rev().collect(),
+                };
+                maps.into_iter().flat_map(|map| map[reads.output as usize].clone()).collect()
+            };
+            let partitions = (0..input.partitions()).map(read).collect();
+            let reader = MemoryReader::new(Arc::clone(input.properties()), partitions);
+            Ok(Transformed::yes(Arc::new(reader) as Arc<dyn ExecutionPlan>))
+        })
+        .data()
+        .unwrap();
+    task.with_plan(plan)
+}
+
+fn spread(output: &TaskOutput, task: u32, tasks: u32, batches: Vec<RecordBatch>) -> Vec<Vec<RecordBatch>> {
+    let count = output.partitions as usize;
+    let mut partitioner = match output.exchange {
+        Exchange::Hash => {
+            BatchPartitioner::new_hash_partitioner(output.hash.clone(), count, Time::new()).unwrap()
+        }
+        Exchange::RoundRobin => {
+            BatchPartitioner::new_round_robin_partitioner(count, Time::new(), task as usize, tasks as usize)
+        }
+        Exchange::Single | Exchange::Merge | Exchange::Broadcast | Exchange::Result => return vec![batches],
+    };
+    let mut partitions = vec![vec![]; count];
+    for batch in batches {
+        partitioner
+            .partition(batch, |partition, batch| {
+                partitions[partition].push(batch);
+                Ok(())
+            })
+            .unwrap();
+    }
+    partitions
+}
+
+/// Ways to plan that together make every kind of exchange and join.
+pub(crate) fn configs() -> Vec<(&'static str, SessionConfig)> {
+    let base = || {
+        let mut config = cluster_config(3).with_batch_size(512);
+        // Small batches and files, so that there is something to spread.
+
+        config.options_mut().optimizer.repartition_file_min_size = 0;
+        config
+    };
+    let with = |change: fn(&mut datafusion::config::ConfigOptions)| {
+        let mut config = base();
+        change(config.options_mut());
+        config
+    };
+    vec![
+        ("defaults", base()),
+        (
+            "broadcast",
+            with(|o| {
+                o.optimizer.hash_join_single_partition_threshold = 1 << 40;
+                o.optimizer.hash_join_single_partition_threshold_rows = 1 << 40;
+            }),
+        ),
+        (
+            "partitioned",
+            with(|o| {
+                o.optimizer.hash_join_single_partition_threshold = 0;
+                o.optimizer.hash_join_single_partition_threshold_rows = 0;
+            }),
+        ),
+        ("sort-merge join", with(|o| o.optimizer.prefer_hash_join = false)),
+        (
+            "keep orders",
+            with(|o| {
+                o.optimizer.prefer_existing_sort = true;
+                o.optimizer.enable_window_topn = true;
+            }),
+        ),
+        ("round-robin", with(|o| o.optimizer.enable_round_robin_repartition = true)),
+        ("subqueries as joins", with(|o| o.optimizer.enable_physical_uncorrelated_scalar_subquery = false)),
+        ("no dynamic filters", with(|o| o.optimizer.enable_dynamic_filter_pushdown = false)),
+        ("push filters into scans", with(|o| o.execution.parquet.pushdown_filters = true)),
+        ("one task", base().with_target_partitions(1)),
+    ]
+}

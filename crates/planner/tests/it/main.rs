@@ -1,0 +1,15 @@
+//! Plans of real queries, cut, sent through their bytes, narrowed, run task by task, and compared with plain
+//! DataFusion.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod cluster;
+mod compare;
+mod data;
+mod extensions;
+mod odd;
+mod profile;
+mod reader;
+mod refusals;
+mod snapshots;
+mod tpch;
