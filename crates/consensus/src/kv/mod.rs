@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod sled;
+mod witness;
 
 use std::io;
 
@@ -55,7 +56,8 @@ pub(crate) enum Durability {
 
 pub(crate) type Pairs<'a> = Box<dyn DoubleEndedIterator<Item = Result<(Vec<u8>, Vec<u8>), KvError>> + 'a>;
 
-/// Keys in byte order. Two writers of the same key must take turns.
+/// Keys in byte order; those that begin with a zero byte are this module's own. Two writers of the same key must take
+/// turns.
 #[async_trait]
 pub(crate) trait Kv: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;

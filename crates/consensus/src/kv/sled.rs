@@ -1,4 +1,4 @@
-//! Keys in sled, with an fsync of ours.
+//! Keys in sled, with an fsync and a witness of ours.
 //!
 //! sled's `flush` reaches `sync_file_range` on Linux, which does not survive a power cut. So a durable write also
 //! syncs the database file through a second handle (a sync is per file, not per handle) before it reports.
@@ -7,13 +7,13 @@ use std::{
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 
-use super::{Batch, Durability, Kv, KvError, Pairs};
+use super::{Batch, Durability, Kv, KvError, Pairs, witness::Witness};
 
 /// What sled may cache: far more than the log that a snapshot leaves, far less than a busy host has.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
@@ -21,10 +21,18 @@ const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-pub(crate) struct SledKv {
+/// Holds the number (big-endian) of the last durable write.
+const NUMBER_KEY: &[u8] = &[0];
+
+pub(crate) struct SledKv(Arc<Inner>);
+
+struct Inner {
     db: sled::Db,
     /// The second handle to sled's database file.
-    file: Arc<File>,
+    file: File,
+    witness: Witness,
+    /// The number of the last durable write that began. Held while sled takes a batch, so that numbers are in order.
+    number: Mutex<u64>,
 }
 
 /// Why a folder could not be opened.
@@ -66,6 +74,8 @@ fn open(folder: &Path) -> Result<SledKv, SledOpenError> {
     })?;
     let file =
         OpenOptions::new().write(true).open(folder.join("db")).map_err(io("open the database file"))?;
+    let witness = Witness::open(&folder.join("durable"))?;
+    let number = check_whole(&db, &witness)?;
     db.flush().map_err(KvError::from)?;
     file.sync_all().map_err(io("sync the database file"))?;
     // A new file survives a power cut once its folders do.
@@ -73,7 +83,50 @@ fn open(folder: &Path) -> Result<SledKv, SledOpenError> {
     for folder in folders.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the data folder"))?;
     }
-    Ok(SledKv { db, file: Arc::new(file) })
+    Ok(SledKv(Arc::new(Inner { db, file, witness, number: Mutex::new(number) })))
+}
+
+/// The number of the last durable write that the database holds; an error if a later one is known.
+fn check_whole(db: &sled::Db, witness: &Witness) -> Result<u64, KvError> {
+    let number = match db.get(NUMBER_KEY)?.as_deref().map(<[u8; 8]>::try_from) {
+        Some(Ok(bytes)) => u64::from_be_bytes(bytes),
+        Some(Err(_)) => return Err(KvError::Damaged { reason: "its write number is malformed".to_owned() }),
+        None => 0,
+    };
+    let durable = witness.highest();
+    if number < durable {
+        let reason = format!("it ends at durable write {number}, and {durable} were acknowledged");
+        return Err(KvError::Damaged { reason });
+    }
+    Ok(number)
+}
+
+impl Inner {
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+        let mut changes = sled::Batch::default();
+        for (from, to) in &batch.removals {
+            for key in self.db.range(from.as_slice()..to.as_slice()).keys() {
+                changes.remove(key?);
+            }
+        }
+        for (key, value) in batch.puts {
+            changes.insert(key, value);
+        }
+        if durability == Durability::Buffered {
+            return Ok(self.db.apply_batch(changes)?);
+        }
+        let number = {
+            let mut number = self.number.lock().unwrap_or_else(PoisonError::into_inner);
+            *number += 1;
+            changes.insert(NUMBER_KEY, &number.to_be_bytes());
+            self.db.apply_batch(changes)?;
+            *number
+        };
+        self.db.flush()?;
+        self.file.sync_all().map_err(|source| KvError::Io { operation: "sync the database file", source })?;
+        let noted = self.witness.note(number);
+        noted.map_err(|source| KvError::Io { operation: "write the file of durable writes", source })
+    }
 }
 
 /// Runs `work` where blocking is allowed.
@@ -104,40 +157,22 @@ async fn blocking<T: Send + 'static, E: From<KvError> + Send + 'static>(
 #[async_trait]
 impl Kv for SledKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+        Ok(self.0.db.get(key)?.map(|value| value.to_vec()))
     }
 
     fn range(&self, from: &[u8], to: &[u8]) -> Pairs<'_> {
         if from >= to {
             return Box::new(std::iter::empty());
         }
-        Box::new(self.db.range(from..to).map(|pair| {
+        Box::new(self.0.db.range(from..to).map(|pair| {
             let (key, value) = pair?;
             Ok((key.to_vec(), value.to_vec()))
         }))
     }
 
     async fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
-        let (db, file) = (self.db.clone(), Arc::clone(&self.file));
-        blocking("write to the database", move || {
-            let mut changes = sled::Batch::default();
-            for (from, to) in &batch.removals {
-                for key in db.range(from.as_slice()..to.as_slice()).keys() {
-                    changes.remove(key?);
-                }
-            }
-            for (key, value) in batch.puts {
-                changes.insert(key, value);
-            }
-            db.apply_batch(changes)?;
-            if durability == Durability::Flushed {
-                db.flush()?;
-                file.sync_all()
-                    .map_err(|source| KvError::Io { operation: "sync the database file", source })?;
-            }
-            Ok(())
-        })
-        .await
+        let inner = Arc::clone(&self.0);
+        blocking("write to the database", move || inner.write(batch, durability)).await
     }
 }
 
