@@ -87,16 +87,22 @@ impl FetchError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::ConnectTimeout { .. } | Self::Silent { .. } => true,
-            Self::Status { status, .. } => !matches!(
-                status.code(),
-                tonic::Code::NotFound
-                    | tonic::Code::DataLoss
-                    | tonic::Code::OutOfRange
-                    | tonic::Code::InvalidArgument
-                    | tonic::Code::Unimplemented
-            ),
+            Self::Status { .. } => !self.is_about_output(),
             Self::Stopping { .. } | Self::Decode { .. } | Self::Rows { .. } | Self::Local(_) => false,
         }
+    }
+
+    /// Whether the executor answered that what was asked for can't be had: nothing is wrong with the connection.
+    pub(crate) fn is_about_output(&self) -> bool {
+        let Self::Status { status, .. } = self else { return false };
+        matches!(
+            status.code(),
+            tonic::Code::NotFound
+                | tonic::Code::DataLoss
+                | tonic::Code::OutOfRange
+                | tonic::Code::InvalidArgument
+                | tonic::Code::Unimplemented
+        )
     }
 
     pub(crate) fn from_flight(address: &str, error: FlightError) -> Self {
@@ -109,7 +115,10 @@ impl FetchError {
 
 /// An upstream output that a reader could not get. Travels inside [`DataFusionError::External`].
 #[derive(Debug, thiserror::Error)]
-#[error("partition {partition} of the output of stage {} partition {} attempt {} on executor {} could not be read: {cause}", lost.stage, lost.map_partition, lost.attempt, lost.executor)]
+#[error(
+    "partition {partition} of the output of stage {} partition {} attempt {} on executor {} could not be read: {cause}",
+    lost.stage, lost.map_partition, lost.attempt, lost.executor
+)]
 pub struct FetchFailed {
     pub lost: FetchFailure,
     /// Which output partition was asked for.

@@ -9,17 +9,14 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::{FetchError, FlightPool, connection::Lease};
 
-/// An answered request.
-struct Open {
-    batches: FlightRecordBatchStream,
-    lease: Lease,
-}
-
 struct Fetch {
     pool: Arc<FlightPool>,
     address: String,
     ticket: Bytes,
-    open: Option<Open>,
+    /// The place on a connection, once there is one.
+    lease: Option<Lease>,
+    /// The answer, once there is one.
+    batches: Option<FlightRecordBatchStream>,
     /// Failed tries.
     failures: u32,
     handed_on: bool,
@@ -40,7 +37,8 @@ impl FlightPool {
             pool: Arc::clone(self),
             address: address.to_owned(),
             ticket,
-            open: None,
+            lease: None,
+            batches: None,
             failures: 0,
             handed_on: false,
         };
@@ -60,10 +58,11 @@ impl Fetch {
                     return Ok(batch);
                 }
                 Err(error) => {
-                    if let Some(open) = self.open.take()
-                        && !matches!(&error, FetchError::Status { status, .. } if status.code() == tonic::Code::NotFound)
+                    self.batches = None;
+                    if let Some(lease) = self.lease.take()
+                        && !error.is_about_output()
                     {
-                        open.lease.give_up_connection();
+                        lease.give_up_connection();
                     }
                     self.failures += 1;
                     if self.handed_on || self.failures >= self.pool.limits.attempts || !error.may_pass() {
@@ -77,44 +76,43 @@ impl Fetch {
     }
 
     async fn try_next(&mut self) -> Result<Option<RecordBatch>, FetchError> {
-        let (deadline, waited) = match &mut self.open {
-            Some(open) => {
+        let (deadline, waited) = match &mut self.batches {
+            Some(batches) => {
                 let deadline = self.pool.limits.next_message;
-                (deadline, tokio::time::timeout(deadline, open.batches.next()).await)
+                (deadline, tokio::time::timeout(deadline, batches.next()).await.map(Ok))
             }
             None => {
-                // Held while opening only; see `MAX_OPENING`.
-                let _opening = self.pool.opening.acquire().await;
-                let lease = self.pool.lease(&self.address).await?;
                 let deadline = self.pool.limits.first_message;
-                let first = tokio::time::timeout(deadline, first_message(&lease, &self.ticket)).await;
-                match first {
-                    Ok(Ok((batches, first))) => {
-                        self.open = Some(Open { batches, lease });
-                        (deadline, Ok(first))
-                    }
-                    Ok(Err(error)) => {
-                        if error_is_transport(&error) {
-                            lease.give_up_connection();
-                        }
-                        (deadline, Ok(Some(Err(error))))
-                    }
-                    Err(elapsed) => {
-                        lease.give_up_connection();
-                        (deadline, Err(elapsed))
-                    }
-                }
+                (deadline, tokio::time::timeout(deadline, self.open()).await)
             }
         };
         match waited {
-            Ok(Some(Ok(batch))) => Ok(Some(batch)),
-            Ok(Some(Err(error))) => Err(FetchError::from_flight(&self.address, error)),
-            Ok(None) => {
-                self.open = None;
+            Ok(Ok(Some(Ok(batch)))) => Ok(Some(batch)),
+            Ok(Ok(Some(Err(error)))) => Err(FetchError::from_flight(&self.address, error)),
+            Ok(Ok(None)) => {
+                // Others may use the connection, even while this stream is kept.
+                self.batches = None;
+                self.lease = None;
                 Ok(None)
             }
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(FetchError::Silent { address: self.address.clone(), deadline }),
         }
+    }
+
+    /// Asks, and waits for the answer up to and with its first batch: a schema alone proves nothing about a disk.
+    async fn open(&mut self) -> Result<Option<Result<RecordBatch, FlightError>>, FetchError> {
+        // Given back when the first batch is there; see `MAX_OPENING`.
+        let _opening = self.pool.opening.acquire().await;
+        let lease = self.pool.lease(&self.address).await?;
+        let mut client = lease.client();
+        // From here on a failure gives the connection up.
+        self.lease = Some(lease);
+        let answer = client.do_get(Ticket { ticket: self.ticket.clone() }).await;
+        let messages = answer.map_err(|status| FetchError::from_flight(&self.address, status.into()))?;
+        let messages = messages.into_inner().map_err(FlightError::from);
+        let batches = self.batches.insert(FlightRecordBatchStream::new_from_flight_data(messages));
+        Ok(batches.next().await)
     }
 
     fn back_off(&self) -> Duration {
@@ -122,22 +120,4 @@ impl Fetch {
         let half = u64::try_from(doubled.as_micros() / 2).unwrap_or(u64::MAX);
         Duration::from_micros(half + self.pool.random.below(half.max(1)))
     }
-}
-
-/// The answer, up to and with its first batch: a schema alone proves nothing about a disk.
-async fn first_message(
-    lease: &Lease,
-    ticket: &Bytes,
-) -> Result<(FlightRecordBatchStream, Option<Result<RecordBatch, FlightError>>), FlightError> {
-    let answer = lease.client().do_get(Ticket { ticket: ticket.clone() }).await?;
-    let messages = answer.into_inner().map_err(FlightError::from);
-    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
-    let first = batches.next().await;
-    Ok((batches, first))
-}
-
-/// Whether the connection is to blame rather than what was asked.
-fn error_is_transport(error: &FlightError) -> bool {
-    matches!(error, FlightError::Tonic(status)
-        if matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::Cancelled))
 }

@@ -46,7 +46,7 @@ pub use error::{FetchError, FetchFailed, ShuffleError, WriteError};
 pub use inputs::{MapOutput, StageInputs};
 pub use output::OutputReader;
 pub use reader::ShuffleReaderExec;
-pub use service::{FlightShuffle, flight_service, flight_service_with};
+pub use service::{flight_service, flight_service_with};
 pub use store::{Compression, OutputKey, ShuffleConfig, ShuffleStore};
 pub use ticket::{TicketError, decode_ticket, encode_ticket};
 pub use writer::write_output;

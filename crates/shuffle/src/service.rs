@@ -44,7 +44,7 @@ pub fn flight_service_with(
 }
 
 /// The service behind [`flight_service`].
-pub struct FlightShuffle {
+struct FlightShuffle {
     store: Arc<ShuffleStore>,
     options: IpcWriteOptions,
     streams: Arc<AtomicUsize>,
