@@ -47,12 +47,14 @@ pub(crate) fn parse(argv: &[OsString]) -> Result<Cli, ConfigError> {
             .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
         command = with_file(command, &path, &text)?;
     }
-    let checked = command.clone();
-    let wrong = |error: clap::Error| {
+    let mut checked = command.clone();
+    let mut wrong = |error: clap::Error| {
+        // Without this clap's flags don't know how they are shown.
+        checked.build();
         let variable = guilty_variable(&checked, argv, &error);
         ConfigError::Clap { error: Box::new(error), variable }
     };
-    let matches = command.try_get_matches_from(argv).map_err(wrong)?;
+    let matches = command.try_get_matches_from(argv).map_err(&mut wrong)?;
     Cli::from_arg_matches(&matches)
         .map_err(|error| ConfigError::Clap { error: Box::new(error), variable: None })
 }

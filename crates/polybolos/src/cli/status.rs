@@ -15,6 +15,8 @@ use super::{
 
 /// Longest statement in a list.
 const SQL_WIDTH: usize = 60;
+/// Longest line of a plan in a table; JSON has all of it.
+const PLAN_WIDTH: usize = 160;
 
 fn connect(args: &StatusArgs) -> Result<Client, CliError> {
     let env = Env::production(1).map_err(CliError::Threads)?;
@@ -193,7 +195,7 @@ fn stage_table(stage: &StageDetail) -> String {
         if stage.output_partitions > 1 { format!(" to {}", stage.output_partitions) } else { String::new() };
     let mut shown = format!("\nstage {} ({} exchange{spread}{reads})\n", stage.stage_id, stage.exchange);
     for line in stage.plan.lines() {
-        shown.push_str(&format!("  {line}\n"));
+        shown.push_str(&format!("  {}\n", text::cut(line, PLAN_WIDTH)));
     }
     let row = |task: &TaskDetail| {
         let metrics = task.metrics.clone().unwrap_or_default();

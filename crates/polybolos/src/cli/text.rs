@@ -77,13 +77,17 @@ pub(crate) fn utc(epoch_ms: u64) -> String {
     }
 }
 
+/// The first `limit` characters of a line.
+pub(crate) fn cut(line: &str, limit: usize) -> String {
+    if line.chars().count() <= limit {
+        return line.to_owned();
+    }
+    line.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// On one line, cut to `limit` characters.
 pub(crate) fn one_line(text: &str, limit: usize) -> String {
-    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if flat.chars().count() <= limit {
-        return flat;
-    }
-    flat.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+    cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), limit)
 }
 
 #[cfg(test)]

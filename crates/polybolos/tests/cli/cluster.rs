@@ -19,7 +19,9 @@ fn queries_run_on_the_executors_and_the_account_says_where() {
     );
     cluster.sql(&create).exits(0);
     let sql = "SELECT k, sum(v) AS s FROM t GROUP BY k ORDER BY k";
-    assert_eq!(cluster.sql(sql).exits(0).stdout, "k,s\nx,11\ny,2\nz,30\n");
+    // A query this small would be one task, unless the session says how wide it is to be.
+    let wide = format!("SET datafusion.execution.target_partitions = 4; {sql}");
+    assert_eq!(cluster.sql(&wide).exits(0).stdout, "k,s\nx,11\ny,2\nz,30\n");
 
     let status = cluster.run(&["status", "--format", "json"]).exits(0).json();
     assert_eq!(status["executors"].as_array().unwrap().len(), 2, "{status:#}");

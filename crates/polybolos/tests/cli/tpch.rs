@@ -34,7 +34,8 @@ fn data_is_written_once_and_whole() {
 #[test]
 fn every_query_gives_the_answer_of_datafusion() {
     let folder = tempfile::tempdir().unwrap();
-    let out = generate(folder.path(), "0.01");
+    // Smaller data would make one task of each query.
+    let out = generate(folder.path(), "0.1");
     let cluster = Cluster::start(2);
     let report =
         cluster.run(&["tpch", "run", "--data", &out, "--verify", "--format", "json"]).exits(0).json();
