@@ -13,11 +13,19 @@ use datafusion::{
 /// A query that reads no more than this from files is one task: a task reads it in the time that an exchange takes.
 pub const SINGLE_TASK_BYTES: u64 = 8 * 1024 * 1024;
 
+/// A join side of at most this size by the optimizer's estimate is broadcast instead of hashing both sides. Between
+/// Spark's `autoBroadcastJoinThreshold` (10 MB) and Trino's `join-max-broadcast-table-size` (100 MB).
+pub const BROADCAST_BYTES: usize = 32 * 1024 * 1024;
+/// The same in rows, where no size is known.
+pub const BROADCAST_ROWS: usize = 2_000_000;
+
 /// Session defaults for a cluster of `slots` slots in all; a user's `SET` may change each of them.
 ///
 /// - As many partitions as slots: one wave of tasks.
 /// - No round-robin exchanges: moving rows costs more here than what they even out, and where a row goes would
 ///   depend on the order of arrival.
+/// - Larger join sides are broadcast than in one process: that saves moving the other side, and keeps its scan in
+///   the task of the join, whose dynamic filter can then prune it.
 /// - Existing orders are not kept across an exchange: the reader sorts again, and needs no sorted runs.
 pub fn cluster_config(slots: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
@@ -25,8 +33,11 @@ pub fn cluster_config(slots: usize) -> SessionConfig {
         .with_round_robin_repartition(false)
         .with_prefer_existing_sort(false)
         .with_information_schema(true);
+    let options = config.options_mut();
+    options.optimizer.hash_join_single_partition_threshold = BROADCAST_BYTES;
+    options.optimizer.hash_join_single_partition_threshold_rows = BROADCAST_ROWS;
     // The default is the number of cores of whatever machine plans.
-    config.options_mut().execution.planning_concurrency = slots.max(1);
+    options.execution.planning_concurrency = slots.max(1);
     config
 }
 
