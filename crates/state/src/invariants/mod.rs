@@ -24,7 +24,11 @@ pub struct Violation {
 
 type Check = Result<(), String>;
 
-const OF_A_STATE: &[(&str, fn(&ClusterState) -> Check)] = &[
+/// A rule's name and check.
+type StateRule = (&'static str, fn(&ClusterState) -> Check);
+type StepRule = (&'static str, fn(&ClusterState, &ClusterState) -> Check);
+
+const OF_A_STATE: &[StateRule] = &[
     ("attempts_are_bounded", attempts_are_bounded::check),
     ("catalogue_is_bounded", catalogue_is_bounded::check),
     ("ends_are_whole", ends_are_whole::check),
@@ -34,7 +38,7 @@ const OF_A_STATE: &[(&str, fn(&ClusterState) -> Check)] = &[
     ("open_means_not_done", open_means_not_done::check),
 ];
 
-const OF_A_STEP: &[(&str, fn(&ClusterState, &ClusterState) -> Check)] = &[
+const OF_A_STEP: &[StepRule] = &[
     ("completions_win_once", completions_win_once::check),
     ("time_moves_forward", time_moves_forward::check),
 ];
