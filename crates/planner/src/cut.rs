@@ -52,6 +52,13 @@ pub(crate) fn cut(plan: Arc<dyn ExecutionPlan>) -> Result<Vec<Cut>, PlanError> {
     Ok(cutter.cuts)
 }
 
+/// The whole of `plan` as the one stage of a query.
+pub(crate) fn whole(plan: Arc<dyn ExecutionPlan>) -> Result<Vec<Cut>, PlanError> {
+    let mut cutter = Cutter { cuts: vec![], scopes: vec![] };
+    cutter.close(plan, TaskOutput { exchange: Exchange::Result, hash: vec![], partitions: 1 })?;
+    Ok(cutter.cuts)
+}
+
 /// Scalar subqueries that the operators of the present subtree may refer to.
 struct Scope {
     results: ScalarSubqueryResults,

@@ -12,11 +12,11 @@ use prost::Message;
 
 use crate::{
     codec::PlannerCodec,
-    cut::{Cut, cut},
+    cut::{Cut, cut, whole},
     error::PlanError,
     extensions::Extensions,
     indeterminate::Indeterminism,
-    prepare::prepare,
+    prepare::{prepare, prepare_whole},
 };
 
 /// Cuts `plan` into stages and encodes each. It must come from a session of [`Extensions::session_state`].
@@ -24,8 +24,24 @@ use crate::{
 /// # Errors
 /// A plan that a cluster can't run, whose operators nobody can encode, or that is over a limit; each says which.
 pub fn stage_graph(plan: Arc<dyn ExecutionPlan>, extensions: &Extensions) -> Result<StageGraph, PlanError> {
+    encode_all(cut(prepare(plan)?)?, extensions)
+}
+
+/// The graph of a query that is one task: one stage with all of `plan`, which [`crate::single_task_config`] planned.
+///
+/// Sources that have several partitions all the same (tables in memory) are read side by side in that task.
+///
+/// # Errors
+/// As for [`stage_graph`].
+pub fn single_task_graph(
+    plan: Arc<dyn ExecutionPlan>,
+    extensions: &Extensions,
+) -> Result<StageGraph, PlanError> {
+    encode_all(whole(prepare_whole(plan)?)?, extensions)
+}
+
+fn encode_all(cuts: Vec<Cut>, extensions: &Extensions) -> Result<StageGraph, PlanError> {
     let codec = PlannerCodec::new(extensions.physical_codec.clone());
-    let cuts = cut(prepare(plan)?)?;
     let mut indeterminism = Indeterminism::default();
     let stages = cuts.into_iter().map(|cut| {
         let indeterminate = indeterminism.of(&cut).map_err(PlanError::datafusion("a stage"))?;

@@ -32,10 +32,13 @@ mod task;
 mod tpch;
 mod wire;
 
-pub use config::{SINGLE_TASK_BYTES, cluster_config, plan_fits_one_task, single_task_config};
+pub use config::{
+    BROADCAST_BYTES, BROADCAST_ROWS, SINGLE_TASK_BYTES, cluster_config, plan_fits_one_task,
+    single_task_config,
+};
 pub use error::PlanError;
 pub use extensions::Extensions;
-pub use graph::stage_graph;
+pub use graph::{single_task_graph, stage_graph};
 pub use input::{Reads, StageInputExec};
 pub use metrics::{StageProfile, explain, explain_analyze, task_metrics};
 pub use output::{StageOutputExec, TaskOutput, TaskPlan};

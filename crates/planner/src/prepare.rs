@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::{
-    common::{JoinType, tree_node::TreeNodeRecursion},
+    common::{
+        JoinType,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     datasource::sink::DataSinkExec,
     physical_expr::{Partitioning, PhysicalExpr},
     physical_plan::{
@@ -49,6 +52,21 @@ pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
         return sort_again(repartition).map_err(PlanError::datafusion("a repartition that keeps its order"));
     }
     Ok(plan)
+}
+
+/// `plan` with one partition, for a task that runs all of it; nothing inside needs a change.
+///
+/// # Errors
+/// Of the same operators as [`prepare`].
+pub(crate) fn prepare_whole(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+    let mut refused = Ok(());
+    let walked = plan.apply(|node| {
+        refused = refuse_unsupported(node);
+        Ok(if refused.is_err() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walked.map_err(PlanError::datafusion("a plan"))?;
+    refused?;
+    Ok(if partitions(&plan) > 1 { Arc::new(CoalescePartitionsExec::new(plan)) } else { plan })
 }
 
 fn refuse_unsupported(plan: &Arc<dyn ExecutionPlan>) -> Result<(), PlanError> {
@@ -140,7 +158,6 @@ pub(crate) fn any_expression(
 ) -> datafusion::error::Result<bool> {
     let mut found = false;
     plan.apply_expressions(&mut |root| {
-        use datafusion::common::tree_node::TreeNode;
         root.apply(|expr| {
             found = found || f(expr);
             Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })

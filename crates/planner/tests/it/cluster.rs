@@ -53,8 +53,11 @@ impl Cluster {
     }
 
     pub(crate) async fn physical(&self, sql: &str) -> Arc<dyn ExecutionPlan> {
-        let logical = self.state.create_logical_plan(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-        self.state.create_physical_plan(&logical).await.unwrap_or_else(|e| panic!("{sql}: {e}"))
+        // As a session does for each query: the same time and the same generated names.
+        let mut state = self.state.clone();
+        state.mark_start_execution();
+        let logical = state.create_logical_plan(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        state.create_physical_plan(&logical).await.unwrap_or_else(|e| panic!("{sql}: {e}"))
     }
 
     pub(crate) async fn graph(&self, sql: &str) -> Result<StageGraph, PlanError> {

@@ -52,7 +52,7 @@ const UNORDERED: &[&str] = &[
     "select s_suppkey from supplier where not exists (select 1 from orders where o_totalprice > s_acctbal * 40)",
     "select x.k, y.s from spread x join spread y on x.k = y.k and x.v < y.v",
     "select x.k, y.v from spread x left join nulls y2 on x.k = y2.a left join spread y on y.v = x.v",
-    "select l_orderkey, p_partkey from lineitem join part using (p_partkey) where false",
+    "select l_orderkey, p_partkey from lineitem join part on l_partkey = p_partkey where false",
     // Aggregates.
     "select count(distinct l_suppkey), count(distinct l_partkey), sum(l_quantity) from lineitem",
     "select l_returnflag, count(distinct l_suppkey) from lineitem group by l_returnflag",
