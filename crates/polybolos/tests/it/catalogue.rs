@@ -74,7 +74,10 @@ async fn views_drops_and_information_schema() {
     // Twice is an error, unless it is asked for.
     let again = format!("STORED AS PARQUET LOCATION '{}/t.parquet'", folder.path().display());
     let error = failure(&client, &format!("CREATE EXTERNAL TABLE t {again}")).await;
-    assert!(matches!(&error, ClientError::Statement { message } if message.contains("already exists")), "{error}");
+    assert!(
+        matches!(&error, ClientError::Statement { message } if message.contains("already exists")),
+        "{error}"
+    );
     client.query(format!("CREATE EXTERNAL TABLE IF NOT EXISTS t {again}")).await.unwrap();
 
     client.query("DROP VIEW smaller").await.unwrap();
