@@ -5,11 +5,11 @@ use polybolos_model::{
     JobId, StageGraphError,
     limits::{MAX_ERROR_BYTES, MAX_INLINE_RESULT_BYTES, MAX_SQL_BYTES},
 };
+use polybolos_planner::PlanError;
 use polybolos_proto::{
     status_with,
     v1::{ErrorDetail, error_detail::Reason},
 };
-use polybolos_planner::PlanError;
 use tonic::{Code, Status};
 
 use crate::front::StoreError;
@@ -28,9 +28,13 @@ pub enum StartError {
 /// A statement is not planned. Says what is wrong with which part of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanningError {
-    #[error("the SQL text is {bytes} bytes long; at most {MAX_SQL_BYTES} are allowed (load long lists of values from a file)")]
+    #[error(
+        "the SQL text is {bytes} bytes long; at most {MAX_SQL_BYTES} are allowed (load long lists of values from a file)"
+    )]
     SqlTooLong { bytes: usize },
-    #[error("the answer is {bytes} bytes; at most {MAX_INLINE_RESULT_BYTES} are returned by this statement (select fewer rows)")]
+    #[error(
+        "the answer is {bytes} bytes; at most {MAX_INLINE_RESULT_BYTES} are returned by this statement (select fewer rows)"
+    )]
     AnswerTooLarge { bytes: usize },
     #[error("the statement is empty")]
     Empty,
@@ -54,25 +58,34 @@ pub(crate) enum PlanningError {
     Schemaless { location: String, reason: String },
     #[error("view '{name}' would read itself, through {path}")]
     Cycle { name: String, path: String },
-    #[error("the definition of '{name}' in the catalogue can't be read: {reason}; drop it and create it again")]
+    #[error(
+        "the definition of '{name}' in the catalogue can't be read: {reason}; drop it and create it again"
+    )]
     Stored { name: String, reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error("not supported: {0}")]
+    NotImplemented(String),
     #[error("{0}")]
     DataFusion(String),
     #[error("planning took longer than {ms} ms and was given up; is an object store slow?")]
     Deadline { ms: u64 },
     #[error("{waiting} statements wait to be planned already; try again later")]
     Busy { waiting: usize },
-    #[error("planning ended without an answer, by a fault of this engine; the statement may be tried again")]
+    #[error(
+        "planning ended without an answer, by a fault of this engine; please report it with the statement"
+    )]
     Lost,
 }
 
 impl From<DataFusionError> for PlanningError {
     fn from(error: DataFusionError) -> Self {
-        Self::DataFusion(describe(&error))
+        match error.find_root() {
+            DataFusionError::NotImplemented(what) => Self::NotImplemented(cut(what.clone())),
+            _ => Self::DataFusion(describe(&error)),
+        }
     }
 }
 
@@ -83,6 +96,7 @@ pub(crate) fn describe(error: &DataFusionError) -> String {
             let text = parser.to_string();
             format!("syntax error: {}", text.strip_prefix("sql parser error: ").unwrap_or(&text))
         }
+        DataFusionError::External(source) => source.to_string(),
         _ => error.strip_backtrace(),
     };
     cut(text)
@@ -102,11 +116,16 @@ impl From<PlanningError> for Status {
         let (code, reason) = match &error {
             PlanningError::SqlTooLong { .. }
             | PlanningError::AnswerTooLarge { .. }
-            | PlanningError::Plan(PlanError::TooLarge { .. } | PlanError::Graph(StageGraphError::TooLarge { .. })) => (Code::InvalidArgument, Reason::TooLarge),
+            | PlanningError::Plan(
+                PlanError::TooLarge { .. } | PlanError::Graph(StageGraphError::TooLarge { .. }),
+            ) => (Code::InvalidArgument, Reason::TooLarge),
             PlanningError::Busy { .. } => (Code::ResourceExhausted, Reason::Busy),
             PlanningError::Deadline { .. } => (Code::DeadlineExceeded, Reason::Statement),
-            PlanningError::Lost => (Code::Unavailable, Reason::Unspecified),
-            PlanningError::Unsupported { .. } => (Code::Unimplemented, Reason::Statement),
+            // It would end so again: not to be repeated.
+            PlanningError::Lost => (Code::Internal, Reason::Statement),
+            PlanningError::Unsupported { .. } | PlanningError::NotImplemented(_) => {
+                (Code::Unimplemented, Reason::Statement)
+            }
             PlanningError::Empty
             | PlanningError::Several { .. }
             | PlanningError::NoSession { .. }
@@ -135,13 +154,17 @@ pub(crate) enum RequestError {
     JobState { job: JobId, state: &'static str, expected: &'static str },
     #[error("this replica is not the leader{}", hint(leader))]
     NotLeader { leader: String },
-    #[error("the leader changed while the request was under way; whether it took effect is not known, it is safe to repeat with the same key")]
+    #[error(
+        "the leader changed while the request was under way; whether it took effect is not known, it is safe to repeat with the same key"
+    )]
     Unknown,
     #[error("the scheduler did not answer within {ms} ms; it is safe to repeat the request")]
     Deadline { ms: u64 },
     #[error("this scheduler is stopping")]
     Stopping,
-    #[error("the statement and its plan need {bytes} bytes in the log, which is too much (fewer files, columns or literals help)")]
+    #[error(
+        "the statement and its plan need {bytes} bytes in the log, which is too much (fewer files, columns or literals help)"
+    )]
     TooLarge { bytes: usize },
     /// To an executor.
     #[error("{reason}")]
@@ -167,7 +190,9 @@ impl From<RequestError> for Status {
             RequestError::NotLeader { leader } => {
                 (Code::Unavailable, ErrorDetail { leader, ..detail(Reason::NotLeader, None) })
             }
-            RequestError::Unknown | RequestError::Stopping => (Code::Unavailable, detail(Reason::Unspecified, None)),
+            RequestError::Unknown | RequestError::Stopping => {
+                (Code::Unavailable, detail(Reason::Unspecified, None))
+            }
             RequestError::TooLarge { .. } => (Code::InvalidArgument, detail(Reason::TooLarge, None)),
             RequestError::Refused { .. } => (Code::FailedPrecondition, detail(Reason::Unspecified, None)),
             RequestError::Deadline { .. } => (Code::DeadlineExceeded, detail(Reason::Unspecified, None)),

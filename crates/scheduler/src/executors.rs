@@ -105,7 +105,13 @@ impl Streams {
     }
 
     /// Whether the executor must be told the stage first. Counts as told from now on.
-    pub(crate) fn must_prepare(&mut self, executor: &ExecutorId, job: JobId, stage: StageId, epoch: u32) -> bool {
+    pub(crate) fn must_prepare(
+        &mut self,
+        executor: &ExecutorId,
+        job: JobId,
+        stage: StageId,
+        epoch: u32,
+    ) -> bool {
         let Some(attached) = self.by_executor.get_mut(executor) else { return false };
         attached.prepared.insert((job, stage), epoch) != Some(epoch)
     }

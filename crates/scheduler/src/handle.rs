@@ -63,7 +63,11 @@ async fn open_log(config: &SchedulerConfig, env: &Env, address: &str) -> Result<
     }
 }
 
-async fn serve(shared: Arc<Shared>, listener: Box<dyn polybolos_env::Listener>, mut stopped: watch::Receiver<bool>) {
+async fn serve(
+    shared: Arc<Shared>,
+    listener: Box<dyn polybolos_env::Listener>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let executors = ExecutorServiceServer::new(ExecutorRpc::new(Arc::clone(&shared)))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);

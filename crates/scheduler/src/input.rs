@@ -62,7 +62,13 @@ pub(crate) enum Input {
 pub(crate) enum Origin {
     Client(Answer),
     Registration(Box<RegistrationOrigin>),
-    Report { executor: ExecutorId, stream: StreamId, sequence: u64, task: TaskId, attempt: AttemptId },
+    Report {
+        executor: ExecutorId,
+        stream: StreamId,
+        sequence: u64,
+        task: TaskId,
+        attempt: AttemptId,
+    },
     /// The leader itself.
     Housekeeping,
 }
@@ -89,7 +95,8 @@ impl Batch {
 
     pub(crate) fn request(&mut self, command: Command, origin: Origin) {
         if let Command::SubmitJob { graph, .. } = &command {
-            self.plan_bytes += graph.stages.iter().map(|stage| stage.plan.len() + stage.display.len()).sum::<usize>();
+            self.plan_bytes +=
+                graph.stages.iter().map(|stage| stage.plan.len() + stage.display.len()).sum::<usize>();
         }
         self.events.push(Event::Request(command));
         self.origins.push(origin);

@@ -3,13 +3,19 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use polybolos_model::{AttemptId, ExecutorId, JobId, StageId};
+use polybolos_model::{
+    AttemptId, ErrorClass, ExecutorId, JobId, StageId, TaskError, limits::MAX_MESSAGE_BYTES,
+};
 use polybolos_proto::v1::{
     CancelTasks, InputLocations, LaunchTasks, MapOutput, PrepareStage, TaskLaunch, scheduler_message::Message,
 };
-use polybolos_state::{ClusterState, Launch, MapLocation};
+use polybolos_state::{ClusterState, Command, JobError, Launch, MapLocation};
+use prost::Message as _;
 
 use crate::leader::Leader;
+
+/// What a message carries around a [`PrepareStage`] is small.
+const MAX_PREPARE_BYTES: usize = MAX_MESSAGE_BYTES - 1_024;
 
 /// Stages as they are sent, made once for each epoch.
 #[derive(Default)]
@@ -17,26 +23,45 @@ pub(crate) struct StageCache {
     by_stage: BTreeMap<(JobId, StageId), Arc<PrepareStage>>,
 }
 
+/// Why a stage can't be sent.
+enum Unsendable {
+    /// The job, the stage or one of its inputs went away between the plan and here; the next round sees it.
+    Gone,
+    /// So many inputs that the message is over the limit.
+    TooLarge { bytes: usize },
+}
+
 impl StageCache {
-    fn get(&mut self, state: &ClusterState, job: JobId, stage: StageId, epoch: u32) -> Option<Arc<PrepareStage>> {
+    fn get(
+        &mut self,
+        state: &ClusterState,
+        job: JobId,
+        stage: StageId,
+        epoch: u32,
+    ) -> Result<Arc<PrepareStage>, Unsendable> {
         if let Some(known) = self.by_stage.get(&(job, stage)).filter(|known| known.epoch == epoch) {
-            return Some(Arc::clone(known));
+            return Ok(Arc::clone(known));
         }
         let known_plan = self.by_stage.get(&(job, stage)).map(|known| known.plan.clone());
-        let made = Arc::new(prepare(state, job, stage, epoch, known_plan)?);
+        let made = prepare(state, job, stage, epoch, known_plan).ok_or(Unsendable::Gone)?;
+        let bytes = made.encoded_len();
+        if bytes > MAX_PREPARE_BYTES {
+            return Err(Unsendable::TooLarge { bytes });
+        }
+        let made = Arc::new(made);
         self.by_stage.insert((job, stage), Arc::clone(&made));
-        Some(made)
+        Ok(made)
     }
 
     pub(crate) fn forget_job(&mut self, job: JobId) {
-        let stages: Vec<_> = self.by_stage.range((job, StageId(0))..=(job, StageId(u32::MAX))).map(|(k, _)| *k).collect();
+        let stages: Vec<_> =
+            self.by_stage.range((job, StageId(0))..=(job, StageId(u32::MAX))).map(|(k, _)| *k).collect();
         for stage in stages {
             self.by_stage.remove(&stage);
         }
     }
 }
 
-/// `None` when the job, the stage or one of its inputs is gone.
 fn prepare(
     state: &ClusterState,
     job: JobId,
@@ -77,7 +102,7 @@ struct Order {
     job: JobId,
     stage: StageId,
     epoch: u32,
-    prepare: Option<Arc<PrepareStage>>,
+    prepare: Result<Arc<PrepareStage>, Unsendable>,
     tasks: Vec<(u32, AttemptId)>,
 }
 
@@ -114,7 +139,14 @@ impl Leader {
             let key = (executor.clone(), task.job, task.stage);
             let position = *positions.entry(key).or_insert_with(|| {
                 let prepare = self.stages.get(state, task.job, task.stage, epoch);
-                orders.push(Order { executor, job: task.job, stage: task.stage, epoch, prepare, tasks: Vec::new() });
+                orders.push(Order {
+                    executor,
+                    job: task.job,
+                    stage: task.stage,
+                    epoch,
+                    prepare,
+                    tasks: Vec::new(),
+                });
                 orders.len() - 1
             });
             if let Some(order) = orders.get_mut(position) {
@@ -127,17 +159,21 @@ impl Leader {
     fn give(&mut self, order: Order) {
         let Order { executor, job, stage, epoch, prepare, tasks } = order;
         let attempts: Vec<AttemptId> = tasks.iter().map(|(_, attempt)| *attempt).collect();
-        let launch = |(partition, attempt): (u32, AttemptId)| TaskLaunch { partition, attempt: Some(attempt.into()) };
+        let launch =
+            |(partition, attempt): (u32, AttemptId)| TaskLaunch { partition, attempt: Some(attempt.into()) };
         let tasks = tasks.into_iter().map(launch).collect();
         let launch = LaunchTasks { job_id: job.to_string(), stage_id: stage.0, epoch, tasks };
         let sent = match prepare {
-            Some(prepare) => {
+            Ok(prepare) => {
                 let told = !self.streams.must_prepare(&executor, job, stage, epoch)
                     || self.streams.send(&executor, Message::Prepare((*prepare).clone()));
                 told && self.streams.send(&executor, Message::Launch(launch))
             }
-            // An input went away between the plan and here; the next round sees it.
-            None => false,
+            Err(Unsendable::Gone) => false,
+            Err(Unsendable::TooLarge { bytes }) => {
+                self.fail_for_size(job, stage, bytes);
+                false
+            }
         };
         if !sent {
             tracing::debug!(%executor, %job, %stage, "a launch could not be sent");
@@ -146,5 +182,14 @@ impl Leader {
                 dispatcher.ended(attempt);
             }
         }
+    }
+
+    fn fail_for_size(&mut self, job: JobId, stage: StageId, bytes: usize) {
+        let message = format!(
+            "what a task of stage {stage} must know of its plan and inputs is {bytes} bytes; at most {MAX_PREPARE_BYTES} \
+             are sent (set datafusion.execution.target_partitions lower, or read fewer files)"
+        );
+        let error = JobError::of_job(TaskError::new(ErrorClass::User, message));
+        self.follow_up(Command::FailJob { job, error });
     }
 }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use polybolos_consensus::ProposeError;
 use polybolos_model::{ErrorClass, ExecutorId, Incarnation, TaskError, Term, limits::MAX_ENDED_JOBS};
 use polybolos_proto::v1::{
-    CancelTasks, DeleteOutputs, Refused, Registered, ReportsCommitted, SchedulerMessage, scheduler_message::Message,
+    CancelTasks, DeleteOutputs, Refused, Registered, ReportsCommitted, SchedulerMessage,
+    scheduler_message::Message,
 };
 use polybolos_state::{
     Applied, Change, Command, Dispatcher, Rejection, limits::EXECUTOR_TIMEOUT_MS, policy::Event,
@@ -83,6 +84,11 @@ impl Leader {
         }
     }
 
+    /// Puts a command of the leader's own into the next entry.
+    pub(crate) fn follow_up(&mut self, command: Command) {
+        self.follow_ups.push(command);
+    }
+
     pub(crate) fn has_follow_ups(&self) -> bool {
         !self.follow_ups.is_empty() || self.streams.has_broken()
     }
@@ -102,7 +108,8 @@ impl Leader {
     pub(crate) fn settle(&mut self, origins: Vec<Origin>, added: &[Command], applied: Applied) {
         let mut outcomes = applied.outcomes.into_iter();
         for origin in origins {
-            let outcome = outcomes.next().unwrap_or(Err(Rejection::StaleTerm { entry: self.term, current: self.term }));
+            let outcome =
+                outcomes.next().unwrap_or(Err(Rejection::StaleTerm { entry: self.term, current: self.term }));
             if let Ok(change) = &outcome {
                 self.carry_out(change);
             }
@@ -122,7 +129,9 @@ impl Leader {
         for (outcome, command) in outcomes.zip(added) {
             match outcome {
                 Ok(change) => self.carry_out(&change),
-                Err(rejection) => tracing::debug!(?command, %rejection, "the leader's own command was rejected"),
+                Err(rejection) => {
+                    tracing::debug!(?command, %rejection, "the leader's own command was rejected")
+                }
             }
         }
         self.acknowledge();
@@ -172,7 +181,11 @@ impl Leader {
                         | Rejection::BadAddress { .. }
                         | Rejection::LabelsTooLarge { .. }
                 );
-                return refuse_registration(stream, &RequestError::Refused { reason: rejection.to_string() }, retry);
+                return refuse_registration(
+                    stream,
+                    &RequestError::Refused { reason: rejection.to_string() },
+                    retry,
+                );
             }
         };
         tracing::info!(%executor, %incarnation, running = running.len(), "executor attached");
@@ -180,7 +193,8 @@ impl Leader {
         let heartbeat = self.shared.config.heartbeat_interval.as_millis();
         let (cluster_id, adoption, released) = self.shared.read(|state| {
             let adoption = self.shared.dispatcher().attach(state, &executor, incarnation, &running);
-            let released: Vec<_> = state.released_jobs().rev().take(MAX_ENDED_JOBS).map(|job| job.id).collect();
+            let released: Vec<_> =
+                state.released_jobs().rev().take(MAX_ENDED_JOBS).map(|job| job.id).collect();
             (state.cluster_id().to_owned(), adoption, released)
         });
         let registered = Registered {
@@ -215,7 +229,7 @@ impl Leader {
             Rejection::OutputCount { .. } => {
                 let error = TaskError::new(ErrorClass::Internal, rejection.to_string());
                 let error = polybolos_state::JobError::of_job(error);
-                self.follow_ups.push(Command::FailJob { job: report.task.job, error });
+                self.follow_up(Command::FailJob { job: report.task.job, error });
                 self.discard(report);
             }
             other => {

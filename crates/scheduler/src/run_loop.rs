@@ -122,7 +122,9 @@ impl RunLoop {
             Input::Request { command, answer } => batch.request(*command, Origin::Client(answer)),
             Input::Registration(registration) => batch.registration(*registration),
             // A report over a stream that was dropped meanwhile comes again over the next one.
-            Input::Reports(reports) if leader.is_current(&reports.executor, reports.stream) => batch.reports(reports),
+            Input::Reports(reports) if leader.is_current(&reports.executor, reports.stream) => {
+                batch.reports(reports)
+            }
             Input::Reports(_) => {}
             Input::Beat(beat) => batch.event(Event::Beat(beat)),
             Input::StreamEnded { executor, stream } => {
@@ -140,7 +142,8 @@ impl RunLoop {
             leader.take_follow_ups(&mut batch);
             let Batch { events, origins, .. } = batch;
             let now_ms = self.shared.env.clock.wall_ms();
-            let entry = read_with(&*self.shared.log, |state| policy::decide(state, &events, leader.term(), now_ms));
+            let entry =
+                read_with(&*self.shared.log, |state| policy::decide(state, &events, leader.term(), now_ms));
             if let Some(entry) = entry {
                 let added: Vec<Command> = entry.commands.iter().skip(origins.len()).cloned().collect();
                 match self.shared.log.propose(entry).await {
@@ -161,7 +164,9 @@ impl RunLoop {
 fn refuse_input(input: Input, why: impl Fn() -> RequestError) {
     match input {
         Input::Request { answer, .. } => refuse(answer, why()),
-        Input::Registration(registration) => crate::leader::refuse_registration(registration.stream, &why(), true),
+        Input::Registration(registration) => {
+            crate::leader::refuse_registration(registration.stream, &why(), true)
+        }
         // Kept by the executor, which reports again to the next leader.
         Input::Reports(_) | Input::Beat(_) | Input::StreamEnded { .. } => {}
     }

@@ -150,7 +150,11 @@ impl View {
         Self { depth: self.depth + 1, lenient: false, ..self.clone() }
     }
 
-    async fn build(&self, name: &str, relation: &Relation) -> std::result::Result<Arc<dyn TableProvider>, PlanningError> {
+    async fn build(
+        &self,
+        name: &str,
+        relation: &Relation,
+    ) -> std::result::Result<Arc<dyn TableProvider>, PlanningError> {
         let Catalogue { sessions, stores, .. } = &*self.catalogue;
         match relation {
             Relation::Table(definition) => tables::open(name, definition, sessions, stores).await,
@@ -169,7 +173,8 @@ impl fmt::Debug for View {
 impl SchemaProvider for View {
     fn table_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.catalogue.provided.keys().cloned().collect();
-        names.extend(self.snapshot.relations.keys().filter(|name| !self.catalogue.is_provided(name)).cloned());
+        names
+            .extend(self.snapshot.relations.keys().filter(|name| !self.catalogue.is_provided(name)).cloned());
         names.sort_unstable();
         names
     }

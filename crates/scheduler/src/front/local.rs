@@ -76,7 +76,10 @@ async fn collect(
 ///
 /// # Errors
 /// What DataFusion says while it reads them.
-pub(crate) async fn materialize(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan, PlanningError> {
+pub(crate) async fn materialize(
+    plan: LogicalPlan,
+    state: &SessionState,
+) -> Result<LogicalPlan, PlanningError> {
     let mut scans: BTreeMap<String, TableScan> = BTreeMap::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node

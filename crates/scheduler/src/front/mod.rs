@@ -125,7 +125,11 @@ impl Front {
     ///
     /// # Errors
     /// What is wrong with the statement, or [`PlanningError::Busy`], [`PlanningError::Deadline`].
-    pub(crate) async fn plan(&self, request: Request, around: Surroundings) -> Result<Planned, PlanningError> {
+    pub(crate) async fn plan(
+        &self,
+        request: Request,
+        around: Surroundings,
+    ) -> Result<Planned, PlanningError> {
         statements::check_size(&request.statement)?;
         let waiting = Waiting::enter(&self.waiting)?;
         let deadline = tokio::time::timeout(self.deadline, async {

@@ -48,13 +48,17 @@ const BARE_OPTIONS: [&str; 9] = [
 /// An option, or a URL, that no object store can be made of.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("'{key}' is not an option of S3 stores; known are aws.access_key_id, aws.secret_access_key, aws.session_token, aws.region, aws.endpoint, aws.allow_http, aws.skip_signature and others that object_store documents")]
+    #[error(
+        "'{key}' is not an option of S3 stores; known are aws.access_key_id, aws.secret_access_key, aws.session_token, aws.region, aws.endpoint, aws.allow_http, aws.skip_signature and others that object_store documents"
+    )]
     UnknownOption { key: String },
     #[error("there is no object store for '{url}': use a local path, file://, s3:// or s3a://")]
     Scheme { url: String },
     #[error("'{url}' names no bucket; expected s3://BUCKET/PATH")]
     Bucket { url: String },
-    #[error("the endpoint '{endpoint}' is not encrypted; set the option 'aws.allow_http' to 'true' to allow that")]
+    #[error(
+        "the endpoint '{endpoint}' is not encrypted; set the option 'aws.allow_http' to 'true' to allow that"
+    )]
     PlainHttp { endpoint: String },
 }
 
@@ -85,6 +89,35 @@ pub(crate) fn take_store_options(
         }
     }
     Ok(taken)
+}
+
+/// Takes the options of object stores out of a statement's, in the form in which they go with a job, and sets them.
+/// So a program that submits a logical plan tells the cluster how to reach what the plan reads.
+///
+/// # Errors
+/// One names no store, or no option of S3 stores.
+pub(crate) fn take_job_options(
+    options: &mut BTreeMap<String, String>,
+    stores: &ObjectStores,
+) -> Result<(), StoreError> {
+    let mut by_store: BTreeMap<Url, BTreeMap<String, String>> = BTreeMap::new();
+    let is_ours = |key: &String| key.starts_with(STORE_OPTION_PREFIX);
+    let keys: Vec<String> = options.keys().filter(|key| is_ours(key)).cloned().collect();
+    for key in keys {
+        let unknown = || StoreError::UnknownOption { key: key.clone() };
+        let rest = key.strip_prefix(STORE_OPTION_PREFIX).unwrap_or_default();
+        let (store, option) = rest.rsplit_once('/').ok_or_else(unknown)?;
+        let url = Url::parse(store).map_err(|_| unknown())?;
+        let name = option.strip_prefix("aws.").unwrap_or(option);
+        name.parse::<AmazonS3ConfigKey>().map_err(|_| unknown())?;
+        if let Some(value) = options.remove(&key) {
+            by_store.entry(url).or_default().insert(format!("aws.{name}"), value);
+        }
+    }
+    for (url, options) in by_store {
+        stores.configure(&url, &options);
+    }
+    Ok(())
 }
 
 /// True for options whose value must not be shown.
@@ -123,7 +156,11 @@ impl ObjectStores {
 
     /// Sets the options of a bucket and returns those before. The last table that sets any wins for all of the bucket;
     /// a table that sets none takes what is there.
-    pub(crate) fn configure(&self, url: &Url, options: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    pub(crate) fn configure(
+        &self,
+        url: &Url,
+        options: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
         let mut buckets = self.buckets();
         let before = buckets.get(&store_key(url)).map(|bucket| bucket.options.clone()).unwrap_or_default();
         if !options.is_empty() && before != *options {
@@ -145,7 +182,8 @@ impl ObjectStores {
         let key = store_key(url);
         let buckets = self.buckets();
         let options = buckets.get(&key).map(|bucket| &bucket.options);
-        let named = |(name, value): (&String, &String)| (format!("{STORE_OPTION_PREFIX}{key}/{name}"), value.clone());
+        let named =
+            |(name, value): (&String, &String)| (format!("{STORE_OPTION_PREFIX}{key}/{name}"), value.clone());
         options.into_iter().flatten().map(named).collect()
     }
 
@@ -170,7 +208,8 @@ fn close_oldest(buckets: &mut BTreeMap<String, Bucket>) {
     if open.count() < MAX_OPEN_STORES {
         return;
     }
-    if let Some(oldest) = buckets.values_mut().filter(|bucket| bucket.store.is_some()).min_by_key(|b| b.made) {
+    if let Some(oldest) = buckets.values_mut().filter(|bucket| bucket.store.is_some()).min_by_key(|b| b.made)
+    {
         oldest.store = None;
     }
 }
@@ -195,7 +234,8 @@ fn make(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectS
     {
         return Err(StoreError::PlainHttp { endpoint }.into());
     }
-    let retry = RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
+    let retry =
+        RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
     Ok(Arc::new(builder.with_retry(retry).build()?))
 }
 
@@ -228,7 +268,8 @@ mod tests {
 
     #[test]
     fn store_options_are_told_from_format_options() {
-        let mut given = options(&[("aws.region", "eu-1"), ("format.endpoint", "http://x"), ("format.delimiter", ";")]);
+        let mut given =
+            options(&[("aws.region", "eu-1"), ("format.endpoint", "http://x"), ("format.delimiter", ";")]);
         let taken = take_store_options(&mut given).unwrap();
         assert_eq!(taken.get("aws.region").map(String::as_str), Some("eu-1"));
         assert_eq!(taken.get("aws.endpoint").map(String::as_str), Some("http://x"));
@@ -250,7 +291,26 @@ mod tests {
         let (first, second) = (stores.get_store(&url).unwrap(), stores.get_store(&url).unwrap());
         assert!(Arc::ptr_eq(&first, &second));
         let job = stores.job_options(&url);
-        assert!(job.contains(&("polybolos.object_store.s3://bucket/aws.allow_http".to_owned(), "true".to_owned())));
+        assert!(
+            job.contains(&(
+                "polybolos.object_store.s3://bucket/aws.allow_http".to_owned(),
+                "true".to_owned()
+            ))
+        );
+    }
+
+    #[test]
+    fn options_of_a_submitted_plan_reach_its_store() {
+        let stores = ObjectStores::new();
+        let key = "polybolos.object_store.s3://a.b/aws.region".to_owned();
+        let mut options =
+            BTreeMap::from([(key.clone(), "eu-1".to_owned()), ("x.y".to_owned(), "1".to_owned())]);
+        take_job_options(&mut options, &stores).unwrap();
+        assert_eq!(options.len(), 1);
+        assert_eq!(stores.job_options(&Url::parse("s3://a.b/c").unwrap()), [(key, "eu-1".to_owned())]);
+        let mut wrong =
+            BTreeMap::from([("polybolos.object_store.s3://a.b/colour".to_owned(), String::new())]);
+        assert!(matches!(take_job_options(&mut wrong, &stores), Err(StoreError::UnknownOption { .. })));
     }
 
     #[test]

@@ -59,7 +59,11 @@ pub(crate) struct Context<'a> {
 
 /// # Errors
 /// What is wrong with the query, or a graph beyond the limits.
-pub(crate) async fn plan_job(query: &LogicalPlan, state: &SessionState, context: Context<'_>) -> Result<JobPlan, PlanningError> {
+pub(crate) async fn plan_job(
+    query: &LogicalPlan,
+    state: &SessionState,
+    context: Context<'_>,
+) -> Result<JobPlan, PlanningError> {
     let optimized = state.optimize(query)?;
     let mut physical = state.query_planner().create_physical_plan(&optimized, state).await?;
     let single_task = is_divided(&physical) && !context.width_is_given && plan_fits_one_task(&physical);
@@ -76,7 +80,16 @@ pub(crate) async fn plan_job(query: &LogicalPlan, state: &SessionState, context:
     };
     let graph = stage_graph(physical, context.extensions)?;
     let ordered = is_ordered(&optimized);
-    Ok(JobPlan { sql: String::new(), graph, options, schema, ordered, explain_analyze: None, single_task, texts })
+    Ok(JobPlan {
+        sql: String::new(),
+        graph,
+        options,
+        schema,
+        ordered,
+        explain_analyze: None,
+        single_task,
+        texts,
+    })
 }
 
 /// The same state, for a query that is one task.

@@ -102,7 +102,11 @@ fn adapt_to_options(state: &mut SessionState) -> Result<()> {
 ///
 /// # Errors
 /// It doesn't exist, doesn't take the value, or isn't one of a session.
-pub(crate) fn set_option(options: &mut ConfigOptions, option: &str, value: &str) -> Result<(), PlanningError> {
+pub(crate) fn set_option(
+    options: &mut ConfigOptions,
+    option: &str,
+    value: &str,
+) -> Result<(), PlanningError> {
     if option.starts_with(RUNTIME_PREFIX) {
         return Err(PlanningError::RuntimeOption { option: option.to_owned() });
     }

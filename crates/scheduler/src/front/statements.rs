@@ -7,8 +7,8 @@ use datafusion::{
     common::{TableReference, config::ConfigField},
     execution::SessionState,
     logical_expr::{
-        Analyze, CreateExternalTable, CreateView, DdlStatement, Explain, LogicalPlan, Statement as PlanStatement,
-        WriteOp,
+        Analyze, CreateExternalTable, CreateView, DdlStatement, Explain, LogicalPlan,
+        Statement as PlanStatement, WriteOp,
     },
     sql::{parser::DFParserBuilder, sqlparser::dialect::dialect_from_str},
 };
@@ -20,7 +20,9 @@ use polybolos_state::{Command, RelationKind};
 use super::{
     Planned, Statement, Surroundings,
     catalogue::{Catalogue, View, relation_name},
-    explain, ipc, local, query,
+    explain, ipc, local,
+    object_stores::take_job_options,
+    query,
     session::{Options, set_option},
     tables, views,
 };
@@ -34,7 +36,9 @@ type Result<T> = std::result::Result<T, PlanningError>;
 /// [`PlanningError::SqlTooLong`].
 pub(crate) fn check_size(statement: &Statement) -> Result<()> {
     match statement {
-        Statement::Sql(sql) if sql.len() > MAX_SQL_BYTES => Err(PlanningError::SqlTooLong { bytes: sql.len() }),
+        Statement::Sql(sql) if sql.len() > MAX_SQL_BYTES => {
+            Err(PlanningError::SqlTooLong { bytes: sql.len() })
+        }
         // The message limit bounds it already.
         Statement::Sql(_) | Statement::LogicalPlan(_) => Ok(()),
     }
@@ -71,6 +75,7 @@ impl Planner {
     pub(crate) async fn plan(self, statement: Statement, own_options: Options) -> Result<Planned> {
         let mut options = self.around.session_options.clone();
         options.extend(own_options);
+        take_job_options(&mut options, &self.catalogue.stores)?;
         let parsed = match statement {
             Statement::Sql(sql) => self.parse(sql, options).await?,
             Statement::LogicalPlan(bytes) => self.decode(&bytes, options)?,
@@ -177,12 +182,16 @@ impl Planner {
             DdlStatement::CreateExternalTable(command) if self.is_there_already(&command)? => {
                 return Ok(Planned::Inline(ipc::encode_schema(&Schema::empty())?));
             }
-            DdlStatement::CreateExternalTable(command) => self.create_table(*command, &sql, state, options).await?,
+            DdlStatement::CreateExternalTable(command) => {
+                self.create_table(*command, &sql, state, options).await?
+            }
             DdlStatement::CreateView(command) => self.create_view(command, sql)?,
             DdlStatement::DropTable(drop) => self.drop(&drop.name, drop.if_exists, RelationKind::Table)?,
             DdlStatement::DropView(drop) => self.drop(&drop.name, drop.if_exists, RelationKind::View)?,
             DdlStatement::CreateMemoryTable(_) => {
-                return Err(unsupported("CREATE TABLE without files (use CREATE EXTERNAL TABLE or CREATE VIEW)"));
+                return Err(unsupported(
+                    "CREATE TABLE without files (use CREATE EXTERNAL TABLE or CREATE VIEW)",
+                ));
             }
             DdlStatement::CreateCatalogSchema(_) => return Err(unsupported("CREATE SCHEMA")),
             DdlStatement::CreateCatalog(_) => return Err(unsupported("CREATE DATABASE")),
@@ -254,7 +263,9 @@ impl Planner {
                 state.config_options().as_ref().clone().reset(&key).map_err(reason)?;
                 Command::ResetSession { session: session("RESET")?, key }
             }
-            PlanStatement::TransactionStart(_) => return Err(unsupported("BEGIN (there are no transactions)")),
+            PlanStatement::TransactionStart(_) => {
+                return Err(unsupported("BEGIN (there are no transactions)"));
+            }
             PlanStatement::TransactionEnd(_) => {
                 return Err(unsupported("COMMIT or ROLLBACK (there are no transactions)"));
             }

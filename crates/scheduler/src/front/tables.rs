@@ -94,7 +94,8 @@ pub(crate) async fn define(
 }
 
 fn parse_locations(command: &CreateExternalTable) -> Result<Vec<ListingTableUrl>, PlanningError> {
-    let parse = |location: &String| Ok(ListingTableUrl::parse(location)?.with_table_ref(command.name.clone()));
+    let parse =
+        |location: &String| Ok(ListingTableUrl::parse(location)?.with_table_ref(command.name.clone()));
     command.locations.iter().map(parse).collect()
 }
 
@@ -188,14 +189,16 @@ fn listing_config(
     };
     let format = factory.create(state, &command.options)?;
     let partition_schema = ipc::decode_schema(&stored.partition_schema)?;
-    let column = |field: &Arc<Field>| -> (String, DataType) { (field.name().clone(), field.data_type().clone()) };
+    let column =
+        |field: &Arc<Field>| -> (String, DataType) { (field.name().clone(), field.data_type().clone()) };
     let options = ListingOptions::new(format)
         .with_file_extension(&stored.file_extension)
         .with_table_partition_cols(partition_schema.fields().iter().map(column).collect())
         .with_file_sort_order(command.order_exprs.clone());
     let mut urls = Vec::with_capacity(stored.locations.len());
     for (url, glob) in &stored.locations {
-        let url = url::Url::parse(url).map_err(|error| datafusion::error::DataFusionError::External(Box::new(error)))?;
+        let url = url::Url::parse(url)
+            .map_err(|error| datafusion::error::DataFusionError::External(Box::new(error)))?;
         stores.configure(&url, &stored.store_options);
         let url = ListingTableUrl::try_new(url, None)?.with_table_ref(command.name.clone());
         urls.push(match glob {

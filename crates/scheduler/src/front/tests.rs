@@ -191,7 +191,8 @@ async fn globs_and_json_and_options_work() {
 async fn a_table_without_files_names_its_path() {
     let fixture = Fixture::new();
     let missing = fixture.path("nope.parquet");
-    let error = fixture.error(&format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{missing}'")).await;
+    let error =
+        fixture.error(&format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{missing}'")).await;
     assert_eq!(error, format!("no file was found at '{missing}'"));
     let cut = fixture.write("cut.parquet", "PAR1 and no more");
     let error = fixture.error(&format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{cut}'")).await;
@@ -205,7 +206,8 @@ async fn if_not_exists_looks_at_no_file() {
     let mut fixture = Fixture::with_table().await;
     fixture.run("CREATE EXTERNAL TABLE IF NOT EXISTS t STORED AS CSV LOCATION '/nowhere.csv'").await;
     let path = fixture.path("t.csv");
-    let again = fixture.sql(&format!("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '{path}'")).await.unwrap();
+    let again =
+        fixture.sql(&format!("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '{path}'")).await.unwrap();
     let Planned::Commit(command) = again else { panic!("no command") };
     assert!(matches!(fixture.apply(command), Err(Rejection::RelationExists { .. })));
     fixture.run(&format!("CREATE OR REPLACE EXTERNAL TABLE t STORED AS CSV LOCATION '{path}'")).await;
@@ -224,7 +226,8 @@ async fn views_read_views_and_change_with_them() {
     // A view that can't be read does not break the catalogue for others.
     let tables = fixture.rows("SHOW TABLES").await;
     assert!(tables.contains("| w ") && tables.contains("| t "), "{tables}");
-    let columns = fixture.rows("SELECT table_name FROM information_schema.columns WHERE table_schema = 'public'").await;
+    let columns =
+        fixture.rows("SELECT table_name FROM information_schema.columns WHERE table_schema = 'public'").await;
     assert!(columns.contains("| t "), "{columns}");
 }
 
@@ -236,9 +239,12 @@ async fn a_view_must_not_read_itself() {
     let error = fixture.error("CREATE OR REPLACE VIEW v AS SELECT a FROM w").await;
     assert_eq!(error, "view 'v' would read itself, through w");
     // Two at once can, and then a query says so.
-    let name = |name: &str| polybolos_state::RelationName { schema: "public".to_owned(), name: name.to_owned() };
+    let name =
+        |name: &str| polybolos_state::RelationName { schema: "public".to_owned(), name: name.to_owned() };
     let sql = "CREATE VIEW v AS SELECT a FROM w".to_owned();
-    fixture.apply(Command::CreateView { name: name("v"), sql, or_replace: true, if_not_exists: false }).unwrap();
+    fixture
+        .apply(Command::CreateView { name: name("v"), sql, or_replace: true, if_not_exists: false })
+        .unwrap();
     assert!(fixture.error("SELECT * FROM v").await.contains("would read itself"));
     let error = fixture.error("CREATE VIEW x AS SELECT 1 AS a, 2 AS A, 3 AS a").await;
     assert!(error.contains("unique") || error.contains("two columns"), "{error}");
@@ -294,10 +300,15 @@ async fn explain_shows_both_plans_and_the_stages() {
     assert!(verbose.contains("initial_logical_plan") && verbose.contains("stage_graph"), "{verbose}");
     let local = fixture.rows("EXPLAIN SELECT * FROM information_schema.tables").await;
     assert!(local.contains("runs in the scheduler"), "{local}");
-    let Planned::Job(job) = fixture.sql("EXPLAIN ANALYZE SELECT b FROM t").await.unwrap() else { panic!("no job") };
+    let Planned::Job(job) = fixture.sql("EXPLAIN ANALYZE SELECT b FROM t").await.unwrap() else {
+        panic!("no job")
+    };
     let shown = batches(&profile(job.explain_analyze.as_deref().unwrap(), "Stage 0 …").unwrap());
     let shown = pretty_format_batches(&shown).unwrap().to_string();
-    assert!(shown.contains("TableScan: t") && shown.contains("DataSourceExec") && shown.contains("Stage 0 …"), "{shown}");
+    assert!(
+        shown.contains("TableScan: t") && shown.contains("DataSourceExec") && shown.contains("Stage 0 …"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]
@@ -337,7 +348,9 @@ async fn a_logical_plan_brings_its_own_tables() {
     context.register_csv("own", &path, Default::default()).await.unwrap();
     let plan = context.sql("SELECT a + 1 FROM own").await.unwrap().into_unoptimized_plan();
     let bytes = datafusion_proto::bytes::logical_plan_to_bytes(&plan).unwrap();
-    let Planned::Job(job) = fixture.plan(Statement::LogicalPlan(bytes)).await.unwrap() else { panic!("no job") };
+    let Planned::Job(job) = fixture.plan(Statement::LogicalPlan(bytes)).await.unwrap() else {
+        panic!("no job")
+    };
     assert!(displays(&job).contains("own.csv"), "{}", displays(&job));
     let garbage = fixture.plan(Statement::LogicalPlan(Bytes::from_static(b"no plan"))).await;
     assert!(matches!(garbage, Err(PlanningError::DataFusion(_))));
@@ -368,7 +381,8 @@ async fn secrets_of_a_store_are_not_shown_and_go_with_the_job() {
 
 #[tokio::test]
 async fn provided_tables_come_first_and_stay() {
-    let table = datafusion::datasource::MemTable::try_new(Arc::new(arrow::datatypes::Schema::empty()), vec![vec![]]);
+    let table =
+        datafusion::datasource::MemTable::try_new(Arc::new(arrow::datatypes::Schema::empty()), vec![vec![]]);
     let extensions =
         Extensions { tables: vec![("mine".to_owned(), Arc::new(table.unwrap()))], ..Extensions::default() };
     let front = Front::new(extensions, Env::production(1).unwrap(), Duration::from_secs(30)).unwrap();

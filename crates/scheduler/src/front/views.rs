@@ -24,14 +24,24 @@ use crate::error::PlanningError;
 ///
 /// # Errors
 /// What the query reads is gone or changed, or the view reads itself.
-pub(crate) async fn open(name: &str, sql: &str, seen_by: &View) -> Result<Arc<dyn TableProvider>, PlanningError> {
+pub(crate) async fn open(
+    name: &str,
+    sql: &str,
+    seen_by: &View,
+) -> Result<Arc<dyn TableProvider>, PlanningError> {
     if seen_by.depth >= MAX_VIEW_DEPTH {
-        return Err(PlanningError::Cycle { name: name.to_owned(), path: format!("{MAX_VIEW_DEPTH} other views") });
+        return Err(PlanningError::Cycle {
+            name: name.to_owned(),
+            path: format!("{MAX_VIEW_DEPTH} other views"),
+        });
     }
     let sessions = &seen_by.catalogue.sessions;
     let state = sessions.state(1, &Options::new(), seen_by.deeper().catalogs())?;
     let LogicalPlan::Ddl(DdlStatement::CreateView(command)) = state.create_logical_plan(sql).await? else {
-        return Err(PlanningError::Stored { name: name.to_owned(), reason: "it is no CREATE VIEW".to_owned() });
+        return Err(PlanningError::Stored {
+            name: name.to_owned(),
+            reason: "it is no CREATE VIEW".to_owned(),
+        });
     };
     let query = coerce(Arc::unwrap_or_clone(command.input))?;
     Ok(Arc::new(ViewTable::new(query, Some(sql.to_owned()))))
@@ -47,7 +57,9 @@ pub(crate) fn check(query: LogicalPlan) -> Result<(), PlanningError> {
     for field in query.schema().fields() {
         if !seen.insert(field.name()) {
             let name = field.name();
-            return Err(PlanningError::DataFusion(format!("the view has two columns named '{name}': rename one")));
+            return Err(PlanningError::DataFusion(format!(
+                "the view has two columns named '{name}': rename one"
+            )));
         }
     }
     Ok(())

@@ -73,7 +73,9 @@ impl Reader {
     async fn run(mut self, outgoing: Outgoing) {
         let register = match timeout(REGISTER_DEADLINE, self.incoming.message()).await {
             Ok(Ok(Some(ExecutorMessage { message: Some(Message::Register(register)) }))) => register,
-            Ok(Ok(_)) => return refuse(&outgoing, Status::invalid_argument("the first message must be Register")),
+            Ok(Ok(_)) => {
+                return refuse(&outgoing, Status::invalid_argument("the first message must be Register"));
+            }
             Ok(Err(status)) => return tracing::debug!(%status, "a stream ended before it registered"),
             Err(_) => return refuse(&outgoing, Status::deadline_exceeded("no Register came")),
         };
@@ -180,7 +182,11 @@ fn beat(executor: &ExecutorId, heartbeat: &Heartbeat) -> Beat {
     }
 }
 
-fn report(executor: &ExecutorId, incarnation: Incarnation, report: TaskReport) -> Result<Report, ConvertError> {
+fn report(
+    executor: &ExecutorId,
+    incarnation: Incarnation,
+    report: TaskReport,
+) -> Result<Report, ConvertError> {
     let task = task_id(&report.job_id, report.stage_id, report.partition)?;
     let attempt = attempt(report.attempt)?;
     let executor = executor.clone();

@@ -43,9 +43,9 @@ fn rejected(rejection: Rejection) -> Status {
             (Code::FailedPrecondition, Reason::JobEnded, Some(job))
         }
         Rejection::JobIdInUse { job } => (Code::Unavailable, Reason::Unspecified, Some(job)),
-        Rejection::InvalidGraph { .. } | Rejection::SqlTooLong { .. } | Rejection::DefinitionTooLarge { .. } => {
-            (Code::InvalidArgument, Reason::TooLarge, None)
-        }
+        Rejection::InvalidGraph { .. }
+        | Rejection::SqlTooLong { .. }
+        | Rejection::DefinitionTooLarge { .. } => (Code::InvalidArgument, Reason::TooLarge, None),
         Rejection::TooManyJobs
         | Rejection::TooManyRelations
         | Rejection::TooManySessions
@@ -77,7 +77,11 @@ fn rejected(rejection: Rejection) -> Status {
 /// A job id of a request. One that isn't well-formed belongs to no job.
 fn job_id(text: &str) -> Result<JobId, Status> {
     text.parse().map_err(|error: IdParseError| {
-        let detail = ErrorDetail { reason: Reason::JobNotFound.into(), job_id: error.text.clone(), leader: String::new() };
+        let detail = ErrorDetail {
+            reason: Reason::JobNotFound.into(),
+            job_id: error.text.clone(),
+            leader: String::new(),
+        };
         status_with(Code::NotFound, error.to_string(), &detail)
     })
 }
@@ -87,7 +91,8 @@ fn optional_name<T: FromStr<Err = IdParseError>>(text: &str) -> Result<Option<T>
     if text.is_empty() {
         return Ok(None);
     }
-    let parsed = text.parse::<T>().map_err(|error| statement_status(Code::InvalidArgument, error.to_string()));
+    let parsed =
+        text.parse::<T>().map_err(|error| statement_status(Code::InvalidArgument, error.to_string()));
     parsed.map(Some)
 }
 

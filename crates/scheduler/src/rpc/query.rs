@@ -8,9 +8,10 @@ use polybolos_model::SessionId;
 use polybolos_planner::{StageProfile, explain_analyze};
 use polybolos_proto::v1::{
     CancelRequest, CancelResponse, CloseSessionRequest, CloseSessionResponse, ClusterStatusRequest,
-    ClusterStatusResponse, GetJobRequest, InlineResult, JobDetail, JobUpdate, ListJobsRequest, ListJobsResponse,
-    ListRelationsRequest, ListRelationsResponse, ProfileRequest, ReleaseRequest, ReleaseResponse, ReplicaStatus,
-    SubmitRequest, SubmitResponse, WatchRequest, query_service_server::QueryService,
+    ClusterStatusResponse, GetJobRequest, InlineResult, JobDetail, JobUpdate, ListJobsRequest,
+    ListJobsResponse, ListRelationsRequest, ListRelationsResponse, ProfileRequest, ReleaseRequest,
+    ReleaseResponse, ReplicaStatus, SubmitRequest, SubmitResponse, WatchRequest,
+    query_service_server::QueryService,
 };
 use polybolos_state::{Command, Job, JobStatus, Rejection};
 use tonic::{Code, Request, Response, Status};

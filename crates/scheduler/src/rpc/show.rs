@@ -60,7 +60,10 @@ pub(crate) fn detail(job: &Job, dispatcher: &Dispatcher) -> JobDetail {
         inputs: stage.inputs.iter().map(|input| input.stage.0).collect(),
         output_partitions: stage.output_partitions,
         plan: stage.display.clone(),
-        tasks: (0u32..).zip(&run.tasks).map(|(p, task)| task_detail(job, stage.id, p, task, dispatcher)).collect(),
+        tasks: (0u32..)
+            .zip(&run.tasks)
+            .map(|(p, task)| task_detail(job, stage.id, p, task, dispatcher))
+            .collect(),
     });
     JobDetail {
         summary: Some(summary(job, dispatcher)),
@@ -69,8 +72,19 @@ pub(crate) fn detail(job: &Job, dispatcher: &Dispatcher) -> JobDetail {
     }
 }
 
-fn task_detail(job: &Job, stage: StageId, partition: u32, task: &TaskRun, dispatcher: &Dispatcher) -> TaskDetail {
-    let shown = |state: &str| TaskDetail { partition, state: state.to_owned(), failures: task.failures, ..TaskDetail::default() };
+fn task_detail(
+    job: &Job,
+    stage: StageId,
+    partition: u32,
+    task: &TaskRun,
+    dispatcher: &Dispatcher,
+) -> TaskDetail {
+    let shown = |state: &str| TaskDetail {
+        partition,
+        state: state.to_owned(),
+        failures: task.failures,
+        ..TaskDetail::default()
+    };
     if let Some(done) = &task.completed {
         return TaskDetail {
             executor_id: done.executor.to_string(),

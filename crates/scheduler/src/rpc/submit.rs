@@ -20,7 +20,8 @@ pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<Su
     let key: Option<IdempotencyKey> = optional_name(&request.idempotency_key)?;
     let session: Option<SessionId> = optional_name(&request.session_id)?;
     // A repeated submit is not planned again.
-    if let Some(known) = key.as_ref().and_then(|key| shared.read(|state| state.job_by_key(key).map(accepted))) {
+    if let Some(known) = key.as_ref().and_then(|key| shared.read(|state| state.job_by_key(key).map(accepted)))
+    {
         return Ok(answer(Answer::Job(known)));
     }
     let statement = match request.statement {

@@ -104,7 +104,9 @@ impl Watcher {
 
     fn update(&mut self, seen: Seen) -> Result<(JobUpdate, bool), RequestError> {
         let now_ms = self.shared.env.clock.wall_ms();
-        let made = self.shared.read(|state| state.job(self.job).map(|job| update(state, job, &seen.running, now_ms)));
+        let made = self
+            .shared
+            .read(|state| state.job(self.job).map(|job| update(state, job, &seen.running, now_ms)));
         let (update, ended) = made.ok_or_else(|| self.gone())?;
         self.last = Some((seen, self.shared.env.clock.now()));
         Ok((update, ended))
@@ -122,7 +124,12 @@ pub(crate) fn running(shared: &Shared, job: &Job) -> BTreeMap<StageId, u32> {
     counts
 }
 
-fn update(state: &ClusterState, job: &Job, running: &BTreeMap<StageId, u32>, now_ms: u64) -> (JobUpdate, bool) {
+fn update(
+    state: &ClusterState,
+    job: &Job,
+    running: &BTreeMap<StageId, u32>,
+    now_ms: u64,
+) -> (JobUpdate, bool) {
     let lost = lost_results(job);
     let status = if lost.is_some() { JobStatus::Failed } else { show::status(job, !running.is_empty()) };
     let end_ms = job.ended_at_ms.unwrap_or_else(|| now_ms.max(job.submitted_at_ms));
@@ -140,7 +147,9 @@ fn update(state: &ClusterState, job: &Job, running: &BTreeMap<StageId, u32>, now
 /// A result that nobody can read any more, because its executor was lost after the job's end.
 fn lost_results(job: &Job) -> Option<JobError> {
     let (partition, why) = job.results_lost.iter().next().filter(|_| !job.released)?;
-    let message = format!("partition {partition} of the result was lost before it was read ({why}): run the query again");
+    let message = format!(
+        "partition {partition} of the result was lost before it was read ({why}): run the query again"
+    );
     let error = TaskError::new(ErrorClass::Retryable, message);
     Some(JobError { stage: Some(job.result_stage()), partition: Some(*partition), ..JobError::of_job(error) })
 }
@@ -148,7 +157,8 @@ fn lost_results(job: &Job) -> Option<JobError> {
 fn stages(job: &Job, running: &BTreeMap<StageId, u32>) -> Vec<StageProgress> {
     let progress = job.graph.stages.iter().zip(&job.runs).map(|(stage, run)| {
         let (rows_out, bytes_out) = run.completed().fold((0u64, 0u64), |(rows, bytes), (_, done)| {
-            let more = done.outputs.iter().fold((0u64, 0u64), |sum, out| (sum.0 + out.rows, sum.1 + out.bytes));
+            let more =
+                done.outputs.iter().fold((0u64, 0u64), |sum, out| (sum.0 + out.rows, sum.1 + out.bytes));
             (rows + more.0, bytes + more.1)
         });
         StageProgress {
