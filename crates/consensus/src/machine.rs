@@ -197,11 +197,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I: IntoIterator<Item = Entry<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let apply = |entry: Entry<TypeConfig>| {
+        let mut replies = Vec::new();
+        for entry in entries {
             let id = entry.log_id;
-            self.apply_one(entry).map_err(|error| StorageIOError::apply(id, &error).into())
-        };
-        entries.into_iter().map(apply).collect()
+            replies.push(self.apply_one(entry).map_err(|error| StorageIOError::apply(id, &error))?);
+        }
+        Ok(replies)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {

@@ -46,7 +46,7 @@ impl Witness {
             }
         }
         // Zeros are a slot that was not written yet.
-        let is_new = slots.iter().any(|slot| *slot == [0; SLOT_BYTES]);
+        let is_new = slots.contains(&[0; SLOT_BYTES]);
         match slots.iter().filter_map(number).max() {
             Some(highest) => Ok(Self { file, highest: Mutex::new(highest) }),
             None if is_new => Ok(Self { file, highest: Mutex::new(0) }),

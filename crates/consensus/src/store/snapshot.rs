@@ -68,8 +68,11 @@ pub(crate) fn last_log_id(kv: &dyn Kv) -> Result<Option<LogId<u64>>, StoreError>
     Ok(store::get::<StoredSnapshotMeta>(kv)?.and_then(|record| record.last_log_id).map(Into::into))
 }
 
+/// A snapshot's description and data.
+pub(crate) type Loaded = (SnapshotMeta<u64, BasicNode>, Vec<u8>);
+
 /// The newest snapshot, whole and as it was saved.
-pub(crate) fn load(kv: &dyn Kv) -> Result<Option<(SnapshotMeta<u64, BasicNode>, Vec<u8>)>, StoreError> {
+pub(crate) fn load(kv: &dyn Kv) -> Result<Option<Loaded>, StoreError> {
     let Some(record) = store::get::<StoredSnapshotMeta>(kv)? else { return Ok(None) };
     let what = || name(record.sequence);
     let Some((version, data)) = record::get_chunks(kv, &prefix(record.sequence), what)? else {
