@@ -299,10 +299,11 @@ fn a_stage_that_loses_its_outputs_too_often_fails_its_job() {
         lab.run(&format!("fail b 1/1/0 {reader} retryable lost=a/0/0/{map}"));
     }
     expect![[r#"
+        show job 1
           1 failed, released: retryable error: outputs of stage 0 were lost (boom) after 4 re-runs of the stage [stage 0, partition 0, attempt 1.8, executor a]
           stage 0 epoch 0 reruns 4, no plan: a:1.8 (OutputLost a:1.0, OutputLost a:1.2, OutputLost a:1.4, OutputLost a:1.6)
           stage 1 epoch 4 reruns 0, no plan: - (InputLost b:1.1, InputLost b:1.3, InputLost b:1.5, InputLost b:1.7, InputLost b:1.9)
-    "#]].assert_eq(&lab.run("show job 1"));
+    "#]].assert_eq(&lab.tell("show job 1"));
 }
 
 #[test]
@@ -314,9 +315,10 @@ fn a_reader_that_never_finds_its_inputs_fails_its_job() {
     }
     assert!(lab.run("show jobs").contains("running"));
     expect![[r#"
+        fail b 1/1/0 200 retryable lost=a/0/0/99
           failed 1/1/0, 0 counted; fail job 1
     "#]]
-    .assert_eq(&lab.run("fail b 1/1/0 200 retryable lost=a/0/0/99"));
+    .assert_eq(&lab.tell("fail b 1/1/0 200 retryable lost=a/0/0/99"));
     assert!(lab.run("show jobs").contains("failed"));
 }
 

@@ -42,7 +42,7 @@ impl Lab {
         applied
     }
 
-    /// One line of a transcript: its outcomes, a line each.
+    /// The outcomes of one line, a line each.
     pub(crate) fn run(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
@@ -63,6 +63,11 @@ impl Lab {
         }
     }
 
+    /// One line of a transcript with its outcomes.
+    pub(crate) fn tell(&mut self, line: &str) -> String {
+        format!("{line}\n{}", self.run(line))
+    }
+
     /// A line of one command.
     pub(crate) fn parse(&self, line: &str) -> Command {
         parse::command(self, line)
@@ -79,7 +84,7 @@ fn check(script: &str, expect: Expect) {
     let mut lab = Lab::new();
     let mut out = String::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        out += &format!("{line}\n{}", lab.run(line));
+        out += &lab.tell(line);
     }
     expect.assert_eq(&out);
 }
