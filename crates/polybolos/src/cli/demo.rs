@@ -59,9 +59,10 @@ async fn show(client: &Client, data: &std::path::Path, since: &impl Fn() -> Stri
         let mut last = String::new();
         let mut updates = job.watch();
         while let Some(update) = updates.next().await {
-            let line = progress::line(&update?);
+            let update = update?;
+            let line = progress::line(&update);
             if line != last {
-                eprintln!("   {line}");
+                eprintln!("   {line}, after {} ms", update.elapsed_ms);
                 last = line;
             }
         }

@@ -28,7 +28,7 @@ impl Progress {
             return;
         }
         // The template is fixed, and indicatif's default stands in for one that it can't read.
-        let style = ProgressStyle::with_template("{spinner} {wide_msg}");
+        let style = ProgressStyle::with_template("{spinner} {elapsed:>3} {wide_msg}");
         self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
         self.bar.enable_steady_tick(TICK);
@@ -61,11 +61,10 @@ pub(crate) fn line(update: &JobUpdate) -> String {
     let rows = update.stages.iter().map(|stage| stage.rows_out).sum();
     let bytes = update.stages.iter().map(|stage| stage.bytes_out).sum();
     format!(
-        "{stages_done}/{} stages · tasks {done} done, {running} running, {left} left · {} rows, {} · {}",
+        "{stages_done}/{} stages · tasks {done} done, {running} running, {left} left · {} rows, {}",
         update.stages.len(),
         text::count(rows),
         text::bytes(bytes),
-        text::milliseconds(update.elapsed_ms as f64),
     )
 }
 
@@ -86,7 +85,7 @@ mod tests {
             bytes_out: rows_out * 10,
         };
         let stages = vec![stage(4, 0, 4, 1_000), stage(4, 2, 1, 500), stage(1, 0, 0, 0)];
-        let update = JobUpdate { stages, elapsed_ms: 1_500, ..JobUpdate::default() };
-        assert_eq!(line(&update), "1/3 stages · tasks 5 done, 2 running, 2 left · 1.5k rows, 15 kB · 1.50 s");
+        let update = JobUpdate { stages, ..JobUpdate::default() };
+        assert_eq!(line(&update), "1/3 stages · tasks 5 done, 2 running, 2 left · 1.5k rows, 15 kB");
     }
 }

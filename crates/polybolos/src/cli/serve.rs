@@ -1,6 +1,6 @@
 //! `scheduler` and `executor`: one node of a cluster, until it is told to stop.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use polybolos::with_table_codec;
 use polybolos_env::Env;
@@ -19,6 +19,8 @@ use super::{
 
 /// Threads that plan statements, beside those that serve the network.
 const PLANNING_THREADS: usize = 2;
+/// Longest time that a graceful stop takes; the process ends then in any case.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// The drawn name of an executor, in its work folder.
 const ID_FILE: &str = "executor-id";
 
@@ -37,7 +39,7 @@ pub(crate) async fn scheduler(args: SchedulerArgs) -> Result<(), CliError> {
         () = stop.wait() => None,
         fatal = scheduler.failed() => Some(fatal),
     };
-    scheduler.shutdown().await;
+    within_deadline(scheduler.shutdown()).await;
     failed.map_or(Ok(()), |fatal| Err(fatal.into()))
 }
 
@@ -71,8 +73,14 @@ pub(crate) async fn executor(args: ExecutorArgs) -> Result<(), CliError> {
             failed.ok().and_then(|status| status.failure.clone())
         }
     };
-    executor.shutdown().await;
+    within_deadline(executor.shutdown()).await;
     failed.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+async fn within_deadline(stop: impl Future<Output = ()>) {
+    if tokio::time::timeout(STOP_DEADLINE, stop).await.is_err() {
+        eprintln!("not everything stopped within {} s; ending anyway", STOP_DEADLINE.as_secs());
+    }
 }
 
 /// What scripts wait for.
