@@ -8,13 +8,16 @@ use std::{
 };
 
 use polybolos_client::{Client, SubmitOptions};
-use polybolos_executor::{Executor, ExecutorConfig};
+use polybolos_executor::{Executor, ExecutorConfig, Spill};
 use polybolos_model::{ExecutorId, ReplicaId};
 use polybolos_planner::Extensions;
 use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::{env::simulated, workload};
+use crate::{
+    env::{MemorySpill, simulated},
+    workload,
+};
 
 /// Simulated time within which a run must end.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -91,6 +94,7 @@ async fn executor(number: u32, slots: u32, seed: u64) -> Result<(), BoxError> {
     let mut config = ExecutorConfig::new(ExecutorId::new(name.as_str())?, vec![SCHEDULER.to_owned()], work_dir);
     config.listen = format!("{name}:7711");
     config.slots = slots;
+    config.spill = Spill::Custom(Arc::new(MemorySpill));
     let _running = Executor::start(config, simulated(&name, seed), Extensions::default()).await?;
     std::future::pending().await
 }

@@ -2,6 +2,7 @@
 
 mod disk;
 mod net;
+mod spill;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -12,6 +13,8 @@ use futures::future::BoxFuture;
 use polybolos_env::{Clock, Cpu, CpuTask, Env, Random};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
+
+pub use spill::MemorySpill;
 
 /// What one host of the simulation may reach. `seed` should differ from host to host.
 pub fn simulated(host: &str, seed: u64) -> Env {

@@ -1,8 +1,8 @@
 //! What an executor is told when it starts, and what it answers when it can't.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
 
-use datafusion::error::DataFusionError;
+use datafusion::{error::DataFusionError, execution::TempFileFactory};
 use polybolos_model::ExecutorId;
 use polybolos_shuffle::{Compression, ShuffleError};
 
@@ -31,9 +31,30 @@ pub struct ExecutorConfig {
     pub shuffle_memory_fraction: f64,
     /// For spills and shuffle outputs; the executor uses a folder of its own below it.
     pub work_dir: PathBuf,
+    /// Where operators that run out of memory spill.
+    pub spill: Spill,
     pub labels: BTreeMap<String, String>,
     /// Of shuffle outputs on disk and on the wire.
     pub compression: Compression,
+}
+
+/// Where operators keep what does not fit their memory.
+#[derive(Clone, Default)]
+pub enum Spill {
+    /// In files of the work folder.
+    #[default]
+    WorkDir,
+    /// The simulator's side: DataFusion's own files bypass `env.disk`.
+    Custom(Arc<dyn TempFileFactory>),
+}
+
+impl fmt::Debug for Spill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WorkDir => "WorkDir",
+            Self::Custom(_) => "Custom",
+        })
+    }
 }
 
 impl ExecutorConfig {
@@ -48,6 +69,7 @@ impl ExecutorConfig {
             memory_bytes: 1024 * 1024 * 1024,
             shuffle_memory_fraction: DEFAULT_SHUFFLE_MEMORY_FRACTION,
             work_dir,
+            spill: Spill::WorkDir,
             labels: BTreeMap::new(),
             compression: Compression::Lz4,
         }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use datafusion::execution::disk_manager::DiskManagerMode;
 use polybolos_env::{Env, Listener, grpc};
 use polybolos_model::{ExecutorId, Incarnation};
 use polybolos_planner::Extensions;
@@ -14,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{ExecutorConfig, ExecutorFailure, StartError},
+    config::{ExecutorConfig, ExecutorFailure, Spill, StartError},
     dirs::Dirs,
     link::Link,
     node::{Identity, Node},
@@ -74,7 +75,11 @@ impl Executor {
             compression: config.compression,
         };
         let store = ShuffleStore::open(&env, store_config).await?;
-        let runtime = Runtime::new(operator_bytes, &dirs.spill(), config.slots, extensions)?;
+        let spill = match config.spill {
+            Spill::WorkDir => DiskManagerMode::Directories(vec![dirs.spill()]),
+            Spill::Custom(factory) => DiskManagerMode::Custom(factory),
+        };
+        let runtime = Runtime::new(operator_bytes, spill, config.slots, extensions)?;
         let pool = FlightPool::new(&env, Default::default());
         let (stop_server, server_stopped) = oneshot::channel::<()>();
         let server = grpc::server()

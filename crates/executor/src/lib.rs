@@ -25,7 +25,7 @@ mod task;
 mod wire;
 
 pub use config::{
-    DEFAULT_SHUFFLE_MEMORY_FRACTION, ExecutorConfig, ExecutorFailure, MIN_MEMORY_BYTES, StartError,
+    DEFAULT_SHUFFLE_MEMORY_FRACTION, ExecutorConfig, ExecutorFailure, MIN_MEMORY_BYTES, Spill, StartError,
 };
 pub use handle::{Executor, ExecutorHandle, ExecutorStatus};
 pub use object_stores::{

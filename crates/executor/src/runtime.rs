@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -38,16 +37,15 @@ impl Runtime {
     /// Spillable operators share `memory_bytes` evenly, so that one of them can't starve those that can't spill.
     pub(crate) fn new(
         memory_bytes: u64,
-        spill_dir: &Path,
+        spill: DiskManagerMode,
         slots: u32,
         extensions: Extensions,
     ) -> Result<Self> {
         let size = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         let pool = TrackConsumersPool::new(FairSpillPool::new(size), NAMED_CONSUMERS);
-        let mode = DiskManagerMode::Directories(vec![spill_dir.to_path_buf()]);
         let env = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
-            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill))
             .with_object_store_registry(Arc::new(LazyObjectStores::default()))
             .build_arc()?;
         Ok(Self { env, extensions, slots: slots as usize, states: Mutex::default() })
