@@ -173,13 +173,10 @@ impl Leader {
             Ok(Change::Registered { incarnation, .. }) => incarnation,
             Ok(_) => return,
             Err(rejection) => {
+                // A name or address in use is free again once the process that had it counts as lost.
                 let retry = !matches!(
                     rejection,
-                    Rejection::ExecutorIdInUse { .. }
-                        | Rejection::AddressInUse { .. }
-                        | Rejection::NoSlots { .. }
-                        | Rejection::BadAddress { .. }
-                        | Rejection::LabelsTooLarge { .. }
+                    Rejection::NoSlots { .. } | Rejection::BadAddress { .. } | Rejection::LabelsTooLarge { .. }
                 );
                 return refuse_registration(
                     stream,

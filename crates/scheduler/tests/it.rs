@@ -227,11 +227,11 @@ async fn a_silent_executor_is_lost_and_its_task_runs_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_second_process_of_one_name_is_refused_for_good() {
+async fn a_second_process_of_one_name_is_refused_while_the_first_lives() {
     let harness = Harness::start().await;
     let _first = FakeExecutor::attach(&harness, "e1", 1).await;
     let refused = FakeExecutor::refused(&harness, "e1", "elsewhere:1").await;
-    assert!(!refused.retry && refused.reason.contains("e1"), "{refused:?}");
+    assert!(refused.retry && refused.reason.contains("e1"), "{refused:?}");
     let refused = FakeExecutor::refused(&harness, "bad name", "x:1").await;
     assert!(!refused.retry && refused.reason.contains("bad name"), "{refused:?}");
     harness.stop().await;
