@@ -1,7 +1,5 @@
 //! Between the wire's messages and the core's commands and reports.
 
-use std::collections::BTreeMap;
-
 use polybolos_model::{AttemptId, JobId, StageId, TaskId, Term};
 use polybolos_proto::{
     ConvertError, attempt,
@@ -38,16 +36,16 @@ pub(crate) fn incoming(message: v1::SchedulerMessage) -> Result<Incoming, Conver
                 .map(|task| Ok((task.partition, attempt(task.attempt)?)))
                 .collect::<Result<_, ConvertError>>()?,
         },
-        Message::Cancel(cancel) => discard(cancel.attempts),
-        Message::DeleteOutputs(delete) => discard(delete.attempts),
+        Message::Cancel(cancel) => Command::Cancel { attempts: attempts(cancel.attempts) },
+        Message::DeleteOutputs(delete) => Command::DeleteOutputs { attempts: attempts(delete.attempts) },
         Message::Release(release) => Command::Release { job: release.job_id.parse()? },
         Message::Committed(committed) => Command::Committed { sequences: committed.sequences },
     };
     Ok(Incoming { event: Event::Command { term: Term(message.term), command }, prepare })
 }
 
-fn discard(attempts: Vec<v1::AttemptId>) -> Command {
-    Command::Discard { attempts: attempts.into_iter().map(Into::into).collect() }
+fn attempts(ids: Vec<v1::AttemptId>) -> Vec<AttemptId> {
+    ids.into_iter().map(Into::into).collect()
 }
 
 fn stage_key(job: &str, stage: u32) -> Result<StageKey, ConvertError> {
@@ -72,8 +70,8 @@ pub(crate) fn report(report: &Report) -> v1::TaskReport {
     }
 }
 
-pub(crate) fn running(adoptable: BTreeMap<AttemptId, TaskId>) -> Vec<v1::RunningTask> {
-    let running = adoptable.into_iter().map(|(attempt, task)| v1::RunningTask {
+pub(crate) fn running(adoptable: impl Iterator<Item = (AttemptId, TaskId)>) -> Vec<v1::RunningTask> {
+    let running = adoptable.map(|(attempt, task)| v1::RunningTask {
         job_id: task.job.to_string(),
         stage_id: task.stage.0,
         partition: task.partition,

@@ -19,6 +19,12 @@ pub(crate) struct Report {
     pub(crate) outcome: Outcome,
 }
 
+impl Report {
+    pub(super) fn is_completed(&self) -> bool {
+        matches!(self.outcome, Outcome::Completed { .. })
+    }
+}
+
 /// Reports by sequence, ascending from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -46,19 +52,14 @@ impl Ledger {
         self.reports.len()
     }
 
-    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = &Report> {
-        self.reports.values()
-    }
-
     /// A new stream: everything must be sent again.
     pub(super) fn resend(&mut self) {
         self.unsent = self.reports.keys().copied().collect();
     }
 
-    pub(super) fn acknowledge(&mut self, sequences: &[u64]) {
-        for sequence in sequences {
-            self.remove(*sequence);
-        }
+    /// The reports that need not be kept any more.
+    pub(super) fn acknowledge(&mut self, sequences: &[u64]) -> Vec<Report> {
+        sequences.iter().filter_map(|sequence| self.remove(*sequence)).collect()
     }
 
     /// Nobody wants to know any more.
@@ -75,7 +76,7 @@ impl Ledger {
         }
     }
 
-    /// A new life owes no reports; sequences go on.
+    /// Another cluster is owed no reports; sequences go on.
     pub(super) fn clear(&mut self) {
         let last_sequence = self.last_sequence;
         *self = Self { last_sequence, ..Self::default() };
@@ -91,10 +92,10 @@ impl Ledger {
         self.reports.get(&sequence)
     }
 
-    fn remove(&mut self, sequence: u64) {
+    fn remove(&mut self, sequence: u64) -> Option<Report> {
         self.unsent.remove(&sequence);
-        if let Some(report) = self.reports.remove(&sequence) {
-            self.by_attempt.remove(&report.attempt);
-        }
+        let report = self.reports.remove(&sequence)?;
+        self.by_attempt.remove(&report.attempt);
+        Some(report)
     }
 }

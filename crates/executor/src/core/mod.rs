@@ -50,8 +50,12 @@ pub(crate) enum Command {
         epoch: u32,
         tasks: Vec<(u32, AttemptId)>,
     },
-    /// Stop these attempts, delete what they wrote, report nothing. Also for outputs of ended attempts.
-    Discard {
+    /// Stop these attempts and report nothing. One that has ended meanwhile is left alone: its report is on the way,
+    /// and the scheduler will say whether it wants the output.
+    Cancel {
+        attempts: Vec<AttemptId>,
+    },
+    DeleteOutputs {
         attempts: Vec<AttemptId>,
     },
     Release {
@@ -126,6 +130,8 @@ pub(crate) struct Core {
     attempts: BTreeMap<AttemptId, Attempt>,
     queue: VecDeque<AttemptId>,
     ledger: Ledger,
+    /// Acknowledged outputs. The log knows them as this life's.
+    held: BTreeMap<AttemptId, TaskId>,
 }
 
 impl Core {
@@ -140,6 +146,7 @@ impl Core {
             attempts: BTreeMap::new(),
             queue: VecDeque::new(),
             ledger: Ledger::default(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -168,11 +175,11 @@ impl Core {
         self.attempts.values().filter(|attempt| attempt.phase != Phase::Queued).count()
     }
 
-    /// Attempts that a new leader should adopt, ascending: queued, running, and ended ones whose report it may not have.
-    pub(crate) fn adoptable(&self) -> BTreeMap<AttemptId, TaskId> {
+    /// Attempts under way, ascending, for a new leader to adopt. Ended ones are not among them, even when their report
+    /// is not acknowledged: it may be in the log already, and then the leader would call the attempt off.
+    pub(crate) fn adoptable(&self) -> impl Iterator<Item = (AttemptId, TaskId)> {
         let live = self.attempts.iter().filter(|(_, attempt)| attempt.phase != Phase::Stopping);
-        let live = live.map(|(id, attempt)| (*id, attempt.task));
-        live.chain(self.ledger.unacknowledged().map(|report| (report.attempt, report.task))).collect()
+        live.map(|(id, attempt)| (*id, attempt.task))
     }
 
     pub(crate) fn ledger(&mut self) -> &mut Ledger {
@@ -183,7 +190,7 @@ impl Core {
         if let Command::Registered { cluster, .. } = &command
             && self.member.as_ref().is_some_and(|(known, _)| known != cluster)
         {
-            // Terms of different clusters don't compare. `register` resets everything else.
+            // Terms of different clusters don't compare.
             self.highest_term = Term::default();
         }
         if term < self.highest_term {
@@ -196,31 +203,41 @@ impl Core {
             Command::Registered { cluster, incarnation } => self.registered(cluster, incarnation, effects),
             Command::Prepare { stage, epoch, bytes } => self.prepare(stage, epoch, bytes, effects),
             Command::Launch { stage, epoch, tasks } => self.launch(stage, epoch, &tasks, effects),
-            Command::Discard { attempts } => {
+            Command::Cancel { attempts } => {
                 for attempt in attempts {
-                    self.discard(attempt, effects);
+                    self.stop(attempt, effects);
+                }
+            }
+            Command::DeleteOutputs { attempts } => {
+                for attempt in attempts {
+                    self.delete(attempt, effects);
                 }
             }
             Command::Release { job } => self.release(job, effects),
-            Command::Committed { sequences } => self.ledger.acknowledge(&sequences),
+            Command::Committed { sequences } => {
+                let completed = self.ledger.acknowledge(&sequences).into_iter().filter(Report::is_completed);
+                self.held.extend(completed.map(|report| (report.attempt, report.task)));
+            }
         }
     }
 
+    /// A new life keeps its attempts and reports, since the leader adopts the ones and takes the others. The outputs
+    /// that were in the log went with the last life.
     fn registered(&mut self, cluster: String, incarnation: Incarnation, effects: &mut Vec<Effect>) {
-        let member = Some((cluster, incarnation));
-        if self.member == member {
-            self.ledger.resend();
-            return;
+        match self.member.replace((cluster.clone(), incarnation)) {
+            Some((known, _)) if known != cluster => {
+                for job in self.jobs.clone() {
+                    self.release(job, effects);
+                }
+                self.ledger.clear();
+            }
+            Some((_, known)) if known != incarnation => {
+                let held = std::mem::take(&mut self.held);
+                effects.extend(held.into_keys().map(Effect::DeleteOutput));
+            }
+            Some(_) | None => {}
         }
-        let held_something = !self.adoptable().is_empty();
-        self.member = member;
-        for job in self.jobs.clone() {
-            self.release(job, effects);
-        }
-        self.ledger.clear();
-        if held_something {
-            effects.push(Effect::Reattach("this life began with attempts that belonged to the last one"));
-        }
+        self.ledger.resend();
     }
 
     fn prepare(&mut self, stage: StageKey, epoch: u32, bytes: usize, effects: &mut Vec<Effect>) {
@@ -246,7 +263,10 @@ impl Core {
                 let why =
                     format!("stage {} of job {} is not prepared in epoch {epoch}", stage.stage, stage.job);
                 self.refuse(task, attempt, ErrorClass::Retryable, why);
-                push_once(effects, Effect::Reattach("a launched stage is not prepared"));
+                if self.stages.was_evicted(stage) {
+                    // A stage is sent once a stream.
+                    push_once(effects, Effect::Reattach("a launched stage was forgotten for want of room"));
+                }
             } else if self.ledger.len() >= 2 * MAX_UNACKNOWLEDGED {
                 push_once(effects, Effect::Reattach("too many reports are unacknowledged"));
             } else if self.attempts.len() >= self.slots + MAX_BACKLOG {
@@ -265,12 +285,9 @@ impl Core {
         self.ledger.add(task, attempt, Outcome::Failed(TaskError::new(class, why)));
     }
 
-    fn discard(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
-        self.ledger.withdraw(id);
-        let Some(attempt) = self.attempts.get_mut(&id) else {
-            effects.push(Effect::DeleteOutput(id));
-            return;
-        };
+    /// Whether the attempt was under way.
+    fn stop(&mut self, id: AttemptId, effects: &mut Vec<Effect>) -> bool {
+        let Some(attempt) = self.attempts.get_mut(&id) else { return false };
         match attempt.phase {
             Phase::Queued => {
                 self.attempts.remove(&id);
@@ -282,14 +299,24 @@ impl Core {
             }
             Phase::Stopping => {}
         }
+        true
+    }
+
+    fn delete(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
+        self.ledger.withdraw(id);
+        self.held.remove(&id);
+        if !self.stop(id, effects) {
+            effects.push(Effect::DeleteOutput(id));
+        }
     }
 
     fn release(&mut self, job: JobId, effects: &mut Vec<Effect>) {
         let of_job = self.attempts.iter().filter(|(_, attempt)| attempt.task.job == job);
         for attempt in of_job.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.discard(attempt, effects);
+            self.stop(attempt, effects);
         }
         self.ledger.withdraw_job(job);
+        self.held.retain(|_, task| task.job != job);
         effects.extend(self.stages.remove_job(job).into_iter().map(Effect::ForgetStage));
         self.jobs.remove(&job);
         effects.push(Effect::DeleteJob(job));

@@ -29,6 +29,8 @@ struct Prepared {
 #[derive(Debug, Default)]
 pub(super) struct Stages {
     prepared: BTreeMap<StageKey, Prepared>,
+    /// Dropped for want of room, and not prepared again. At most [`MAX_STAGES`].
+    evicted: BTreeSet<StageKey>,
     bytes: usize,
     clock: u64,
 }
@@ -48,6 +50,7 @@ impl Stages {
 
     pub(super) fn insert(&mut self, stage: StageKey, epoch: u32, bytes: usize) {
         self.clock += 1;
+        self.evicted.remove(&stage);
         self.bytes += bytes;
         if let Some(old) = self.prepared.insert(stage, Prepared { epoch, bytes, used: self.clock }) {
             self.bytes -= old.bytes;
@@ -63,18 +66,28 @@ impl Stages {
                 break;
             };
             self.remove(oldest);
+            self.evicted.insert(oldest);
+            if self.evicted.len() > MAX_STAGES {
+                self.evicted.pop_first();
+            }
             evicted.push(oldest);
         }
         evicted
     }
 
-    /// Drops all stages of `job`, and tells which.
+    /// Whether the scheduler sent the stage and must send it again.
+    pub(super) fn was_evicted(&self, stage: StageKey) -> bool {
+        self.evicted.contains(&stage)
+    }
+
+    /// Drops all stages of `job`, and tells which were prepared.
     pub(super) fn remove_job(&mut self, job: JobId) -> Vec<StageKey> {
         let range = StageKey { job, stage: StageId(0) }..=StageKey { job, stage: StageId(u32::MAX) };
         let keys: Vec<_> = self.prepared.range(range).map(|(key, _)| *key).collect();
         for key in &keys {
             self.remove(*key);
         }
+        self.evicted.retain(|key| key.job != job);
         keys
     }
 

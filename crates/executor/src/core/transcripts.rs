@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! T register CLUSTER INCARNATION    T prepare JOB/STAGE eEPOCH [BYTES]    T launch JOB/STAGE eEPOCH PARTITION=ATTEMPT…
-//! T cancel ATTEMPT…    T release JOB    T committed SEQUENCE…    end ATTEMPT ok|failed|stopped    send    running
+//! T cancel ATTEMPT…    T delete ATTEMPT…    T release JOB    T committed SEQUENCE…    end ATTEMPT ok|failed|stopped    send    running
 //! ```
 //!
 //! `T` is the leader's term; attempts are `TERM.COUNTER`.
@@ -80,7 +80,8 @@ fn command(words: &[&str]) -> Command {
                 .map(|(partition, id)| (partition.parse().unwrap(), attempt(id)))
                 .collect(),
         },
-        "cancel" => Command::Discard { attempts: rest().map(|id| attempt(id)).collect() },
+        "cancel" => Command::Cancel { attempts: rest().map(|id| attempt(id)).collect() },
+        "delete" => Command::DeleteOutputs { attempts: rest().map(|id| attempt(id)).collect() },
         "release" => Command::Release { job: JobId(words[1].parse().unwrap()) },
         "committed" => Command::Committed { sequences: rest().map(|s| s.parse().unwrap()).collect() },
         other => panic!("{other}"),
@@ -135,6 +136,31 @@ fn slots_are_never_exceeded_and_reports_are_kept_until_committed() {
          1 committed 2
          running",
         expect![[r#"
+            > 1 register c 7
+            > 1 prepare 1/0 e0
+              keep 1/0
+            > 1 launch 1/0 e0 0=1.1 1=1.2 2=1.3
+              start 1/0/0 1.1
+              start 1/0/1 1.2
+            > 1 launch 1/0 e0 2=1.3
+            > end 1.2 ok
+              start 1/0/2 1.3
+            > send
+              #1 1/0/1 1.2: completed
+            > send
+            > end 1.1 failed
+              delete 1.1
+            > end 1.3 ok
+            > send
+              #2 1/0/0 1.1: user error: boom
+              #3 1/0/2 1.3: completed
+            > 1 committed 1 3 99
+            > 1 register c 7
+            > send
+              #2 1/0/0 1.1: user error: boom
+            > 1 launch 1/0 e0 0=1.1
+            > 1 committed 2
+            > running
         "#]],
     );
 }
@@ -152,6 +178,21 @@ fn a_deposed_leader_is_refused() {
          3 cancel 2.1
          2 launch 1/0 e0 0=2.2",
         expect![[r#"
+            > 2 register c 7
+            > 2 prepare 1/0 e0
+              keep 1/0
+            > 1 launch 1/0 e0 0=1.1
+              refused: term 1 is lower than 2
+            > 1 release 1
+              refused: term 1 is lower than 2
+            > 1 register c 8
+              refused: term 1 is lower than 2
+            > 2 launch 1/0 e0 0=2.1
+              start 1/0/0 2.1
+            > 3 cancel 2.1
+              stop 2.1
+            > 2 launch 1/0 e0 0=2.2
+              refused: term 2 is lower than 3
         "#]],
     );
 }
@@ -168,10 +209,76 @@ fn a_cancelled_attempt_holds_its_slot_until_it_has_stopped_and_reports_nothing()
          1 cancel 1.1
          end 1.1 ok
          end 1.3 ok
-         1 cancel 1.3
          send
          running",
         expect![[r#"
+            > 1 register c 7
+            > 1 prepare 1/0 e0
+              keep 1/0
+            > 1 launch 1/0 e0 0=1.1 1=1.2 2=1.3
+              start 1/0/0 1.1
+            > 1 cancel 1.1 1.2
+              stop 1.1
+            > running
+              1/0/2 1.3
+            > 1 cancel 1.1
+            > end 1.1 ok
+              delete 1.1
+              start 1/0/2 1.3
+            > end 1.3 ok
+            > send
+              #1 1/0/2 1.3: completed
+            > running
+        "#]],
+    );
+}
+
+#[test]
+fn a_cancel_that_comes_too_late_leaves_the_output_to_its_report() {
+    check(
+        1,
+        "1 register c 7
+         1 prepare 1/0 e0
+         1 launch 1/0 e0 0=1.1 1=1.2
+         end 1.1 ok
+         1 cancel 1.1
+         send
+         1 committed 1
+         1 cancel 1.1
+         1 delete 1.1
+         end 1.2 ok
+         1 delete 1.2
+         send
+         1 launch 1/0 e0 2=1.3
+         1 delete 1.3
+         end 1.3 ok
+         send",
+        expect![[r#"
+            > 1 register c 7
+            > 1 prepare 1/0 e0
+              keep 1/0
+            > 1 launch 1/0 e0 0=1.1 1=1.2
+              start 1/0/0 1.1
+            > end 1.1 ok
+              start 1/0/1 1.2
+            > 1 cancel 1.1
+            > send
+              #1 1/0/0 1.1: completed
+            > 1 committed 1
+            > 1 cancel 1.1
+            > 1 delete 1.1
+              delete 1.1
+            > end 1.2 ok
+            > 1 delete 1.2
+              delete 1.2
+            > send
+            > 1 launch 1/0 e0 2=1.3
+              start 1/0/2 1.3
+            > 1 delete 1.3
+              stop 1.3
+            > end 1.3 ok
+              delete 1.3
+            > send
         "#]],
     );
 }
@@ -194,12 +301,37 @@ fn a_released_job_leaves_nothing_behind() {
          send
          1 launch 1/0 e0 0=1.4",
         expect![[r#"
+            > 1 register c 7
+            > 1 prepare 1/0 e0
+              keep 1/0
+            > 1 prepare 1/1 e0
+              keep 1/1
+            > 1 prepare 2/0 e0
+              keep 2/0
+            > 1 launch 1/0 e0 0=1.1 1=1.2
+              start 1/0/0 1.1
+            > 1 launch 2/0 e0 0=1.3
+            > end 1.1 ok
+              start 1/0/1 1.2
+            > 1 release 1
+              stop 1.2
+              forget 1/0
+              forget 1/1
+              delete job 1
+            > end 1.2 stopped
+              delete 1.2
+              start 2/0/0 1.3
+            > send
+            > end 1.3 ok
+            > send
+              #2 2/0/0 1.3: completed
+            > 1 launch 1/0 e0 0=1.4
         "#]],
     );
 }
 
 #[test]
-fn a_reconnect_in_the_same_life_offers_what_runs_and_what_is_not_acknowledged() {
+fn a_reconnect_in_the_same_life_offers_what_runs_and_repeats_what_is_not_acknowledged() {
     check(
         1,
         "1 register c 7
@@ -215,30 +347,114 @@ fn a_reconnect_in_the_same_life_offers_what_runs_and_what_is_not_acknowledged() 
          end 1.2 ok
          send",
         expect![[r#"
+            > 1 register c 7
+            > 1 prepare 1/0 e0
+              keep 1/0
+            > 1 launch 1/0 e0 0=1.1 1=1.2 2=1.3
+              start 1/0/0 1.1
+            > end 1.1 ok
+              start 1/0/1 1.2
+            > send
+              #1 1/0/0 1.1: completed
+            > running
+              1/0/1 1.2
+              1/0/2 1.3
+            > 2 register c 7
+            > send
+              #1 1/0/0 1.1: completed
+            > 2 prepare 1/0 e0
+              keep 1/0
+            > 2 committed 1
+            > end 1.2 ok
+              start 1/0/2 1.3
+            > send
+              #2 1/0/1 1.2: completed
         "#]],
     );
 }
 
 #[test]
-fn a_new_life_begins_empty() {
+fn a_new_life_keeps_its_attempts_and_reports_and_drops_the_outputs_of_the_last() {
     check(
         1,
         "1 register c 7
          1 prepare 1/0 e0
-         1 launch 1/0 e0 0=1.1 1=1.2
+         1 launch 1/0 e0 0=1.1 1=1.2 2=1.3
          end 1.1 ok
-         2 register c 8
-         running
+         send
+         1 committed 1
          end 1.2 ok
          send
          2 register c 8
-         2 prepare 1/0 e0
-         2 launch 1/0 e0 0=2.1
-         end 2.1 ok
+         running
          send
+         end 1.3 ok
+         send
+         2 committed 2 3
+         2 register c 8
+         send",
+        expect![[r#"
+            > 1 register c 7
+            > 1 prepare 1/0 e0
+              keep 1/0
+            > 1 launch 1/0 e0 0=1.1 1=1.2 2=1.3
+              start 1/0/0 1.1
+            > end 1.1 ok
+              start 1/0/1 1.2
+            > send
+              #1 1/0/0 1.1: completed
+            > 1 committed 1
+            > end 1.2 ok
+              start 1/0/2 1.3
+            > send
+              #2 1/0/1 1.2: completed
+            > 2 register c 8
+              delete 1.1
+            > running
+              1/0/2 1.3
+            > send
+              #2 1/0/1 1.2: completed
+            > end 1.3 ok
+            > send
+              #3 1/0/2 1.3: completed
+            > 2 committed 2 3
+            > 2 register c 8
+            > send
+        "#]],
+    );
+}
+
+#[test]
+fn another_cluster_begins_empty_and_with_terms_of_its_own() {
+    check(
+        1,
+        "7 register c 3
+         7 prepare 1/0 e0
+         7 launch 1/0 e0 0=7.1 1=7.2
+         end 7.1 ok
          1 register other 1
+         running
+         end 7.2 ok
+         send
          1 prepare 3/0 e0",
         expect![[r#"
+            > 7 register c 3
+            > 7 prepare 1/0 e0
+              keep 1/0
+            > 7 launch 1/0 e0 0=7.1 1=7.2
+              start 1/0/0 7.1
+            > end 7.1 ok
+              start 1/0/1 7.2
+            > 1 register other 1
+              stop 7.2
+              forget 1/0
+              delete job 1
+            > running
+            > end 7.2 ok
+              delete 7.2
+            > send
+            > 1 prepare 3/0 e0
+              keep 3/0
         "#]],
     );
 }
@@ -256,6 +472,19 @@ fn a_launch_needs_its_stage_in_its_epoch() {
          1 launch 1/0 e1 0=1.4
          send",
         expect![[r#"
+            > 1 register c 7
+            > 1 launch 1/0 e0 0=1.1 1=1.2
+            > 1 register c 7
+            > 1 prepare 1/0 e1
+              keep 1/0
+            > 1 prepare 1/0 e0
+            > 1 launch 1/0 e2 0=1.3
+            > 1 launch 1/0 e1 0=1.4
+              start 1/0/0 1.4
+            > send
+              #1 1/0/0 1.1: retryable error: stage 0 of job 0000000000000001 is not prepared in epoch 0
+              #2 1/0/1 1.2: retryable error: stage 0 of job 0000000000000001 is not prepared in epoch 0
+              #3 1/0/0 1.3: retryable error: stage 0 of job 0000000000000001 is not prepared in epoch 2
         "#]],
     );
 }
@@ -277,6 +506,22 @@ fn stages_beyond_the_bound_are_forgotten_least_recently_used_first() {
             most - 200
         ),
         expect![[r#"
+            > 1 register c 7
+            > 1 prepare 1/0 e0 100
+              keep 1/0
+            > 1 launch 1/0 e0 0=1.1
+              start 1/0/0 1.1
+            > 1 prepare 2/0 e0 100
+              keep 2/0
+            > 1 prepare 3/0 e0 100
+              keep 3/0
+            > 1 prepare 2/0 e1 100
+              keep 2/0
+            > 1 prepare 4/0 e0 536870712
+              keep 4/0
+              forget 3/0
+            > 1 launch 3/0 e0 0=1.2
+              reattach: a launched stage was forgotten for want of room
         "#]],
     );
 }

@@ -118,7 +118,8 @@ async fn commands_of_a_lower_term_are_refused() {
     // A deposed leader's welcome is refused too, and the executor looks on.
     rig.scheduler.registered(TERM - 1, 1).await;
     rig.wait(|status| status.refused_commands == 2).await;
-    rig.scheduler.registered(TERM + 1, 1).await.heartbeat().await;
+    let mut session = rig.scheduler.registered(TERM + 1, 1).await;
+    assert_eq!(session.report().await.attempt, Some(attempt(2)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,8 +134,7 @@ async fn a_report_is_sent_on_every_stream_until_it_is_acknowledged() {
     drop(session);
     let mut session = rig.scheduler.registered(TERM + 1, 1).await;
     assert_eq!(session.register.process_id, process_id);
-    let offered: Vec<_> = session.register.running.iter().map(|running| running.attempt).collect();
-    assert_eq!(offered, [Some(attempt(1))]);
+    assert_eq!(session.register.running, [], "it has ended");
     assert_eq!(session.report().await, first);
     session.commit(TERM + 1, vec![first.sequence]).await;
     // The commit is processed before the next command.
@@ -153,16 +153,22 @@ async fn a_report_is_sent_on_every_stream_until_it_is_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_life_drops_the_outputs_and_attempts_of_the_last() {
+async fn a_new_life_keeps_what_runs_and_drops_the_outputs_of_the_last() {
     let rig = Rig::start().await;
     let mut session = rig.scheduler.registered(TERM, 1).await;
     Query::new(1, "SELECT 1", &Extensions::default()).await.send_first(&session, attempt(1)).await;
     let report = session.report().await;
+    session.commit(TERM, vec![report.sequence]).await;
+    let endless = "SELECT max(x) AS n FROM generate_series(1, 1000000000000) a(x)";
+    Query::new(2, endless, &Extensions::default()).await.send_first(&session, attempt(2)).await;
+    rig.wait(|status| status.busy_slots == 1).await;
+    assert!(rig.fetch(&report, 0).await.is_ok());
+
     drop(session);
-    rig.scheduler.registered(TERM, 2).await;
-    // The attempt that it offered belongs to the old life: it says so by registering with none.
     let mut session = rig.scheduler.registered(TERM, 2).await;
-    assert_eq!(session.register.running, []);
-    assert_eq!(session.heartbeat().await.incarnation, 2);
+    let offered: Vec<_> = session.register.running.iter().map(|running| running.attempt).collect();
+    assert_eq!(offered, [Some(attempt(2))]);
+    let beat = session.heartbeat().await;
+    assert_eq!((beat.incarnation, beat.running_tasks), (2, 1));
     assert!(rig.fetch(&report, 0).await.is_err(), "the output is gone");
 }
