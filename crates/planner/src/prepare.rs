@@ -13,9 +13,12 @@ use datafusion::{
         ExecutionPlan, ExecutionPlanProperties,
         analyze::AnalyzeExec,
         coalesce_partitions::CoalescePartitionsExec,
+        empty::EmptyExec,
         execution_plan::replace_children_if_necessary,
         explain::ExplainExec,
         joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode},
+        memory::LazyMemoryExec,
+        projection::{ProjectionExec, ProjectionExpr},
         recursive_query::RecursiveQueryExec,
         repartition::RepartitionExec,
         sorts::sort::SortExec,
@@ -29,6 +32,9 @@ use crate::error::PlanError;
 /// The result has the schema and the rows of `plan`, and one or as many partitions at its root.
 pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
     refuse_unsupported(&plan)?;
+    if let Some(series) = plan.downcast_ref::<LazyMemoryExec>().filter(|series| series.schema().fields().is_empty()) {
+        return rows_of_series(series).map_err(PlanError::datafusion("a series"));
+    }
     if plan.is::<RecursiveQueryExec>() {
         return Ok(plan);
     }
@@ -136,6 +142,22 @@ fn in_one_task(join: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dy
         children.push(Arc::new(CoalescePartitionsExec::new(probe)));
     }
     replace_children_if_necessary(join, children)
+}
+
+/// datafusion-proto forgets that a series was projected to no column, and then its batches do not fit its schema. So the
+/// series keeps its column, and a projection drops it.
+fn rows_of_series(series: &LazyMemoryExec) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let generators: Vec<_> = series.generators().iter().map(|generator| generator.read().reset_state()).collect();
+    // The only place where a generator tells its column is a batch.
+    let mut sample = None;
+    for generator in &generators {
+        if sample.is_none() {
+            sample = generator.read().reset_state().write().generate_next_batch()?;
+        }
+    }
+    let Some(sample) = sample else { return Ok(Arc::new(EmptyExec::new(series.schema()))) };
+    let series = Arc::new(LazyMemoryExec::try_new(sample.schema(), generators)?);
+    Ok(Arc::new(ProjectionExec::try_new(Vec::<ProjectionExpr>::new(), series)?))
 }
 
 /// An exchange's reader takes rows as they come; it sorts them instead of merging sorted runs.

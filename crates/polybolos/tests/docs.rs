@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
@@ -56,6 +56,7 @@ fn run(script: &str, binary: &Path, folder: &Path) -> Output {
     fs::create_dir(&shim).expect("an empty folder");
     fs::write(shim.join("cargo"), SHIM).expect("write");
     fs::set_permissions(shim.join("cargo"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    symlink(binary, shim.join("polybolos")).expect("symlink");
     let work = folder.join("work");
     fs::create_dir(&work).expect("an empty folder");
     let path = format!("{}:{}", shim.display(), std::env::var("PATH").unwrap_or_default());

@@ -16,6 +16,9 @@ const UNORDERED: &[&str] = &[
     "select * from empty e join nation on a = n_nationkey",
     "select n_name, b from nation left join empty on a = n_nationkey",
     "select * from generate_series(1, 20) as t(x) where x % 3 = 0",
+    "select count(*) from generate_series(1, 10)",
+    "select count(*) from generate_series(5, 1)",
+    "select n_name, 1 as one from nation cross join generate_series(1, 3)",
     "select n_name, x from nation join generate_series(1, 5) as t(x) on n_regionkey = x",
     // Unions of exchanges, of different widths.
     "select o_orderstatus as s, count(*) as c from orders group by o_orderstatus \
