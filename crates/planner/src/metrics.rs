@@ -10,7 +10,9 @@ use std::{
 use datafusion::{
     logical_expr::LogicalPlan,
     physical_plan::{
-        ExecutionPlan, displayable,
+        ExecutionPlan,
+        coop::CooperativeExec,
+        displayable,
         metrics::{MetricValue, MetricsSet},
     },
 };
@@ -54,13 +56,18 @@ fn collect(
     }
 }
 
-/// The operator of a task that does the work of `template`: `executed`, or what it picks from.
+/// The operator of a task that does the work of `template`: `executed`, or what it picks from or makes yield.
 fn counterpart<'a>(
     template: &Arc<dyn ExecutionPlan>,
     executed: &'a Arc<dyn ExecutionPlan>,
 ) -> Option<&'a Arc<dyn ExecutionPlan>> {
     if let Some(pick) = executed.downcast_ref::<PickExec>() {
         return counterpart(template, pick.input());
+    }
+    if let Some(coop) =
+        executed.downcast_ref::<CooperativeExec>().filter(|_| !template.is::<CooperativeExec>())
+    {
+        return counterpart(template, coop.input());
     }
     let reads_stage = template.is::<StageInputExec>() && executed.children().is_empty();
     let same = template.name() == executed.name() && template.children().len() == executed.children().len();

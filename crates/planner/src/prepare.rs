@@ -32,7 +32,9 @@ use crate::error::PlanError;
 /// The result has the schema and the rows of `plan`, and one or as many partitions at its root.
 pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
     refuse_unsupported(&plan)?;
-    if let Some(series) = plan.downcast_ref::<LazyMemoryExec>().filter(|series| series.schema().fields().is_empty()) {
+    if let Some(series) =
+        plan.downcast_ref::<LazyMemoryExec>().filter(|series| series.schema().fields().is_empty())
+    {
         return rows_of_series(series).map_err(PlanError::datafusion("a series"));
     }
     if plan.is::<RecursiveQueryExec>() {
@@ -147,7 +149,8 @@ fn in_one_task(join: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dy
 /// datafusion-proto forgets that a series was projected to no column, and then its batches do not fit its schema. So the
 /// series keeps its column, and a projection drops it.
 fn rows_of_series(series: &LazyMemoryExec) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let generators: Vec<_> = series.generators().iter().map(|generator| generator.read().reset_state()).collect();
+    let generators: Vec<_> =
+        series.generators().iter().map(|generator| generator.read().reset_state()).collect();
     // The only place where a generator tells its column is a batch.
     let mut sample = None;
     for generator in &generators {

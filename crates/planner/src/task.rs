@@ -7,7 +7,12 @@ use datafusion::{
     common::tree_node::{Transformed, TransformedResult, TreeNode},
     execution::SessionState,
     physical_optimizer::{PhysicalOptimizerRule, filter_pushdown::FilterPushdown},
-    physical_plan::{ExecutionPlan, ExecutionPlanProperties},
+    physical_plan::{
+        ExecutionPlan, ExecutionPlanProperties,
+        coop::CooperativeExec,
+        joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec},
+        unnest::UnnestExec,
+    },
 };
 use datafusion_proto::{
     bytes::physical_plan_from_bytes_with_proto_converter, physical_plan::DeduplicatingProtoConverter,
@@ -81,8 +86,27 @@ pub fn task_plan(template: &Arc<dyn ExecutionPlan>, partition: u32) -> Result<Ta
     let plan = FilterPushdown::new_post_optimization()
         .optimize(plan, &source.options)
         .and_then(unseal)
+        .and_then(yield_often)
         .map_err(PlanError::datafusion("planting dynamic filters"))?;
     Ok(TaskPlan { plan, output: fresh.output().clone() })
+}
+
+/// Lets a cancel in. An operator that makes many batches of one input batch can keep the operators above it in a loop for
+/// hours without using up the budget of a source; so it has a budget of its own.
+fn yield_often(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let multiplies = node.is::<CrossJoinExec>()
+            || node.is::<HashJoinExec>()
+            || node.is::<NestedLoopJoinExec>()
+            || node.is::<SortMergeJoinExec>()
+            || node.is::<UnnestExec>();
+        Ok(if multiplies {
+            Transformed::yes(Arc::new(CooperativeExec::new(node)) as _)
+        } else {
+            Transformed::no(node)
+        })
+    })
+    .data()
 }
 
 /// Shows what the optimizer must not see to everyone else.
