@@ -31,7 +31,7 @@ mod text;
 mod tpch;
 mod values;
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::IsTerminal, process::ExitCode, time::Duration};
 
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
@@ -110,7 +110,8 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
 /// Events go to standard error as `POLYBOLOS_LOG` says (`info`, `polybolos_scheduler=debug`, …).
 fn log(command: &Command) {
     let default = match command {
-        Command::Scheduler(_) | Command::Executor(_) => "info",
+        // openraft tells each of its steps at this level.
+        Command::Scheduler(_) | Command::Executor(_) => "info,openraft=warn",
         _ => "error",
     };
     let filter = std::env::var("POLYBOLOS_LOG").unwrap_or_else(|_| default.to_owned());
@@ -118,5 +119,6 @@ fn log(command: &Command) {
         eprintln!("POLYBOLOS_LOG is ignored: {error}");
         EnvFilter::new(default)
     });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
