@@ -18,7 +18,7 @@ use crate::{
     config::{ExecutorConfig, ExecutorFailure, Spill, StartError},
     dirs::Dirs,
     link::Link,
-    node::{Identity, Node},
+    node::Node,
     runtime::Runtime,
     task::Tools,
 };
@@ -101,7 +101,7 @@ impl Executor {
         };
         let (publish, status) = watch::channel(ExecutorStatus::default());
         let link = Link::new(&env, config.id.clone(), config.schedulers);
-        let node = Node::new(Identity { register }, Arc::new(tools), link, publish);
+        let node = Node::new(register, Arc::new(tools), link, publish);
         let (stop, stopped) = oneshot::channel();
         tracing::info!(executor = %config.id, %address, "the executor listens");
         let main = tokio::spawn(async move {

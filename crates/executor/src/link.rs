@@ -77,7 +77,7 @@ enum State {
     Waiting(BoxFuture<'static, ()>),
     Ready,
     Dialing(BoxFuture<'static, Result<(Attachment, Streaming<SchedulerMessage>), DialError>>),
-    Attached(Streaming<SchedulerMessage>),
+    Attached(Box<Streaming<SchedulerMessage>>),
 }
 
 /// See the module's docs. Every wait lives in the value, so that [`Link::next`] may be dropped and called again.
@@ -142,7 +142,7 @@ impl Link {
             State::Dialing(dialing) => match dialing.await {
                 Ok((attachment, inbound)) => {
                     (self.failures, self.hints_followed) = (0, 0);
-                    self.state = State::Attached(inbound);
+                    self.state = State::Attached(Box::new(inbound));
                     LinkEvent::Attached(attachment)
                 }
                 Err(error) => self.failed(error),

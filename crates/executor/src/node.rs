@@ -31,13 +31,9 @@ const MAX_REPORTS_BYTES: usize = 4 * 1024 * 1024;
 /// How long a shutdown waits for stopped tasks to let go.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What `Register` says beside the attempts under way.
-pub(crate) struct Identity {
-    pub(crate) register: Register,
-}
-
 pub(crate) struct Node {
-    identity: Identity,
+    /// What `Register` says beside the attempts under way.
+    register: Register,
     tools: Arc<Tools>,
     core: Core,
     stages: BTreeMap<StageKey, Arc<PreparedStage>>,
@@ -66,14 +62,14 @@ enum Step {
 
 impl Node {
     pub(crate) fn new(
-        identity: Identity,
+        register: Register,
         tools: Arc<Tools>,
         link: Link,
         status: watch::Sender<ExecutorStatus>,
     ) -> Self {
         Self {
-            core: Core::new(identity.register.slots),
-            identity,
+            core: Core::new(register.slots),
+            register,
             tools,
             stages: BTreeMap::new(),
             running: FuturesUnordered::new(),
@@ -129,7 +125,7 @@ impl Node {
         match event {
             LinkEvent::Ready => {
                 let running = wire::running(self.core.adoptable());
-                self.link.dial(Register { running, ..self.identity.register.clone() });
+                self.link.dial(Register { running, ..self.register.clone() });
             }
             LinkEvent::Attached(attachment) => self.attached(attachment),
             LinkEvent::Message(message) => match wire::incoming(message) {

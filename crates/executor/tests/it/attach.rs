@@ -48,7 +48,7 @@ async fn a_setting_that_cannot_be_used_is_named() {
     assert!(matches!(error, StartError::Config(_)), "{error:?}");
 
     let file = work_dir.path().join("a-file");
-    std::fs::write(&file, "").unwrap();
+    env.disk.create(&file).await.unwrap().finish(false).await.unwrap();
     let error = start(ExecutorConfig { work_dir: file.clone(), ..base.clone() }).await.unwrap_err();
     assert!(error.to_string().contains("a-file"), "{error}");
 
@@ -61,6 +61,22 @@ async fn a_setting_that_cannot_be_used_is_named() {
     let port = handle.address().strip_prefix("localhost:").unwrap().parse::<u16>().unwrap();
     assert_ne!(port, 0);
     handle.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_process_left_behind_is_deleted_once_registered() {
+    let env = Env::production(1).unwrap();
+    let scheduler = FakeScheduler::start(&env).await;
+    let work_dir = TempDir::new().unwrap();
+    let left = work_dir.path().join("executor-1/00000000000000ff/spill");
+    env.disk.create_dir_all(&left).await.unwrap();
+    let config = config(&[&scheduler.address], &work_dir);
+    let executor = Executor::start(config, env.clone(), Extensions::default()).await.unwrap();
+    let session = scheduler.next().await;
+    assert!(env.disk.list(&left).await.is_ok(), "its owner may still live");
+    session.register(TERM, 1).await;
+    timeout(DEADLINE, async { while env.disk.list(&left).await.is_ok() {} }).await.unwrap();
+    executor.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,7 +45,7 @@ async fn a_small_query_completes_and_its_output_is_read_until_it_is_released() {
     session.send(TERM, Message::Release(ReleaseJob { job_id: report.job_id.clone() })).await;
     timeout(Duration::from_secs(5), async { while rig.fetch(report, 0).await.is_ok() {} }).await.unwrap();
     rig.executor.shutdown().await;
-    assert_eq!(std::fs::read_dir(rig.work_dir.path()).unwrap().count(), 0, "the work folder is empty");
+    assert!(rig.env.disk.list(rig.work_dir.path()).await.unwrap().is_empty(), "the work folder is empty");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +123,7 @@ async fn a_released_job_stops_and_a_shutdown_stops_what_runs() {
     query.send_first(&session, attempt(2)).await;
     rig.wait(|status| status.busy_slots == 1).await;
     timeout(Duration::from_secs(3), rig.executor.shutdown()).await.expect("stopped in time");
-    assert_eq!(std::fs::read_dir(rig.work_dir.path()).unwrap().count(), 0, "the work folder is empty");
+    assert!(rig.env.disk.list(rig.work_dir.path()).await.unwrap().is_empty(), "the work folder is empty");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,9 +199,12 @@ fn batch_rows() -> Extensions {
 async fn options_reach_the_task() {
     let rig = Rig::start_with(batch_rows()).await;
     let mut session = rig.scheduler.registered(TERM, 1).await;
-    let query =
-        Query::new(1, "SELECT max(batch_rows(k)) AS n FROM (SELECT x AS k FROM generate_series(1, 100) t(x) GROUP BY x)", &batch_rows())
-            .await;
+    let query = Query::new(
+        1,
+        "SELECT max(batch_rows(k)) AS n FROM (SELECT x AS k FROM generate_series(1, 100) t(x) GROUP BY x)",
+        &batch_rows(),
+    )
+    .await;
     let query = query.option("datafusion.execution.batch_size", "10");
     let reports = query.run(&mut session, &rig.executor.address()).await;
     let rows = rig.fetch(&reports[0], 0).await.unwrap();
