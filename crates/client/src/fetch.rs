@@ -16,6 +16,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{sleep, timeout},
 };
+use tonic::transport::Channel;
 
 use crate::{
     ClientError,
@@ -68,7 +69,6 @@ impl Fetch {
                 let (job, partition, address) = (self.job, self.partition, place.address);
                 return Err(ClientError::Fetch { job, partition, address, batches: handed_out, last });
             }
-            self.shared.channels.forget(&place.address);
             let pause = self.shared.backoff(tries + 1);
             tokio::select! {
                 biased;
@@ -100,7 +100,21 @@ impl Fetch {
     }
 
     async fn read(&mut self, place: &ResultPartition, handed_out: &mut u64) -> Result<(), Stop> {
-        let mut batches = self.open(place).await?;
+        let (channel, lease) = self.shared.channels.lease(&place.address).await.map_err(Stop::Broken)?;
+        let done = self.read_from(channel, place, handed_out).await;
+        if let Err(Stop::Broken(_)) = done {
+            lease.give_up_connection();
+        }
+        done
+    }
+
+    async fn read_from(
+        &mut self,
+        channel: Channel,
+        place: &ResultPartition,
+        handed_out: &mut u64,
+    ) -> Result<(), Stop> {
+        let mut batches = open(channel, place).await?;
         let mut ahead = VecDeque::new();
         let mut more = true;
         while more || self.turn.is_some() {
@@ -127,22 +141,20 @@ impl Fetch {
         }
         Ok(())
     }
+}
 
-    async fn open(&self, place: &ResultPartition) -> Result<FlightRecordBatchStream, Stop> {
-        let open = async {
-            let channel = self.shared.channels.get(&place.address).await.map_err(Stop::Broken)?;
-            let mut flight = FlightServiceClient::new(channel)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES);
-            let ticket = Ticket { ticket: place.ticket.clone() };
-            flight.do_get(ticket).await.map_err(|status| Stop::Broken(describe(&status)))
-        };
-        let response = match timeout(FETCH_OPEN_TIMEOUT, open).await {
-            Ok(response) => response?,
-            Err(_) => return Err(Stop::Broken(format!("no answer for {} s", FETCH_OPEN_TIMEOUT.as_secs()))),
-        };
-        let data = response.into_inner().map_err(FlightError::from);
-        Ok(FlightRecordBatchStream::new_from_flight_data(data))
+async fn open(channel: Channel, place: &ResultPartition) -> Result<FlightRecordBatchStream, Stop> {
+    let mut flight = FlightServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let ticket = Ticket { ticket: place.ticket.clone() };
+    match timeout(FETCH_OPEN_TIMEOUT, flight.do_get(ticket)).await {
+        Ok(Ok(response)) => {
+            let data = response.into_inner().map_err(FlightError::from);
+            Ok(FlightRecordBatchStream::new_from_flight_data(data))
+        }
+        Ok(Err(status)) => Err(Stop::Broken(describe(&status))),
+        Err(_) => Err(Stop::Broken(format!("no answer for {} s", FETCH_OPEN_TIMEOUT.as_secs()))),
     }
 }
 

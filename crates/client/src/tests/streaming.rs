@@ -161,6 +161,28 @@ async fn a_stream_that_is_dropped_cancels_and_releases_its_job() {
 }
 
 #[tokio::test]
+async fn readers_that_wait_do_not_hold_up_others_on_the_same_connection() {
+    let (scheduler, executor) = (Scheduler::start().await, Executor::start().await);
+    let client = client(&[&scheduler.address]);
+    let endless = executor.holds(0, vec![vec![OnFetch::Endless]]);
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        scheduler.on_submit(OnSubmit::Answer(accepted(false)));
+        scheduler.on_watch(vec![Update(update(JobState::Succeeded, vec![endless.clone()]))]);
+        let mut stream = job(&client).await.stream();
+        stream.next().await.unwrap().unwrap();
+        waiting.push(stream);
+    }
+    // Until each has all that its windows take.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    scheduler.on_submit(OnSubmit::Answer(accepted(false)));
+    let small = executor.holds_rows(1, &[1]);
+    scheduler.on_watch(vec![Update(update(JobState::Succeeded, vec![small]))]);
+    let result = tokio::time::timeout(Duration::from_secs(5), client.query("SELECT 1")).await;
+    assert_eq!(values(&result.expect("held up").unwrap().batches), [1]);
+}
+
+#[tokio::test]
 async fn a_stream_that_is_dropped_after_the_jobs_end_only_releases_it() {
     let (scheduler, executor, client) = setting(false).await;
     let result = executor.holds(0, vec![vec![OnFetch::Endless]]);

@@ -208,9 +208,7 @@ fn by_value(mut bytes: &[u8], schema: SchemaRef) -> Result<Arc<dyn TableProvider
 mod tests {
     use arrow::array::{ArrayRef, Int64Array};
     use datafusion::{
-        catalog::streaming::StreamingTable,
-        datasource::{empty::EmptyTable, provider_as_source},
-        logical_expr::LogicalPlanBuilder,
+        catalog::streaming::StreamingTable, datasource::provider_as_source, logical_expr::LogicalPlanBuilder,
         prelude::SessionContext,
     };
     use datafusion_proto::bytes::{
@@ -221,6 +219,11 @@ mod tests {
 
     fn rows(values: Vec<i64>) -> RecordBatch {
         RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(values)) as ArrayRef)]).unwrap()
+    }
+
+    /// A kind of table that datafusion-proto doesn't know.
+    fn stream() -> StreamingTable {
+        StreamingTable::try_new(rows(vec![]).schema(), vec![]).unwrap()
     }
 
     fn codec(extensions: Extensions) -> Arc<dyn LogicalExtensionCodec> {
@@ -247,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_table_of_an_extension_travels_by_name_and_must_be_there() {
-        let table: Arc<dyn TableProvider> = Arc::new(EmptyTable::new(rows(vec![]).schema()));
+        let table: Arc<dyn TableProvider> = Arc::new(stream());
         let known =
             Extensions { tables: vec![("special".to_owned(), Arc::clone(&table))], ..Default::default() };
         let codec = codec(known);
@@ -273,8 +276,7 @@ mod tests {
         };
         let error = refusal(Arc::new(large));
         assert!(error.contains("larger than"), "{error}");
-        let stream = StreamingTable::try_new(rows(vec![]).schema(), vec![]).unwrap();
-        let error = refusal(Arc::new(stream));
+        let error = refusal(Arc::new(stream()));
         assert!(error.contains("table 't' can't be sent to the cluster"), "{error}");
     }
 
