@@ -21,6 +21,7 @@ use datafusion::{
         execution_plan::replace_children_if_necessary,
         joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode},
         limit::LocalLimitExec,
+        projection::ProjectionExec,
         recursive_query::RecursiveQueryExec,
         repartition::RepartitionExec,
         scalar_subquery::{ScalarSubqueryExec, ScalarSubqueryLink},
@@ -63,6 +64,8 @@ pub(crate) fn whole(plan: Arc<dyn ExecutionPlan>) -> Result<Vec<Cut>, PlanError>
 struct Scope {
     results: ScalarSubqueryResults,
     links: Vec<ScalarSubqueryLink>,
+    /// A stage of the subtree reads them.
+    is_read: bool,
 }
 
 struct Cutter {
@@ -152,7 +155,7 @@ impl Cutter {
         let mut input = self.cut(input)?;
         // No more rows than that can be wanted of any task.
         if let Some(fetch) =
-            gather.fetch().filter(|&fetch| input.fetch().is_none_or(|already| already > fetch))
+            gather.fetch().filter(|&fetch| limit_of(&input).is_none_or(|limit| limit > fetch))
         {
             input = Arc::new(LocalLimitExec::new(input, fetch));
         }
@@ -213,10 +216,15 @@ impl Cutter {
         if whole {
             return Ok(Arc::new(ScalarSubqueryExec::new(input, links, plan.results().clone())));
         }
-        self.scopes.push(Scope { results: plan.results().clone(), links: links.clone() });
+        self.scopes.push(Scope { results: plan.results().clone(), links: links.clone(), is_read: false });
         let input = self.cut(input);
-        self.scopes.pop();
-        Ok(Arc::new(ScalarSubqueryExec::new(input?, links, plan.results().clone())))
+        let is_read = self.scopes.pop().is_some_and(|scope| scope.is_read);
+        let input = input?;
+        let used = used_results(&input).map_err(PlanError::datafusion("a scalar subquery"))?;
+        if is_read && !used.contains(plan.results()) {
+            return Ok(input);
+        }
+        Ok(Arc::new(ScalarSubqueryExec::new(input, links, plan.results().clone())))
     }
 
     /// Ends a stage at `plan`.
@@ -236,9 +244,9 @@ impl Cutter {
         Ok(stage)
     }
 
-    fn with_subqueries(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+    fn with_subqueries(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
         let used = used_results(&plan).map_err(PlanError::datafusion("a scalar subquery"))?;
-        let mut used = self.scopes.iter().filter(|scope| used.contains(&scope.results));
+        let mut used = self.scopes.iter_mut().filter(|scope| used.contains(&scope.results));
         let Some(scope) = used.next() else { return Ok(plan) };
         if used.next().is_some() {
             return Err(PlanError::Unsupported {
@@ -246,12 +254,19 @@ impl Cutter {
                 reason: "one stage uses scalar subqueries of two levels of the query".to_owned(),
             });
         }
+        scope.is_read = true;
         Ok(Arc::new(ScalarSubqueryExec::new(plan, scope.links.clone(), scope.results.clone())))
     }
 }
 
 fn partitions(plan: &Arc<dyn ExecutionPlan>) -> usize {
     plan.output_partitioning().partition_count()
+}
+
+/// Most rows of a partition of `plan`, if an operator near its root limits them.
+fn limit_of(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let below = plan.downcast_ref::<ProjectionExec>().and_then(|projection| limit_of(projection.input()));
+    plan.fetch().or(below)
 }
 
 fn replace(

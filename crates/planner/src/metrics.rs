@@ -78,20 +78,20 @@ fn counterpart<'a>(
 fn values(metrics: MetricsSet) -> Vec<(String, u64)> {
     let mut values = BTreeMap::new();
     for metric in metrics.aggregate_by_name().iter() {
-        let summable = match metric.value() {
+        let summable = matches!(
+            metric.value(),
             MetricValue::OutputRows(_)
-            | MetricValue::ElapsedCompute(_)
-            | MetricValue::SpillCount(_)
-            | MetricValue::SpilledBytes(_)
-            | MetricValue::SpilledRows(_)
-            | MetricValue::OutputBytes(_)
-            | MetricValue::OutputBatches(_)
-            | MetricValue::CurrentMemoryUsage(_)
-            | MetricValue::Count { .. }
-            | MetricValue::Gauge { .. }
-            | MetricValue::Time { .. } => true,
-            _ => false,
-        };
+                | MetricValue::ElapsedCompute(_)
+                | MetricValue::SpillCount(_)
+                | MetricValue::SpilledBytes(_)
+                | MetricValue::SpilledRows(_)
+                | MetricValue::OutputBytes(_)
+                | MetricValue::OutputBatches(_)
+                | MetricValue::CurrentMemoryUsage(_)
+                | MetricValue::Count { .. }
+                | MetricValue::Gauge { .. }
+                | MetricValue::Time { .. }
+        );
         let value = metric.value().as_usize() as u64;
         if summable && value > 0 {
             *values.entry(metric.value().name().to_owned()).or_insert(0u64) += value;

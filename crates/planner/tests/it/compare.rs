@@ -32,8 +32,8 @@ pub(crate) async fn check(cluster: &Cluster, plain: &SessionContext, sql: &str, 
         assert_eq!(types(&batch.schema()), types(&run.schema), "{sql}");
     }
     if !ordered {
-        left.sort_by_cached_key(|row| key(row));
-        right.sort_by_cached_key(|row| key(row));
+        left.sort_by_cached_key(key);
+        right.sort_by_cached_key(key);
     }
     assert_eq!(left.len(), right.len(), "{sql}\n{}", run.graph);
     for (left, right) in left.iter().zip(&right) {

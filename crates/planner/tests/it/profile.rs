@@ -2,8 +2,14 @@
 
 use std::sync::Arc;
 
-use datafusion::physical_plan::displayable;
-use polybolos_planner::{StageProfile, cluster_config, decode_stage, explain, explain_analyze, task_plan};
+use datafusion::{
+    physical_expr::Partitioning,
+    physical_plan::{displayable, repartition::RepartitionExec},
+};
+use polybolos_model::Exchange;
+use polybolos_planner::{
+    StageProfile, cluster_config, decode_stage, explain, explain_analyze, stage_graph, task_plan,
+};
 
 use crate::{cluster::Cluster, data};
 
@@ -102,8 +108,7 @@ async fn tasks_of_one_template_share_nothing() {
 #[tokio::test]
 async fn stages_that_may_give_other_rows_are_marked() {
     let dir = data::generate();
-    let mut config = cluster_config(3);
-    let cluster = Cluster::new(config.clone(), dir.path()).await;
+    let cluster = Cluster::new(cluster_config(3), dir.path()).await;
     let marks = async |cluster: &Cluster, sql: &str| {
         let graph = cluster.graph(sql).await.unwrap();
         graph.stages.iter().filter_map(|stage| stage.indeterminate.clone()).collect::<Vec<_>>().join("; ")
@@ -136,9 +141,21 @@ async fn stages_that_may_give_other_rows_are_marked() {
         let found = marks(&cluster, sql).await;
         assert!(found.contains(expected) && expected.is_empty() == found.is_empty(), "{sql}: '{found}'");
     }
-    config.options_mut().optimizer.enable_round_robin_repartition = true;
-    let cluster = Cluster::new(config, dir.path()).await;
-    let sql = "select k, count(*) from (select n_regionkey as k from nation union all \
-               select distinct s_nationkey from supplier) t group by k";
-    println!("{}", cluster.graph(sql).await.unwrap());
+}
+
+#[tokio::test]
+async fn round_robin_is_marked_unless_it_spreads_a_scan() {
+    let dir = data::generate();
+    let cluster = Cluster::new(cluster_config(3), dir.path()).await;
+    for (sql, marked) in [
+        ("select distinct l_suppkey from lineitem", true),
+        ("select l_suppkey from lineitem where l_tax > 0", false),
+    ] {
+        let spread =
+            RepartitionExec::try_new(cluster.physical(sql).await, Partitioning::RoundRobinBatch(4)).unwrap();
+        let graph = stage_graph(Arc::new(spread), &cluster.extensions).unwrap();
+        let [.., spreading, _] = graph.stages.as_slice() else { panic!("{graph}") };
+        assert_eq!(spreading.exchange, Exchange::RoundRobin, "{graph}");
+        assert_eq!(spreading.indeterminate.is_some(), marked, "{graph}");
+    }
 }
