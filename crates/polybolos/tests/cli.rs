@@ -1,4 +1,5 @@
 //! The binary as its users meet it: processes, flags, output, exit codes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 #[path = "cli/bad_input.rs"]
 mod bad_input;

@@ -130,7 +130,7 @@ impl Bench<'_> {
         for round in 0..repeat + u32::from(warm_up) {
             let timed = !warm_up || round > 0;
             // Who goes first finds colder caches.
-            let cluster_first = (round + self.query) % 2 == 0;
+            let cluster_first = (round + self.query).is_multiple_of(2);
             let early = if cluster_first { Some(self.on_cluster(timed, &mut row).await?) } else { None };
             let expected = match self.baseline {
                 Some(baseline) => Some(baseline.run(self.query, self.sql).await?),

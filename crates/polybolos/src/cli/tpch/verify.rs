@@ -254,6 +254,8 @@ fn by_order(
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use arrow::array::{Int64Array, StringArray};
 
     use super::*;
@@ -277,7 +279,7 @@ mod tests {
         // Split, because results come in several batches.
         let half = actual.num_rows() / 2;
         let parts = [actual.slice(0, half), actual.slice(half, actual.num_rows() - half)];
-        difference((&expected.schema(), &[expected.clone()]), (&actual.schema(), &parts), keys).unwrap()
+        difference((&expected.schema(), from_ref(&expected)), (&actual.schema(), &parts), keys).unwrap()
     }
 
     const ROWS: [Row; 4] = [
@@ -356,7 +358,7 @@ mod tests {
             RecordBatch::try_from_iter([("x", first), ("y", second)]).unwrap()
         };
         let (a, b) = (ids([(1.0, 5.0), (tiny, 3.0)]), ids([(1.0, 3.0), (1.0, 5.0)]));
-        assert_eq!(difference((&a.schema(), &[a.clone()]), (&b.schema(), &[b.clone()]), &[]).unwrap(), None);
+        assert_eq!(difference((&a.schema(), from_ref(&a)), (&b.schema(), from_ref(&b)), &[]).unwrap(), None);
     }
 
     #[test]
@@ -374,7 +376,7 @@ mod tests {
     fn columns_must_agree_in_name_and_type() {
         let a = batch(&ROWS);
         let b = a.project(&[0, 1]).unwrap();
-        let found = difference((&a.schema(), &[a.clone()]), (&b.schema(), &[b.clone()]), &[]).unwrap();
+        let found = difference((&a.schema(), from_ref(&a)), (&b.schema(), from_ref(&b)), &[]).unwrap();
         assert!(matches!(found, Some(Difference::Columns { .. })));
     }
 }
