@@ -91,7 +91,8 @@ async fn scheduler(seed: u64) -> Result<(), BoxError> {
 async fn executor(number: u32, slots: u32, seed: u64) -> Result<(), BoxError> {
     let name = format!("executor-{number}");
     let work_dir = PathBuf::from("/simulated").join(&name);
-    let mut config = ExecutorConfig::new(ExecutorId::new(name.as_str())?, vec![SCHEDULER.to_owned()], work_dir);
+    let mut config =
+        ExecutorConfig::new(ExecutorId::new(name.as_str())?, vec![SCHEDULER.to_owned()], work_dir);
     config.listen = format!("{name}:7711");
     config.slots = slots;
     config.spill = Spill::Custom(Arc::new(MemorySpill));
@@ -121,11 +122,15 @@ fn options(random: &mut StdRng) -> SubmitOptions {
     let mut options = BTreeMap::from([
         // More than one partition although the data is small: that is what makes exchanges.
         ("datafusion.execution.target_partitions".to_owned(), random.random_range(1..=4).to_string()),
-        ("datafusion.optimizer.enable_round_robin_repartition".to_owned(), random.random::<bool>().to_string()),
+        (
+            "datafusion.optimizer.enable_round_robin_repartition".to_owned(),
+            random.random::<bool>().to_string(),
+        ),
         ("datafusion.optimizer.prefer_hash_join".to_owned(), random.random::<bool>().to_string()),
     ]);
     if random.random() {
-        let thresholds = ["hash_join_single_partition_threshold", "hash_join_single_partition_threshold_rows"];
+        let thresholds =
+            ["hash_join_single_partition_threshold", "hash_join_single_partition_threshold_rows"];
         options.extend(thresholds.map(|name| (format!("datafusion.optimizer.{name}"), "0".to_owned())));
     }
     SubmitOptions { options, ..SubmitOptions::default() }

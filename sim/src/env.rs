@@ -30,7 +30,10 @@ pub fn simulated(host: &str, seed: u64) -> Env {
 struct SimClock;
 
 impl Clock for SimClock {
-    #[allow(clippy::disallowed_methods, reason = "the simulator's side of the seam: tokio's clock is paused here")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the simulator's side of the seam: tokio's clock is paused here"
+    )]
     fn now(&self) -> Instant {
         Instant::now()
     }

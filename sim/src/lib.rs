@@ -10,7 +10,9 @@
 //! traces that compare bit for bit, and several scheduler replicas.
 
 #[cfg(not(tokio_unstable))]
-compile_error!("without `--cfg tokio_unstable` a simulation can't be repeated; is RUSTFLAGS set? See .cargo/config.toml");
+compile_error!(
+    "without `--cfg tokio_unstable` a simulation can't be repeated; is RUSTFLAGS set? See .cargo/config.toml"
+);
 
 pub mod cluster;
 pub mod env;

@@ -58,8 +58,11 @@ pub(crate) struct CpuPool {
 
 impl CpuPool {
     pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(threads.max(1)).thread_name("cpu").enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("cpu")
+            .enable_all()
+            .build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
     }
 }

@@ -98,7 +98,9 @@ pub enum StageGraphError {
     Width { stage: StageId, tasks: u32, input: StageId, partitions: u32 },
     #[error("stage {0} is read by nobody, or the result is read by a stage")]
     Sink(StageId),
-    #[error("the plan is {bytes} bytes; at most {MAX_PLAN_BYTES} are allowed (fewer files, columns or literals help)")]
+    #[error(
+        "the plan is {bytes} bytes; at most {MAX_PLAN_BYTES} are allowed (fewer files, columns or literals help)"
+    )]
     TooLarge { bytes: usize },
 }
 
@@ -146,10 +148,15 @@ impl StageGraph {
         let spreads = matches!(stage.exchange, Exchange::Hash | Exchange::RoundRobin);
         let partitions = stage.output_partitions;
         if partitions == 0 || partitions > MAX_TASKS_PER_STAGE || (!spreads && partitions != 1) {
-            return Err(StageGraphError::OutputPartitions { stage: id, partitions, exchange: stage.exchange });
+            return Err(StageGraphError::OutputPartitions {
+                stage: id,
+                partitions,
+                exchange: stage.exchange,
+            });
         }
         let is_last = position + 1 == self.stages.len();
-        if is_last != (stage.exchange == Exchange::Result) || (!is_last && self.readers(id).next().is_none()) {
+        if is_last != (stage.exchange == Exchange::Result) || (!is_last && self.readers(id).next().is_none())
+        {
             return Err(StageGraphError::Sink(id));
         }
         let mut previous = None;
@@ -166,7 +173,12 @@ impl StageGraph {
             };
             if !fits {
                 let partitions = upstream.output_partitions;
-                return Err(StageGraphError::Width { stage: id, tasks: stage.tasks, input: input.stage, partitions });
+                return Err(StageGraphError::Width {
+                    stage: id,
+                    tasks: stage.tasks,
+                    input: input.stage,
+                    partitions,
+                });
             }
         }
         Ok(())
@@ -201,7 +213,13 @@ impl fmt::Display for StageGraph {
 mod tests {
     use super::*;
 
-    fn stage(id: u32, tasks: u32, inputs: Vec<StageInput>, exchange: Exchange, output_partitions: u32) -> Stage {
+    fn stage(
+        id: u32,
+        tasks: u32,
+        inputs: Vec<StageInput>,
+        exchange: Exchange,
+        output_partitions: u32,
+    ) -> Stage {
         Stage {
             id: StageId(id),
             plan: vec![],
@@ -217,7 +235,10 @@ mod tests {
     fn two_stages(read: ReadMode, tasks: u32) -> StageGraph {
         let input = StageInput { stage: StageId(0), read };
         StageGraph {
-            stages: vec![stage(0, 3, vec![], Exchange::Hash, 4), stage(1, tasks, vec![input], Exchange::Result, 1)],
+            stages: vec![
+                stage(0, 3, vec![], Exchange::Hash, 4),
+                stage(1, tasks, vec![input], Exchange::Result, 1),
+            ],
         }
     }
 

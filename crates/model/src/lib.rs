@@ -16,7 +16,7 @@ mod task;
 pub use error::{ErrorClass, FetchFailure, TaskError};
 pub use graph::{Exchange, ReadMode, Stage, StageGraph, StageGraphError, StageInput};
 pub use ids::{
-    AttemptId, ExecutorId, IdParseError, IdempotencyKey, Incarnation, JobId, ReplicaId, SessionId, StageId, TaskId,
-    Term,
+    AttemptId, ExecutorId, IdParseError, IdempotencyKey, Incarnation, JobId, ReplicaId, SessionId, StageId,
+    TaskId, Term,
 };
 pub use task::{OperatorMetrics, PartitionStats, TaskMetrics};

@@ -19,13 +19,32 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "polybolos",
         &[
-            "model", "consensus", "state", "planner", "proto", "env", "shuffle", "scheduler", "executor", "client",
+            "model",
+            "consensus",
+            "state",
+            "planner",
+            "proto",
+            "env",
+            "shuffle",
+            "scheduler",
+            "executor",
+            "client",
         ],
     ),
     (
         "polybolos-sim",
         &[
-            "model", "consensus", "state", "planner", "proto", "env", "shuffle", "scheduler", "executor", "client", "",
+            "model",
+            "consensus",
+            "state",
+            "planner",
+            "proto",
+            "env",
+            "shuffle",
+            "scheduler",
+            "executor",
+            "client",
+            "",
         ],
     ),
     ("jepsen-lite", &[]),
@@ -51,8 +70,17 @@ const SECRETS: &[(&str, &[&str])] = &[
 ];
 
 /// Two versions of one of these would not understand each other's types.
-const ONCE: &[&str] =
-    &["arrow", "arrow-schema", "arrow-flight", "parquet", "datafusion", "tonic", "prost", "object_store", "tokio"];
+const ONCE: &[&str] = &[
+    "arrow",
+    "arrow-schema",
+    "arrow-flight",
+    "parquet",
+    "datafusion",
+    "tonic",
+    "prost",
+    "object_store",
+    "tokio",
+];
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
 const LOCK: &str = include_str!("../../../Cargo.lock");
@@ -84,7 +112,8 @@ fn every_room_imports_only_what_the_design_allows() {
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
     let rooms: BTreeSet<&str> = packages.iter().map(|p| p.name.as_str()).collect();
     for package in &packages {
-        let may = allowed.get(package.name.as_str()).unwrap_or_else(|| panic!("{} is not in ARROWS", package.name));
+        let may =
+            allowed.get(package.name.as_str()).unwrap_or_else(|| panic!("{} is not in ARROWS", package.name));
         for import in imports(package).into_iter().filter(|name| rooms.contains(name)) {
             let short = import.strip_prefix("polybolos").unwrap_or(import).trim_start_matches('-');
             assert!(may.contains(&short), "{} may not import {import}", package.name);
@@ -97,7 +126,8 @@ fn only_the_named_rooms_know_the_big_dependencies() {
     for package in &rooms() {
         for import in imports(package) {
             // `datafusion-proto` and its like count as `datafusion`.
-            let secret = SECRETS.iter().find(|(name, _)| import == *name || import.starts_with(&format!("{name}-")));
+            let secret =
+                SECRETS.iter().find(|(name, _)| import == *name || import.starts_with(&format!("{name}-")));
             if let Some((_, rooms)) = secret {
                 assert!(rooms.contains(&package.name.as_str()), "{} may not know {import}", package.name);
             }

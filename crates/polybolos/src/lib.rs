@@ -11,9 +11,7 @@ mod distribute;
 mod embedded;
 
 pub use distribute::{MAX_MEMORY_TABLE_BYTES, RemoteQueryExec, TableCodec, distribute, with_table_codec};
-pub use embedded::{
-    EmbeddedCluster, EmbeddedConfig, REGISTRATION_DEADLINE, SETTLE_DEADLINE, StartError,
-};
+pub use embedded::{EmbeddedCluster, EmbeddedConfig, REGISTRATION_DEADLINE, SETTLE_DEADLINE, StartError};
 pub use polybolos_client as client;
 pub use polybolos_client::Client;
 pub use polybolos_env::Env;

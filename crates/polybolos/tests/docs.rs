@@ -1,6 +1,10 @@
 //! Every command that README.md and docs/ show runs, each `sh` block as one script in an empty folder.
 
-#![allow(clippy::disallowed_methods, clippy::expect_used, reason = "a test sets the scene on the real machine")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "a test sets the scene on the real machine"
+)]
 
 use std::{
     fs,

@@ -29,7 +29,8 @@ mod tests {
 
     #[test]
     fn a_detail_survives_the_status() {
-        let detail = ErrorDetail { reason: Reason::JobNotFound.into(), job_id: "x".into(), leader: String::new() };
+        let detail =
+            ErrorDetail { reason: Reason::JobNotFound.into(), job_id: "x".into(), leader: String::new() };
         let status = status_with(Code::NotFound, "no such query", &detail);
         assert_eq!(detail_of(&status), Some(detail));
         assert_eq!(detail_of(&Status::internal("plain")), None);

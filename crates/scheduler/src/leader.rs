@@ -176,7 +176,9 @@ impl Leader {
                 // A name or address in use is free again once the process that had it counts as lost.
                 let retry = !matches!(
                     rejection,
-                    Rejection::NoSlots { .. } | Rejection::BadAddress { .. } | Rejection::LabelsTooLarge { .. }
+                    Rejection::NoSlots { .. }
+                        | Rejection::BadAddress { .. }
+                        | Rejection::LabelsTooLarge { .. }
                 );
                 return refuse_registration(
                     stream,

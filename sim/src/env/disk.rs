@@ -72,8 +72,9 @@ impl Disk for MemoryDisk {
         let files = lock(&self.0);
         let below = files.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded));
         let below = below.map(|(file, _)| file).take_while(|file| file.starts_with(path));
-        let mut entries: Vec<PathBuf> =
-            below.filter_map(|file| Some(path.join(file.strip_prefix(path).ok()?.components().next()?))).collect();
+        let mut entries: Vec<PathBuf> = below
+            .filter_map(|file| Some(path.join(file.strip_prefix(path).ok()?.components().next()?)))
+            .collect();
         entries.dedup();
         Ok(entries)
     }

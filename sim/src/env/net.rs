@@ -24,7 +24,8 @@ impl TurmoilNet {
 impl Net for TurmoilNet {
     async fn listen(&self, address: &str) -> io::Result<Box<dyn Listener>> {
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        let port: u16 = port.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "expected HOST:PORT"))?;
+        let port: u16 =
+            port.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "expected HOST:PORT"))?;
         let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await?;
         Ok(Box::new(SimListener { listener, ip: turmoil::lookup(self.host.as_str()) }))
     }
