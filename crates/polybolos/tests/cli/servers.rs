@@ -62,7 +62,7 @@ fn a_killed_scheduler_keeps_what_it_acknowledged() {
 }
 
 #[test]
-fn two_executors_of_one_name_are_refused() {
+fn a_second_executor_of_one_name_waits_and_says_why() {
     let cluster = Cluster::start(1);
     let dir = cluster.folder.path().join("twin");
     let dir = dir.to_str().unwrap();
@@ -77,6 +77,9 @@ fn two_executors_of_one_name_are_refused() {
         "--work-dir",
         dir,
     ];
-    start(command(&args), true).wait(STOP_DEADLINE).exits(2).says("e1");
+    let mut twin = start(command(&args), true);
+    assert!(twin.wait_for("in use by a live process").contains("executor id e1"));
+    let status = cluster.run(&["status", "--format", "json"]).exits(0).json();
+    assert_eq!(status["executors"].as_array().unwrap().len(), 1, "{status:#}");
     assert_eq!(cluster.sql("SELECT 1 AS a").exits(0).stdout, "a\n1\n");
 }

@@ -215,7 +215,7 @@ impl Cluster {
     fn executor(&self, id: &str) -> Process {
         let work_dir = self.folder.path().join(id);
         let work_dir = work_dir.to_str().unwrap();
-        let flags = ["--listen", "127.0.0.1:0", "--slots", "1", "--memory", "256MiB", "--work-dir", work_dir];
+        let flags = ["--listen", "127.0.0.1:0", "--slots", "1", "--memory", "2GiB", "--work-dir", work_dir];
         let named = ["executor", "--id", id, "--schedulers", &self.address];
         start(command(&[named.as_slice(), &flags].concat()), true)
     }
