@@ -5,7 +5,8 @@ use std::{error::Error, path::Path};
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
-    let files = ["common", "query", "executor"].map(|name| root.join(format!("polybolos/v1/{name}.proto")));
+    let files = ["common", "query", "executor", "consensus", "cluster"];
+    let files = files.map(|name| root.join(format!("polybolos/v1/{name}.proto")));
     let descriptors = protox::compile(files, [&root])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())

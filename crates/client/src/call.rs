@@ -1,25 +1,27 @@
-//! One call to whoever leads: tries, redirections, pauses, deadlines.
+//! One call to whoever leads: an attempt, and what its answer means.
+//!
+//! ```text
+//!   Shared::call ──▶ Search (whom to ask, when) ──▶ attempt ∥ superseded ──▶ verdict ──▶ Search
+//! ```
 
-use std::{
-    error::Error,
-    future::Future,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, future::Future, time::Duration};
 
 use polybolos_env::Env;
 use polybolos_model::{JobId, limits::MAX_MESSAGE_BYTES};
 use polybolos_proto::v1::{error_detail::Reason, query_service_client::QueryServiceClient};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tonic::{Code, ConnectError, Response, Status, transport::Channel};
 
 use crate::{
     ClientError,
     background::Background,
     channels::{Channels, describe},
+    leader::Leader,
     limits::{
-        BACKOFF_MAX, BACKOFF_MIN, BUSY_PATIENCE, CALL_ATTEMPT_TIMEOUT, CALL_DEADLINE, SUBMIT_ATTEMPT_TIMEOUT,
+        BACKOFF_MAX, BACKOFF_MIN, CALL_ATTEMPT_TIMEOUT, CALL_DEADLINE, REPLICAS_ATTEMPT_TIMEOUT,
+        REPLICAS_DEADLINE, SUBMIT_ATTEMPT_TIMEOUT, TRANSFER_DEADLINE, WATCH_PATIENCE,
     },
+    search::Search,
 };
 
 pub(crate) type Query = QueryServiceClient<Channel>;
@@ -32,8 +34,7 @@ pub(crate) struct Shared {
     pub(crate) channels: Channels,
     pub(crate) background: Background,
     pub(crate) reach_deadline: Duration,
-    /// Who answered as the leader last, or was named as it.
-    leader: Mutex<Option<String>>,
+    pub(crate) leader: Leader,
 }
 
 /// How long a call may take.
@@ -44,7 +45,7 @@ pub(crate) struct Call {
     pub(crate) deadline: Duration,
     pub(crate) attempt_timeout: Duration,
     /// Whether it matters to know that a lost call may have been done.
-    changes: bool,
+    pub(crate) changes: bool,
 }
 
 impl Call {
@@ -59,31 +60,51 @@ impl Call {
     pub(crate) const fn submit(deadline: Duration) -> Self {
         Self { what: "the submit", deadline, attempt_timeout: SUBMIT_ATTEMPT_TIMEOUT, changes: true }
     }
+
+    /// Opening a watch.
+    pub(crate) const fn watch() -> Self {
+        let what = "watching the query";
+        Self { what, deadline: WATCH_PATIENCE, attempt_timeout: CALL_ATTEMPT_TIMEOUT, changes: false }
+    }
+
+    /// A change of the set of replicas.
+    pub(crate) const fn replicas(what: &'static str) -> Self {
+        Self { what, deadline: REPLICAS_DEADLINE, attempt_timeout: REPLICAS_ATTEMPT_TIMEOUT, changes: true }
+    }
+
+    /// The whole state goes over the wire.
+    pub(crate) const fn transfer(what: &'static str, changes: bool) -> Self {
+        Self { what, deadline: TRANSFER_DEADLINE, attempt_timeout: TRANSFER_DEADLINE, changes }
+    }
 }
 
 /// What the answer to one try means for the next.
+#[derive(Debug)]
 pub(crate) enum Verdict {
     /// The scheduler has decided: trying again can't help.
     Final(ClientError),
     /// Ask the named replica, or any other.
     NotLeader(Option<String>),
     Busy(String),
+    /// No majority of the replicas can be reached, in the replica's words.
+    NoQuorum(String),
     /// The request didn't leave this host.
     NotSent(String),
     /// No answer; it may have been done.
     Unknown(String),
+    /// No answer, and the named replica leads now; it may have been done.
+    Superseded(String),
 }
 
 impl Shared {
     pub(crate) fn new(addresses: Vec<String>, env: Env, reach_deadline: Duration) -> Self {
-        let channels = Channels::new(env.clone());
         Self {
+            channels: Channels::new(env.clone()),
             env,
             addresses,
-            channels,
             background: Background::new(),
             reach_deadline,
-            leader: Mutex::default(),
+            leader: Leader::default(),
         }
     }
 
@@ -93,178 +114,79 @@ impl Shared {
         S: Fn(Query) -> F,
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        self.call_at(call, |channel| send(query(channel))).await.map(|(answer, _)| answer)
+    }
+
+    /// Like [`Shared::call`], for any service; tells also who answered.
+    pub(crate) async fn call_at<R, F, S>(&self, call: Call, send: S) -> Result<(R, String), ClientError>
+    where
+        S: Fn(Channel) -> F,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
         let mut search = Search::new(self, call);
         loop {
             let address = search.address();
             let limit = search.attempt_timeout();
-            let verdict = match timeout(limit, self.attempt(&address, &send)).await {
-                Ok(Ok(answer)) => {
-                    self.set_leader(Some(address));
-                    return Ok(answer);
-                }
-                Ok(Err(verdict)) => verdict,
-                Err(_) => Verdict::Unknown(format!("{address} was silent for {} s", limit.as_secs_f32())),
+            let verdict = tokio::select! {
+                biased;
+                answer = self.attempt(&address, limit, &send) => match answer {
+                    Ok(answer) => {
+                        self.leader.confirm(&address);
+                        return Ok((answer, address));
+                    }
+                    Err(verdict) => verdict,
+                },
+                leader = self.superseded(&address) => Verdict::Superseded(leader),
             };
             search.judge(&address, verdict)?;
             search.pause().await;
         }
     }
 
-    async fn attempt<R, F>(&self, address: &str, send: &impl Fn(Query) -> F) -> Result<R, Verdict>
+    /// One try at one replica.
+    pub(crate) async fn attempt<R, F>(
+        &self,
+        address: &str,
+        limit: Duration,
+        send: &impl Fn(Channel) -> F,
+    ) -> Result<R, Verdict>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let channel = match self.channels.get(address).await {
-            Ok(channel) => channel,
-            Err(error) => return Err(Verdict::NotSent(format!("{address}: {error}"))),
+        let answer = async {
+            let channel = match self.channels.get(address).await {
+                Ok(channel) => channel,
+                Err(error) => return Err(Verdict::NotSent(format!("{address}: {error}"))),
+            };
+            match send(channel).await {
+                Ok(response) => Ok(response.into_inner()),
+                Err(status) => Err(verdict(&status, address)),
+            }
         };
-        let query = QueryServiceClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        match send(query).await {
-            Ok(response) => Ok(response.into_inner()),
-            Err(status) => Err(verdict(&status, address)),
+        match timeout(limit, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Verdict::Unknown(format!("{address} was silent for {} s", limit.as_secs_f32()))),
         }
-    }
-
-    pub(crate) fn leader(&self) -> Option<String> {
-        self.leader.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_leader(&self, address: Option<String>) {
-        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     /// The pause before try `step` (from 0), drawn so that clients don't come back all at once.
     pub(crate) fn backoff(&self, step: u32) -> Duration {
-        let step = BACKOFF_MIN.saturating_mul(1 << step.min(10)).min(BACKOFF_MAX);
+        self.backoff_within(step, BACKOFF_MAX)
+    }
+
+    /// The same, at most `longest`.
+    pub(crate) fn backoff_within(&self, step: u32, longest: Duration) -> Duration {
+        let step = BACKOFF_MIN.saturating_mul(1 << step.min(10)).min(longest);
         let half_us = u64::try_from(step.as_micros() / 2).unwrap_or(u64::MAX);
         Duration::from_micros(half_us + self.env.random.below(half_us))
     }
 }
 
-/// The tries of one call.
-struct Search<'a> {
-    shared: &'a Shared,
-    call: Call,
-    started: Instant,
-    /// Position in the addresses of the next one to ask when no leader is known.
-    next: usize,
-    /// Since when no replica answered as the leader.
-    leaderless_since: Instant,
-    busy_since: Option<Instant>,
-    /// Tries since the last pause.
-    tries: usize,
-    pauses: u32,
-    /// Whether a try may have been done although its answer was lost.
-    may_be_done: bool,
-    redirected: bool,
-    last: String,
-}
-
-impl<'a> Search<'a> {
-    fn new(shared: &'a Shared, call: Call) -> Self {
-        let now = shared.env.clock.now();
-        Self {
-            shared,
-            call,
-            started: now,
-            next: 0,
-            leaderless_since: now,
-            busy_since: None,
-            tries: 0,
-            pauses: 0,
-            may_be_done: false,
-            redirected: false,
-            last: String::new(),
-        }
-    }
-
-    fn address(&mut self) -> String {
-        if let Some(leader) = self.shared.leader() {
-            return leader;
-        }
-        let address = self.shared.addresses.get(self.next % self.shared.addresses.len().max(1));
-        self.next += 1;
-        address.cloned().unwrap_or_default()
-    }
-
-    fn attempt_timeout(&self) -> Duration {
-        self.call.deadline.saturating_sub(self.waited()).min(self.call.attempt_timeout)
-    }
-
-    fn waited(&self) -> Duration {
-        self.shared.env.clock.now() - self.started
-    }
-
-    /// An error if this was the last try.
-    fn judge(&mut self, address: &str, verdict: Verdict) -> Result<(), ClientError> {
-        let now = self.shared.env.clock.now();
-        self.tries = self.tries.saturating_add(1);
-        self.redirected = false;
-        match verdict {
-            Verdict::Final(error) => return Err(error),
-            Verdict::Busy(message) => {
-                let since = *self.busy_since.get_or_insert(now);
-                if now - since >= BUSY_PATIENCE {
-                    return Err(ClientError::Busy { message });
-                }
-                self.last = message;
-                self.leaderless_since = now;
-                // A full cluster is in no hurry: skip the shortest pauses.
-                self.pauses = self.pauses.max(2);
-                self.tries = usize::MAX;
-                return Ok(());
-            }
-            Verdict::NotLeader(leader) => {
-                self.last = match &leader {
-                    Some(leader) => format!("{address} names {leader} as the leader"),
-                    None => format!("{address} knows no leader"),
-                };
-                self.redirected = leader.as_deref().is_some_and(|leader| leader != address);
-                self.shared.set_leader(leader.filter(|_| self.redirected));
-            }
-            Verdict::NotSent(last) => self.lose(address, last),
-            Verdict::Unknown(last) => {
-                self.may_be_done |= self.call.changes;
-                self.lose(address, last);
-            }
-        }
-        let unreached = !self.may_be_done && now - self.leaderless_since >= self.shared.reach_deadline;
-        if unreached || self.waited() >= self.call.deadline {
-            return Err(self.give_up());
-        }
-        Ok(())
-    }
-
-    fn lose(&mut self, address: &str, last: String) {
-        tracing::debug!(address, last, "a call to a scheduler was lost");
-        self.last = last;
-        self.shared.channels.forget(address);
-        if self.shared.leader().as_deref() == Some(address) {
-            self.shared.set_leader(None);
-        }
-    }
-
-    fn give_up(&self) -> ClientError {
-        let last = self.last.clone();
-        if self.may_be_done {
-            return ClientError::Deadline { what: self.call.what, waited: self.waited(), last };
-        }
-        ClientError::Unreachable { addresses: self.shared.addresses.clone(), last }
-    }
-
-    /// At once to a replica that was not asked since the last pause, or that was just named as the leader.
-    async fn pause(&mut self) {
-        let replicas = self.shared.addresses.len();
-        if self.tries < replicas || (self.redirected && self.tries <= replicas) {
-            return;
-        }
-        let pause = self.shared.backoff(self.pauses);
-        self.pauses = self.pauses.saturating_add(1);
-        self.tries = 0;
-        sleep(pause.min(self.call.deadline.saturating_sub(self.waited()))).await;
-    }
+/// The service of queries at the other end of `channel`.
+pub(crate) fn query(channel: Channel) -> Query {
+    QueryServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 /// What `status`, sent by `address` or made up by the transport, means.
@@ -275,6 +197,7 @@ pub(crate) fn verdict(status: &Status, address: &str) -> Verdict {
             Reason::Statement => return Verdict::Final(ClientError::Statement { message }),
             Reason::TooLarge => return Verdict::Final(ClientError::TooLarge { message }),
             Reason::Busy => return Verdict::Busy(message),
+            Reason::NoQuorum => return Verdict::NoQuorum(message),
             Reason::NotLeader => return Verdict::NotLeader(Some(detail.leader).filter(|l| !l.is_empty())),
             Reason::JobNotFound => {
                 return Verdict::Final(about_job(&detail.job_id, |job| ClientError::NotFound { job }));
@@ -295,6 +218,9 @@ pub(crate) fn verdict(status: &Status, address: &str) -> Verdict {
         Code::Internal if status.message().contains("h2 protocol error") => Verdict::Unknown(text),
         Code::OutOfRange => Verdict::Final(ClientError::TooLarge { message: status.message().to_owned() }),
         Code::ResourceExhausted => Verdict::Busy(status.message().to_owned()),
+        Code::FailedPrecondition | Code::NotFound | Code::AlreadyExists => {
+            Verdict::Final(ClientError::Refused { message: status.message().to_owned() })
+        }
         code => Verdict::Final(ClientError::Protocol {
             what: format!("{address} answered {code:?}: {}", status.message()),
         }),

@@ -80,7 +80,7 @@ impl QueryResult {
 /// A connection to a cluster. Clones share channels and the knowledge of who leads.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Client {
@@ -118,7 +118,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Statement`] and [`ClientError::TooLarge`] for what was given, [`ClientError::Busy`],
-    /// [`ClientError::Unreachable`], and [`ClientError::Deadline`] when it may have been done.
+    /// [`ClientError::Unreachable`], [`ClientError::NoQuorum`], and [`ClientError::Deadline`] when it may have been done.
     pub async fn submit(
         &self,
         statement: impl Into<Statement>,
@@ -176,28 +176,6 @@ impl Client {
         }
     }
 
-    /// Jobs that the cluster remembers, newest first.
-    ///
-    /// # Errors
-    /// [`ClientError::Unreachable`].
-    pub async fn jobs(&self) -> Result<Vec<v1::JobSummary>, ClientError> {
-        let call = Call::read("the list of queries");
-        let answer =
-            self.shared.call(call, |mut query| async move { query.list_jobs(v1::ListJobsRequest {}).await });
-        Ok(answer.await?.jobs)
-    }
-
-    /// Everything about one job.
-    ///
-    /// # Errors
-    /// [`ClientError::NotFound`], [`ClientError::Unreachable`].
-    pub async fn job(&self, id: JobId) -> Result<v1::JobDetail, ClientError> {
-        let answer = self.shared.call(Call::read("a query's details"), |mut query| async move {
-            query.get_job(v1::GetJobRequest { job_id: id.to_string() }).await
-        });
-        answer.await
-    }
-
     /// The progress of any job; see [`JobHandle::watch`].
     pub fn watch(&self, id: JobId) -> BoxStream<'static, Result<v1::JobUpdate, ClientError>> {
         watch::watch(Arc::clone(&self.shared), id).boxed()
@@ -209,28 +187,6 @@ impl Client {
     /// [`ClientError::NotFound`], [`ClientError::Unreachable`], [`ClientError::Deadline`].
     pub async fn cancel(&self, id: JobId, reason: impl Into<String>) -> Result<(), ClientError> {
         self.shared.cancel(id, reason.into()).await
-    }
-
-    /// Replicas and executors.
-    ///
-    /// # Errors
-    /// [`ClientError::Unreachable`].
-    pub async fn status(&self) -> Result<v1::ClusterStatusResponse, ClientError> {
-        let answer = self.shared.call(Call::read("the cluster's status"), |mut query| async move {
-            query.cluster_status(v1::ClusterStatusRequest {}).await
-        });
-        answer.await
-    }
-
-    /// Names of tables and views, for completion.
-    ///
-    /// # Errors
-    /// [`ClientError::Unreachable`].
-    pub async fn relations(&self) -> Result<Vec<String>, ClientError> {
-        let answer = self.shared.call(Call::read("the list of tables"), |mut query| async move {
-            query.list_relations(v1::ListRelationsRequest {}).await
-        });
-        Ok(answer.await?.names)
     }
 
     /// Forgets a session's options.

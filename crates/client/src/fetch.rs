@@ -23,7 +23,9 @@ use crate::{
     call::Shared,
     channels::describe,
     ipc,
-    limits::{FETCH_ATTEMPTS, FETCH_OPEN_TIMEOUT, FETCH_SILENCE, PLACE_PATIENCE, READ_AHEAD_BATCHES},
+    limits::{
+        FETCH_ATTEMPTS, FETCH_OPEN_TIMEOUT, FETCH_PATIENCE, FETCH_SILENCE, PLACE_PATIENCE, READ_AHEAD_BATCHES,
+    },
     stream::Item,
 };
 
@@ -57,6 +59,7 @@ impl Fetch {
     pub(crate) async fn run(mut self) -> Result<(), ClientError> {
         let mut tries = 0;
         let mut handed_out = 0;
+        let mut broken_since = None;
         loop {
             let place = self.place().await;
             let last = match self.read(&place, &mut handed_out).await {
@@ -65,7 +68,9 @@ impl Fetch {
             };
             tries += 1;
             tracing::debug!(job = %self.job, partition = self.partition, tries, handed_out, last, "a fetch broke");
-            if handed_out > 0 || tries >= FETCH_ATTEMPTS {
+            let now = self.shared.env.clock.now();
+            let patient = now - *broken_since.get_or_insert(now) < FETCH_PATIENCE;
+            if handed_out > 0 || (tries >= FETCH_ATTEMPTS && !patient) {
                 let (job, partition, address) = (self.job, self.partition, place.address);
                 return Err(ClientError::Fetch { job, partition, address, batches: handed_out, last });
             }

@@ -8,7 +8,8 @@
 //!
 //! A lost reply is never taken for a failure: a submit is repeated with its idempotency key, a watch is opened
 //! anew, and only when its deadline has passed is the outcome reported as unknown. Rows are never handed out twice:
-//! a partition whose stream breaks is read again only while none of its rows was handed out.
+//! a partition whose stream breaks is read again only while none of its rows was handed out. A leader that is paused
+//! breaks nothing, so whoever waits for it asks the other replicas who leads.
 //!
 //! Deliberately absent: DataFusion, SQL parsing, and any state beyond open channels and the last known leader.
 
@@ -20,7 +21,11 @@ mod error;
 mod fetch;
 mod ipc;
 mod job;
+mod leader;
 pub mod limits;
+mod reads;
+mod replicas;
+mod search;
 mod stream;
 mod watch;
 
@@ -32,7 +37,8 @@ pub use error::{ClientError, JobFailure};
 pub use ipc::conform;
 pub use job::JobHandle;
 pub use polybolos_proto::v1::{
-    ClusterStatusResponse, ExecutorStatus, JobDetail, JobState, JobSummary, JobUpdate, ReplicaStatus,
-    StageDetail, StageProgress, TaskDetail,
+    ClusterStatusResponse, ExecutorStatus, Freshness, JobDetail, JobState, JobSummary, JobUpdate,
+    ListJobsResponse, ReplicaStatus, StageDetail, StageProgress, TaskDetail,
 };
+pub use reads::Consistency;
 pub use stream::ResultStream;

@@ -12,6 +12,14 @@ pub const SUBMIT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A submit that a full cluster refuses is tried again for this long.
 pub const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Operating the set of replicas: a call with its retries, and one try of it.
+pub const REPLICAS_DEADLINE: Duration = Duration::from_secs(60);
+pub const REPLICAS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for what moves the whole state: a new replica that catches up, a backup.
+pub const TRANSFER_DEADLINE: Duration = Duration::from_secs(600);
+/// Largest backup that is received; it is held in memory.
+pub const MAX_BACKUP_BYTES: usize = 2 * 1024 * 1024 * 1024;
+
 /// Every other call with its retries.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// One try of it, and of opening a watch.
@@ -19,15 +27,26 @@ pub const CALL_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A watch that has told nothing for this long is opened anew: an update comes at once if its replica is well.
 pub const WATCH_SILENCE: Duration = Duration::from_secs(30);
-/// A watch that breaks again and again without an update in between ends with an error.
-pub const WATCH_PATIENCE: Duration = Duration::from_secs(60);
+/// A watch that breaks again and again without an update in between ends with an error, and so does one that can't be
+/// opened for this long: a query goes on while its cluster has no quorum.
+pub const WATCH_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often one who waits for an answer asks the other replicas who leads, and how long each may take.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+pub const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
+/// What the replicas said is used for this long, by all who wait.
+pub const PROBE_SHARED: Duration = Duration::from_millis(200);
+/// A stale read asks one more replica whenever none has answered for this long.
+pub const STALE_STAGGER: Duration = Duration::from_millis(50);
 
 /// From asking an executor for a partition to its answer.
 pub const FETCH_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the next message of a partition.
 pub const FETCH_SILENCE: Duration = Duration::from_secs(30);
-/// Most tries to read one partition, of which no batch was handed out before.
+/// A partition of which no batch was handed out is tried this often and this long: the loss of its executor is noticed
+/// in seconds, and by a new leader in some more.
 pub const FETCH_ATTEMPTS: u32 = 6;
+pub const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait for a lost partition to be made anew.
 pub const PLACE_PATIENCE: Duration = Duration::from_secs(60);
 /// Partitions that are read at once.
@@ -42,6 +61,9 @@ pub const BUFFERED_BATCHES: usize = 8;
 /// First and longest pause between tries; each pause is drawn between half of the step and the step.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(20);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// For this long after a leader was lost no pause is longer than that: a new one is elected within a second.
+pub const FAILOVER_WINDOW: Duration = Duration::from_secs(2);
+pub const FAILOVER_BACKOFF_MAX: Duration = Duration::from_millis(100);
 
 /// Open connections of one client; beyond it those that are not in use are closed.
 pub const MAX_CHANNELS: usize = 1_024;

@@ -10,7 +10,7 @@ use tonic::Streaming;
 
 use crate::{
     ClientError,
-    call::{Call, Shared, Verdict, verdict},
+    call::{Call, Shared, Verdict, query, verdict},
     limits::{WATCH_PATIENCE, WATCH_SILENCE},
 };
 
@@ -20,7 +20,7 @@ pub(crate) fn watch(
     shared: Arc<Shared>,
     job: JobId,
 ) -> impl Stream<Item = Result<JobUpdate, ClientError>> + Send + 'static {
-    let watch = Watch { shared, job, updates: None, troubled_since: None, breaks: 0 };
+    let watch = Watch { shared, job, open: None, troubled_since: None, breaks: 0 };
     stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
@@ -40,10 +40,16 @@ pub(crate) fn has_ended(state: JobState) -> bool {
     }
 }
 
+/// A stream of updates, and who sends them.
+struct Open {
+    updates: Streaming<JobUpdate>,
+    address: String,
+}
+
 struct Watch {
     shared: Arc<Shared>,
     job: JobId,
-    updates: Option<Streaming<JobUpdate>>,
+    open: Option<Open>,
     /// Since the first break after the last update.
     troubled_since: Option<Instant>,
     breaks: u32,
@@ -52,25 +58,40 @@ struct Watch {
 impl Watch {
     async fn next(&mut self) -> Result<JobUpdate, ClientError> {
         loop {
-            let mut updates = match self.updates.take() {
-                Some(updates) => updates,
+            let mut open = match self.open.take() {
+                Some(open) => open,
                 None => self.open().await?,
             };
-            match timeout(WATCH_SILENCE, updates.message()).await {
+            let shared = Arc::clone(&self.shared);
+            let message = tokio::select! {
+                biased;
+                message = timeout(WATCH_SILENCE, open.updates.message()) => message,
+                // A leader that is paused is as silent as a query whose tasks are long.
+                leader = shared.superseded(&open.address) => {
+                    shared.channels.forget(&open.address);
+                    let why = format!("{} was silent, and {leader} leads now", open.address);
+                    shared.leader.name(leader);
+                    self.broken(why).await?;
+                    continue;
+                }
+            };
+            match message {
                 Ok(Ok(Some(update))) => {
-                    self.updates = Some(updates);
+                    self.open = Some(open);
                     self.troubled_since = None;
                     self.breaks = 0;
                     return Ok(update);
                 }
                 Ok(Ok(None)) => self.broken("the stream ended before the query".to_owned()).await?,
-                Ok(Err(status)) => match verdict(&status, "the scheduler") {
+                Ok(Err(status)) => match verdict(&status, &open.address) {
                     Verdict::Final(error) => return Err(error),
                     // Opening finds the leader.
                     Verdict::NotLeader(_) => self.broken("the leader has changed".to_owned()).await?,
-                    Verdict::Busy(text) | Verdict::NotSent(text) | Verdict::Unknown(text) => {
-                        self.broken(text).await?
-                    }
+                    Verdict::Busy(text)
+                    | Verdict::NoQuorum(text)
+                    | Verdict::NotSent(text)
+                    | Verdict::Unknown(text)
+                    | Verdict::Superseded(text) => self.broken(text).await?,
                 },
                 // Nothing may have changed, or nobody may be there any more.
                 Err(_) => {
@@ -80,14 +101,14 @@ impl Watch {
         }
     }
 
-    async fn open(&self) -> Result<Streaming<JobUpdate>, ClientError> {
+    async fn open(&self) -> Result<Open, ClientError> {
         let job_id = self.job.to_string();
-        self.shared
-            .call(Call::read("watching the query"), |mut query| {
-                let request = WatchRequest { job_id: job_id.clone() };
-                async move { query.watch(request).await }
-            })
-            .await
+        let opened = self.shared.call_at(Call::watch(), |channel| {
+            let request = WatchRequest { job_id: job_id.clone() };
+            async move { query(channel).watch(request).await }
+        });
+        let (updates, address) = opened.await?;
+        Ok(Open { updates, address })
     }
 
     fn troubled(&mut self) -> Duration {

@@ -1,15 +1,33 @@
 //! From openraft's metrics to who leads and whether the log is alive.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use openraft::{ServerState, error};
 use polybolos_model::{ReplicaId, Term};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{Fatal, Leadership, raft::Metrics};
+
+/// A leader whom no majority has answered for this long can't commit.
+pub(crate) const QUORUM_TIMEOUT_MS: u64 = 1_000;
+
+/// How often it is looked whether a leader is still heard.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What openraft's metrics don't tell.
+pub(crate) trait Around: Send + 'static {
+    /// Whether a leader was heard lately. openraft goes on naming the last one, dead or not.
+    fn hears_leader(&self) -> bool;
+
+    /// What only a newer version can read, if such was met.
+    fn too_new(&self) -> Option<String>;
+}
 
 /// Publishes every change until openraft ends.
 pub(crate) async fn follow(
@@ -17,11 +35,14 @@ pub(crate) async fn follow(
     leadership: watch::Sender<Leadership>,
     fatal: watch::Sender<Option<Fatal>>,
     stopping: Arc<AtomicBool>,
+    around: impl Around,
 ) {
     let reason = loop {
+        // Asked first: it reads the metrics too, and a second reader behind a waiting writer would wait for itself.
+        let hears_leader = around.hears_leader();
         let (now, running) = {
             let metrics = metrics.borrow_and_update();
-            (of(&metrics), metrics.running_state.clone())
+            (of(&metrics, hears_leader), metrics.running_state.clone())
         };
         if let Err(stopped) = running {
             break stopped;
@@ -31,20 +52,34 @@ pub(crate) async fn follow(
             *before = now;
             changed
         });
-        if metrics.changed().await.is_err() {
+        if matches!(timeout(LOOK_INTERVAL, metrics.changed()).await, Ok(Err(_))) {
             break metrics.borrow().running_state.clone().err().unwrap_or(error::Fatal::Panicked);
         }
     };
     leadership.send_modify(|leadership| (leadership.leader, leadership.is_self) = (None, false));
-    if !stopping.load(Ordering::Relaxed) {
-        tracing::error!(%reason, "the replicated log has failed");
-        fatal.send_replace(Some(Fatal { reason: reason.to_string().into() }));
+    if stopping.load(Ordering::Relaxed) {
+        return;
     }
+    let failure = match around.too_new() {
+        Some(what) => {
+            let reason = format!("{what}; start a newer version of Polybolos, or one that is held back less");
+            Fatal { reason: reason.into(), refused: true }
+        }
+        None => {
+            let reason = format!(
+                "the replicated log has failed ({reason}); this process must exit, and may be started again"
+            );
+            Fatal { reason: reason.into(), refused: false }
+        }
+    };
+    tracing::error!(reason = %failure, "the replica stops");
+    // A refusal that came first says more.
+    fatal.send_if_modified(|known| known.is_none() && known.replace(failure).is_none());
 }
 
 /// A new leader is not ready before it applied an entry of its own term: only then has it seen all that earlier leaders
 /// committed.
-fn of(metrics: &Metrics) -> Leadership {
+fn of(metrics: &Metrics, hears_leader: bool) -> Leadership {
     let term = metrics.current_term;
     let is_ready = metrics.last_applied.is_some_and(|id| id.leader_id.term == term);
     let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(metrics.id);
@@ -52,11 +87,14 @@ fn of(metrics: &Metrics) -> Leadership {
         let node = metrics.membership_config.nodes().find(|(member, _)| **member == id);
         node.map(|(_, node)| node.addr.clone()).unwrap_or_default()
     };
-    let leader = metrics.current_leader.filter(|id| *id != metrics.id || (leads && is_ready));
+    let leader = metrics.current_leader.filter(|id| if *id == metrics.id { leads && is_ready } else { hears_leader });
+    let voters = metrics.membership_config.voter_ids().count();
+    let answered = metrics.millis_since_quorum_ack.is_none_or(|ms| ms < QUORUM_TIMEOUT_MS);
     Leadership {
         term: Term(term),
         leader: leader.map(|id| (ReplicaId(id), address(id))),
         is_self: leads && is_ready,
+        has_quorum: leads && is_ready && (voters <= 1 || answered),
     }
 }
 
@@ -77,8 +115,40 @@ mod tests {
 
     #[test]
     fn a_leader_is_ready_once_it_applied_an_entry_of_its_own_term() {
-        assert_eq!(of(&leader_of_term_3(2)), Leadership { term: Term(3), leader: None, is_self: false });
-        assert!(of(&leader_of_term_3(3)).is_self);
+        assert_eq!(of(&leader_of_term_3(2), false), Leadership { term: Term(3), ..Leadership::default() });
+        assert!(of(&leader_of_term_3(3), false).serves());
+    }
+
+    #[test]
+    fn a_leader_whom_no_majority_answers_leads_on_but_does_not_serve() {
+        let mut metrics = leader_of_term_3(3);
+        let voters = vec![[1, 2, 3].into_iter().collect()];
+        let members = openraft::Membership::new(voters, None);
+        metrics.membership_config = Arc::new(openraft::StoredMembership::new(None, members));
+        assert!(of(&metrics, false).serves());
+        metrics.millis_since_quorum_ack = Some(QUORUM_TIMEOUT_MS);
+        let alone = of(&metrics, false);
+        assert!(alone.is_self && !alone.serves());
+    }
+
+    #[test]
+    fn a_leader_that_is_not_heard_is_not_named() {
+        let mut metrics = leader_of_term_3(3);
+        (metrics.state, metrics.current_leader) = (ServerState::Follower, Some(2));
+        assert_eq!(of(&metrics, true).leader, Some((ReplicaId(2), String::new())));
+        assert_eq!(of(&metrics, false).leader, None);
+    }
+
+    struct Quiet;
+
+    impl Around for Quiet {
+        fn hears_leader(&self) -> bool {
+            false
+        }
+
+        fn too_new(&self) -> Option<String> {
+            None
+        }
     }
 
     #[tokio::test]
@@ -87,12 +157,44 @@ mod tests {
             let (sender, metrics) = watch::channel(leader_of_term_3(3));
             let (leadership, mut leads) = watch::channel(Leadership::default());
             let (fatal, failed) = watch::channel(None);
-            let task = tokio::spawn(follow(metrics, leadership, fatal, Arc::new(AtomicBool::new(asked))));
+            let asked_for = Arc::new(AtomicBool::new(asked));
+            let task = tokio::spawn(follow(metrics, leadership, fatal, asked_for, Quiet));
             assert!(leads.wait_for(|leadership| leadership.is_self).await.is_ok());
             drop(sender);
             task.await.unwrap();
             assert!(!leads.borrow().is_self);
             assert_eq!(failed.borrow().is_some(), !asked);
         }
+    }
+
+    /// Looks at the metrics itself, as a replica does.
+    struct Looks(watch::Receiver<Metrics>);
+
+    impl Around for Looks {
+        fn hears_leader(&self) -> bool {
+            self.0.borrow().current_leader.is_some()
+        }
+
+        fn too_new(&self) -> Option<String> {
+            None
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn following_never_holds_up_openraft() {
+        let (sender, metrics) = watch::channel(leader_of_term_3(3));
+        let looks = Looks(metrics.clone());
+        let (leadership, fatal) = (watch::Sender::default(), watch::Sender::default());
+        let task = tokio::spawn(follow(metrics, leadership, fatal, Arc::default(), looks));
+        let writes = tokio::spawn(async move {
+            for term in 0..100_000 {
+                sender.send_modify(|metrics| metrics.current_term = term);
+                if term % 100 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        timeout(Duration::from_secs(60), writes).await.expect("no deadlock").unwrap();
+        task.await.unwrap();
     }
 }

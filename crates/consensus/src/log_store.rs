@@ -1,4 +1,7 @@
 //! The log and the vote, as openraft wants them, over any [`Kv`].
+//!
+//! `append` returns once its entries are durable, not before: openraft 0.9 waits for the callback before it does
+//! anything else, so returning early would win nothing.
 
 use std::{
     fmt::Debug,
@@ -19,6 +22,10 @@ use crate::{
     store::{self, StoreError, committed::Committed, entry, purged::Purged, vote::StoredVote},
 };
 
+/// What a reader takes at once, unless a single entry is larger: with one more entry of the largest size a message stays
+/// below gRPC's limit.
+const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
+
 /// Cheap to clone; only one clone writes.
 #[derive(Clone)]
 pub(crate) struct LogStore {
@@ -26,18 +33,19 @@ pub(crate) struct LogStore {
 }
 
 impl LogStore {
-    /// Reads the whole log once, so that damage is found now and not by the first reader.
+    /// Reads the whole log once, so that damage is found now and not by the first reader. `speaks` is the highest version
+    /// of entries that this replica applies.
     ///
     /// # Errors
-    /// A record is damaged, or the records contradict each other.
-    pub(crate) fn open(kv: Arc<dyn Kv>) -> Result<Self, StoreError> {
+    /// A record is damaged or too new, or the records contradict each other.
+    pub(crate) fn open(kv: Arc<dyn Kv>, speaks: u16) -> Result<Self, StoreError> {
         let this = Self { kv };
         let kv = this.kv.as_ref();
         store::get::<StoredVote>(kv)?;
         let mut previous = store::get::<Purged>(kv)?.map(|purged| LogId::<u64>::from(purged.0));
         for entry in entry::scan(kv, 0, u64::MAX) {
             let entry = entry?;
-            check_commands(&entry)?;
+            check_commands(&entry, speaks)?;
             let id = entry.log_id;
             let expected = previous.map_or(0, |previous| previous.index.saturating_add(1));
             if id.index != expected || previous.is_some_and(|previous| previous.leader_id > id.leader_id) {
@@ -91,15 +99,24 @@ impl LogStore {
 }
 
 /// Commands that can't be read must be found before the log is used, not while it is applied.
-fn check_commands(entry: &Entry<TypeConfig>) -> Result<(), StoreError> {
+fn check_commands(entry: &Entry<TypeConfig>, speaks: u16) -> Result<(), StoreError> {
     let EntryPayload::Normal(proposal) = &entry.payload else { return Ok(()) };
     let what = format!("log entry {}", entry.log_id.index);
-    match codec::decode_entry(&proposal.0) {
+    match codec::decode_entry(&proposal.0, speaks) {
         Ok(_) => Ok(()),
         Err(DecodeError::Newer { found, known, .. }) => Err(StoreError::Version { what, found, known }),
         Err(error @ DecodeError::Damaged(_)) => {
             Err(StoreError::Malformed { what, reason: error.to_string() })
         }
+    }
+}
+
+/// About what an entry takes in a message.
+fn bytes_of(entry: &Entry<TypeConfig>) -> usize {
+    match &entry.payload {
+        EntryPayload::Blank => 0,
+        EntryPayload::Normal(proposal) => proposal.0.len(),
+        EntryPayload::Membership(members) => members.nodes().map(|(_, node)| node.addr.len()).sum(),
     }
 }
 
@@ -132,6 +149,24 @@ impl RaftLogReader<TypeConfig> for LogStore {
             }
             _ => Ok(Vec::new()),
         }
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry<TypeConfig>>, StorageError> {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let Some(last) = end.checked_sub(1).filter(|last| start <= *last) else { return Ok(entries) };
+        for entry in entry::scan(self.kv.as_ref(), start, last) {
+            let entry = entry.map_err(read_logs)?;
+            bytes += bytes_of(&entry);
+            if bytes > MAX_READ_BYTES && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
     }
 }
 
@@ -200,5 +235,56 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         store::put(&mut batch, &Purged(log_id.into())).map_err(write_logs)?;
         entry::remove(&mut batch, 0, log_id.index);
         self.kv.write(batch, Durability::Buffered).await.map_err(|error| write_logs(error.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, storage::RaftLogStorageExt};
+
+    use super::*;
+    use crate::{kv::memory::MemoryKv, raft::Proposal};
+
+    fn entry_of(index: u64, bytes: usize) -> Entry<TypeConfig> {
+        let log_id = LogId::new(CommittedLeaderId::new(1, 0), index);
+        Entry { log_id, payload: EntryPayload::Normal(Proposal(vec![7; bytes])) }
+    }
+
+    #[tokio::test]
+    async fn a_reader_takes_no_more_than_a_message_holds_but_always_something() {
+        let mut log = LogStore::open(Arc::new(MemoryKv::default()), u16::MAX).unwrap();
+        let half = MAX_READ_BYTES / 2;
+        let sizes = [half, half, 1, MAX_READ_BYTES + 1, 1, half];
+        let entries: Vec<_> = (0..).zip(sizes).map(|(index, bytes)| entry_of(index, bytes)).collect();
+        log.blocking_append(entries).await.unwrap();
+        let mut took = Vec::new();
+        let mut next = 0;
+        while next < 6 {
+            let entries = log.limited_get_log_entries(next, 6).await.unwrap();
+            assert_eq!(entries[0].log_id.index, next);
+            took.push(entries.len());
+            next += entries.len() as u64;
+        }
+        assert_eq!(took, [2, 1, 1, 2]);
+        assert_eq!(log.limited_get_log_entries(0, 1).await.unwrap().len(), 1);
+        assert!(log.limited_get_log_entries(3, 3).await.unwrap().is_empty());
+        assert!(log.limited_get_log_entries(6, 9).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_is_too_new_for_this_replica_is_refused_and_named() {
+        let kv = Arc::new(MemoryKv::default());
+        let mut log = LogStore::open(Arc::clone(&kv) as Arc<dyn Kv>, 2).unwrap();
+        let proposal = |version| {
+            let entry = polybolos_state::Entry::new(version, polybolos_model::Term(1), 0, Vec::new());
+            EntryPayload::Normal(Proposal(entry.encode().unwrap()))
+        };
+        let entries = [(0, 1), (1, 2)]
+            .map(|(index, version)| Entry { payload: proposal(version), ..entry_of(index, 0) });
+        log.blocking_append(entries).await.unwrap();
+        assert!(LogStore::open(Arc::clone(&kv) as Arc<dyn Kv>, 2).is_ok());
+        let error = LogStore::open(kv, 1).err().unwrap();
+        assert!(matches!(error, StoreError::Version { found: 2, known: 1, .. }), "{error}");
+        assert!(error.to_string().starts_with("log entry 1 "), "{error}");
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     io::Cursor,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use openraft::{
@@ -16,6 +19,7 @@ use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::{
     codec::{self, DecodeError},
+    completions,
     kv::Kv,
     raft::{Reply, StorageError, TypeConfig},
     store::{StoreError, snapshot},
@@ -32,16 +36,76 @@ struct Present {
 pub(crate) struct Shared {
     present: RwLock<Present>,
     applied: watch::Sender<u64>,
+    /// Commands applied since the last snapshot that was asked for by size.
+    bytes_since_snapshot: AtomicU64,
+    /// Size of the newest snapshot.
+    snapshot_bytes: AtomicU64,
+    /// Set when something was met that only a newer version can read.
+    too_new: OnceLock<String>,
+}
+
+/// The state at one moment, for `status`.
+pub(crate) struct Described {
+    pub(crate) applied: u64,
+    pub(crate) hash: u64,
+    pub(crate) version: u16,
+    /// Draws of data folders by replica.
+    pub(crate) folders: Vec<(u64, u64)>,
 }
 
 impl Shared {
-    fn new(present: Present) -> Self {
+    fn new(present: Present, snapshot_bytes: u64) -> Self {
         let index = present.last_applied.map_or(0, |id| id.index);
-        Self { present: RwLock::new(present), applied: watch::Sender::new(index) }
+        Self {
+            present: RwLock::new(present),
+            applied: watch::Sender::new(index),
+            bytes_since_snapshot: AtomicU64::new(0),
+            snapshot_bytes: AtomicU64::new(snapshot_bytes),
+            too_new: OnceLock::new(),
+        }
+    }
+
+    /// Reads the whole state.
+    pub(crate) fn describe(&self) -> Described {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        Described {
+            applied: present.last_applied.map_or(0, |id| id.index),
+            hash: present.state.hash(),
+            version: present.state.version(),
+            folders: present.state.replicas().map(|(id, record)| (id.0, record.folder)).collect(),
+        }
+    }
+
+    /// The state and the entry that it is as of.
+    pub(crate) fn copy(&self) -> (Option<LogId<u64>>, ClusterState) {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        (present.last_applied, present.state.clone())
+    }
+
+    /// Whether a snapshot is due, since commands of `limit_bytes` were applied after the last one.
+    pub(crate) fn is_snapshot_due(&self, limit_bytes: u64) -> bool {
+        let due = self.bytes_since_snapshot.load(Ordering::Relaxed) >= limit_bytes;
+        if due {
+            self.bytes_since_snapshot.store(0, Ordering::Relaxed);
+        }
+        due
+    }
+
+    pub(crate) fn snapshot_bytes(&self) -> u64 {
+        self.snapshot_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What only a newer version of this program can read, if such was met.
+    pub(crate) fn too_new(&self) -> Option<String> {
+        self.too_new.get().cloned()
     }
 
     pub(crate) fn read(&self, f: &mut dyn FnMut(&ClusterState)) {
         f(&self.present.read().unwrap_or_else(PoisonError::into_inner).state);
+    }
+
+    pub(crate) fn read_with<R>(&self, f: impl FnOnce(&ClusterState) -> R) -> R {
+        f(&self.present.read().unwrap_or_else(PoisonError::into_inner).state)
     }
 
     /// Index of the last applied entry; 0 before the first.
@@ -80,6 +144,7 @@ pub(crate) enum MachineError {
 struct Snapshots {
     kv: Arc<dyn Kv>,
     turn: Mutex<()>,
+    shared: Arc<Shared>,
 }
 
 impl Snapshots {
@@ -89,7 +154,9 @@ impl Snapshots {
         if snapshot::last_log_id(self.kv.as_ref())? > meta.last_log_id {
             return Ok(());
         }
-        snapshot::save(self.kv.as_ref(), meta, data).await
+        snapshot::save(self.kv.as_ref(), meta, data).await?;
+        self.shared.snapshot_bytes.store(data.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -97,27 +164,30 @@ pub(crate) struct Machine {
     shared: Arc<Shared>,
     snapshots: Arc<Snapshots>,
     env: Env,
+    /// Highest version of entries and snapshots that it takes.
+    version: u16,
 }
 
 impl Machine {
-    /// The state of the newest snapshot, or that of a new cluster.
+    /// The state of the newest snapshot, or that of a new cluster, which has no name yet.
     ///
     /// # Errors
-    /// The snapshot is damaged or of a newer version.
-    pub(crate) async fn open(kv: Arc<dyn Kv>, cluster_id: &str, env: &Env) -> Result<Self, MachineError> {
-        let present = match snapshot::load(kv.as_ref())? {
+    /// The snapshot is damaged or of a newer version than `version`.
+    pub(crate) async fn open(kv: Arc<dyn Kv>, env: &Env, version: u16) -> Result<Self, MachineError> {
+        let (present, bytes) = match snapshot::load(kv.as_ref())? {
             Some((meta, data)) => {
-                let state = on_cpu(env, move || codec::decode_state(&data)).await??;
-                Present { state, last_applied: meta.last_log_id, members: meta.last_membership }
+                let bytes = data.len() as u64;
+                let state = on_cpu(env, move || codec::decode_state(&data, version)).await??;
+                (Present { state, last_applied: meta.last_log_id, members: meta.last_membership }, bytes)
             }
-            None => Present {
-                state: ClusterState::new(cluster_id),
-                last_applied: None,
-                members: StoredMembership::default(),
-            },
+            None => {
+                let (state, members) = (ClusterState::default(), StoredMembership::default());
+                (Present { state, last_applied: None, members }, 0)
+            }
         };
-        let snapshots = Arc::new(Snapshots { kv, turn: Mutex::new(()) });
-        Ok(Self { shared: Arc::new(Shared::new(present)), snapshots, env: env.clone() })
+        let shared = Arc::new(Shared::new(present, bytes));
+        let snapshots = Arc::new(Snapshots { kv, turn: Mutex::new(()), shared: Arc::clone(&shared) });
+        Ok(Self { shared, snapshots, env: env.clone(), version })
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -139,12 +209,17 @@ impl Machine {
                 Ok(Reply(None))
             }
             EntryPayload::Normal(proposal) => {
-                let entry = codec::decode_entry(&proposal.0)
+                let entry = codec::decode_entry(&proposal.0, self.version)
                     .map_err(|source| MachineError::Entry { index, source })?;
+                let bytes = proposal.0.len() as u64;
+                self.shared.bytes_since_snapshot.fetch_add(bytes, Ordering::Relaxed);
                 let applied = self.shared.change(|present| {
                     present.last_applied = Some(id);
                     apply_caught(&mut present.state, &entry)
                 });
+                if let Some(applied) = &applied {
+                    completions::tell(index, &entry, applied);
+                }
                 applied.map(|applied| Reply(Some(applied))).ok_or(MachineError::Panic { index })
             }
         }
@@ -153,13 +228,26 @@ impl Machine {
     async fn install(&self, meta: &SnapshotMeta<u64, BasicNode>, data: Vec<u8>) -> Result<(), MachineError> {
         let data = Arc::new(data);
         let copy = Arc::clone(&data);
-        let state = on_cpu(&self.env, move || codec::decode_state(&copy)).await??;
+        let version = self.version;
+        let state = on_cpu(&self.env, move || codec::decode_state(&copy, version)).await??;
         self.snapshots.save(meta, &data).await?;
         self.shared.change(|present| {
             let (last_applied, members) = (meta.last_log_id, meta.last_membership.clone());
             *present = Present { state, last_applied, members };
         });
         Ok(())
+    }
+}
+
+impl Machine {
+    /// A replica that is too old for what its cluster writes must say so, and not only that its storage failed.
+    fn note(&self, error: &MachineError) {
+        if let MachineError::Entry { source: DecodeError::Newer { .. }, .. }
+        | MachineError::Snapshot(DecodeError::Newer { .. }) = error
+        {
+            // The first one is the cause.
+            let _ = self.shared.too_new.set(error.to_string());
+        }
     }
 }
 
@@ -170,7 +258,7 @@ fn apply_caught(state: &mut ClusterState, entry: &polybolos_state::Entry) -> Opt
 }
 
 /// Runs `work` away from the threads that serve the network.
-async fn on_cpu<T: Send + 'static>(
+pub(crate) async fn on_cpu<T: Send + 'static>(
     env: &Env,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, MachineError> {
@@ -200,7 +288,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let mut replies = Vec::new();
         for entry in entries {
             let id = entry.log_id;
-            replies.push(self.apply_one(entry).map_err(|error| StorageIOError::apply(id, &error))?);
+            let applied = self.apply_one(entry).inspect_err(|error| self.note(error));
+            replies.push(applied.map_err(|error| StorageIOError::apply(id, &error))?);
         }
         Ok(replies)
     }
@@ -229,7 +318,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMeta<u64, BasicNode>,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
-        let installed = self.install(meta, snapshot.into_inner()).await;
+        let installed =
+            self.install(meta, snapshot.into_inner()).await.inspect_err(|error| self.note(error));
         installed.map_err(|error| StorageIOError::write_snapshot(Some(meta.signature()), &error).into())
     }
 

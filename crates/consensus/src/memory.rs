@@ -1,18 +1,25 @@
 //! A log in one process's memory, for the embedded cluster and for tests. It ends with its process.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use polybolos_model::{ReplicaId, Term};
 use polybolos_state::{ClusterState, Entry};
 use tokio::sync::watch;
 
-use crate::{Committed, Fatal, Leadership, Log, ProposeError};
+use crate::{
+    Committed, ConfirmError, Fatal, Leadership, Log, ProposeError, ReplicaInfo, Replicas, Role,
+};
 
 /// The only term of a log that has one leader in all its life.
 const TERM: Term = Term(1);
 
 struct MemoryLog {
+    id: ReplicaId,
+    address: String,
     state: RwLock<ClusterState>,
     applied: watch::Sender<u64>,
     leadership: watch::Sender<Leadership>,
@@ -21,8 +28,11 @@ struct MemoryLog {
 
 /// A log that leads from the start, in term 1.
 pub fn in_memory(id: ReplicaId, address: String, cluster_id: String) -> Arc<dyn Log> {
-    let leadership = Leadership { term: TERM, leader: Some((id, address)), is_self: true };
+    let leader = Some((id, address.clone()));
+    let leadership = Leadership { term: TERM, leader, is_self: true, has_quorum: true };
     Arc::new(MemoryLog {
+        id,
+        address,
         state: RwLock::new(ClusterState::new(cluster_id)),
         applied: watch::Sender::new(0),
         leadership: watch::Sender::new(leadership),
@@ -51,8 +61,42 @@ impl Log for MemoryLog {
         f(&self.state.read().unwrap_or_else(PoisonError::into_inner));
     }
 
+    async fn confirm(&self) -> Result<(), ConfirmError> {
+        if self.leadership.borrow().is_self { Ok(()) } else { Err(ConfirmError::NotLeader { leader: None }) }
+    }
+
+    fn age(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+
     fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    async fn describe(&self) -> Vec<ReplicaInfo> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let index = *self.applied.borrow();
+        vec![ReplicaInfo {
+            id: self.id,
+            address: self.address.clone(),
+            role: Role::Leader,
+            is_voter: true,
+            term: TERM,
+            last_log_index: index,
+            committed_index: index,
+            applied_index: index,
+            state_hash: state.hash(),
+            version: polybolos_state::ENTRY_VERSION,
+            ..ReplicaInfo::default()
+        }]
+    }
+
+    fn outline(&self) -> String {
+        format!("replica {} at {}: it has no others", self.id, self.address)
+    }
+
+    fn replicas(&self) -> Option<&dyn Replicas> {
+        None
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {
@@ -65,6 +109,6 @@ impl Log for MemoryLog {
 
     async fn shutdown(&self) {
         let _state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        self.leadership.send_replace(Leadership { term: TERM, leader: None, is_self: false });
+        self.leadership.send_replace(Leadership { term: TERM, ..Leadership::default() });
     }
 }

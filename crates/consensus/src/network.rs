@@ -1,68 +1,141 @@
-//! The network between replicas. A cluster of one voter has no other end, so a call says just that.
+//! The network between replicas, as openraft wants it: one RPC each, with a deadline of ours.
+
+use std::{sync::Arc, time::Duration};
 
 use openraft::{
-    BasicNode, RaftNetwork, RaftNetworkFactory,
-    error::{InstallSnapshotError, RPCError, RaftError, Unreachable},
-    network::RPCOption,
+    BasicNode, RaftNetwork, RaftNetworkFactory, SnapshotSegmentId,
+    error::{
+        InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, SnapshotMismatch, Unreachable,
+    },
+    network::{Backoff, RPCOption},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
         VoteRequest, VoteResponse,
     },
 };
+use polybolos_model::ReplicaId;
+use polybolos_proto::v1::{Sender, snapshot_chunk_response};
+use prost::Message;
 
-use crate::raft::TypeConfig;
+use crate::{
+    member::Member,
+    peers::{PeerError, Peers},
+    raft::TypeConfig,
+    wire,
+};
 
-/// Connects to nobody.
-pub(crate) struct NoPeers;
+/// An append may take this long, and as much again for each [`BYTES_A_SECOND`] that it carries. The receiver answers
+/// when it is on its disk.
+const APPEND_DEADLINE: Duration = Duration::from_secs(1);
+const BYTES_A_SECOND: usize = 4 * 1024 * 1024;
+const VOTE_DEADLINE: Duration = Duration::from_millis(300);
+/// The last chunk is answered when the receiver has installed the whole snapshot.
+pub(crate) const CHUNK_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a replica that can't be reached is left alone.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// A replica that this one can't reach.
-pub(crate) struct NoPeer {
-    target: u64,
+/// Makes connections to members.
+pub(crate) struct Network {
+    member: Arc<Member>,
+    peers: Arc<Peers>,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("replica {target} can't be reached: this cluster has one replica")]
-struct OneReplica {
-    target: u64,
-}
-
-impl NoPeer {
-    fn unreachable<E: std::error::Error>(&self) -> RPCError<u64, BasicNode, E> {
-        RPCError::Unreachable(Unreachable::new(&OneReplica { target: self.target }))
+impl Network {
+    pub(crate) fn new(member: Arc<Member>, peers: Arc<Peers>) -> Self {
+        Self { member, peers }
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoPeers {
-    type Network = NoPeer;
+/// The way to one other replica.
+pub(crate) struct Peer {
+    member: Arc<Member>,
+    peers: Arc<Peers>,
+    target: u64,
+    node: BasicNode,
+}
 
-    async fn new_client(&mut self, target: u64, _: &BasicNode) -> NoPeer {
-        NoPeer { target }
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+        let (member, peers) = (Arc::clone(&self.member), Arc::clone(&self.peers));
+        Peer { member, peers, target, node: node.clone() }
     }
 }
 
-impl RaftNetwork<TypeConfig> for NoPeer {
+type Rpc<R, E> = Result<R, RPCError<u64, BasicNode, E>>;
+
+impl Peer {
+    fn to(&self) -> (ReplicaId, &str) {
+        (ReplicaId(self.target), &self.node.addr)
+    }
+
+    fn sender(&self) -> Sender {
+        self.member.sender()
+    }
+
+    fn malformed<E: std::error::Error>(error: &polybolos_proto::ConvertError) -> RPCError<u64, BasicNode, E> {
+        RPCError::Unreachable(Unreachable::new(error))
+    }
+}
+
+/// openraft pauses only after `Unreachable`: whatever fails at once must be that, or it is tried again without end.
+fn failed<E: std::error::Error>(error: &PeerError) -> RPCError<u64, BasicNode, E> {
+    match error {
+        PeerError::Connect { .. } | PeerError::Status { .. } => {
+            RPCError::Unreachable(Unreachable::new(error))
+        }
+        PeerError::Deadline { .. } => RPCError::Network(NetworkError::new(error)),
+    }
+}
+
+impl RaftNetwork<TypeConfig> for Peer {
     async fn append_entries(
         &mut self,
-        _: AppendEntriesRequest<TypeConfig>,
+        rpc: AppendEntriesRequest<TypeConfig>,
         _: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        Err(self.unreachable())
+    ) -> Rpc<AppendEntriesResponse<u64>, RaftError<u64>> {
+        let request = wire::append(self.sender(), rpc);
+        let seconds = u32::try_from(request.encoded_len() / BYTES_A_SECOND).unwrap_or(u32::MAX);
+        let deadline = APPEND_DEADLINE.saturating_add(Duration::from_secs(1).saturating_mul(seconds));
+        let answer =
+            self.peers.call(self.to(), deadline, |mut peer| async move { peer.append(request).await }).await;
+        wire::from_appended(answer.map_err(|error| failed(&error))?).map_err(|error| Self::malformed(&error))
     }
 
     async fn install_snapshot(
         &mut self,
-        _: InstallSnapshotRequest<TypeConfig>,
+        rpc: InstallSnapshotRequest<TypeConfig>,
         _: RPCOption,
-    ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, BasicNode, RaftError<u64, InstallSnapshotError>>>
-    {
-        Err(self.unreachable())
+    ) -> Rpc<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>> {
+        let got = SnapshotSegmentId { id: rpc.meta.snapshot_id.clone(), offset: rpc.offset };
+        let request = wire::chunk(self.sender(), rpc);
+        let sent = self.peers.call(self.to(), CHUNK_DEADLINE, |mut peer| async move {
+            peer.install_snapshot(request).await
+        });
+        match sent.await.map_err(|error| failed(&error))?.outcome {
+            Some(snapshot_chunk_response::Outcome::Vote(vote)) => {
+                let vote = wire::from_vote(Some(vote)).map_err(|error| Self::malformed(&error))?;
+                Ok(InstallSnapshotResponse { vote })
+            }
+            // What it expects instead is not used: the sender begins again.
+            Some(snapshot_chunk_response::Outcome::Mismatch(_)) | None => {
+                let expect = SnapshotSegmentId { id: got.id.clone(), offset: 0 };
+                let mismatch = InstallSnapshotError::SnapshotMismatch(SnapshotMismatch { expect, got });
+                Err(RPCError::RemoteError(RemoteError::new(self.target, RaftError::APIError(mismatch))))
+            }
+        }
     }
 
-    async fn vote(
-        &mut self,
-        _: VoteRequest<u64>,
-        _: RPCOption,
-    ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        Err(self.unreachable())
+    async fn vote(&mut self, rpc: VoteRequest<u64>, _: RPCOption) -> Rpc<VoteResponse<u64>, RaftError<u64>> {
+        let request = wire::vote_request(self.sender(), &rpc);
+        let sent =
+            self.peers.call(self.to(), VOTE_DEADLINE, |mut peer| async move { peer.vote(request).await });
+        let answer = sent.await.map_err(|error| failed(&error))?;
+        wire::from_voted(answer).map_err(|error| Self::malformed(&error))
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE))
     }
 }

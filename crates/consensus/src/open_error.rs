@@ -8,10 +8,6 @@ use polybolos_model::ReplicaId;
 pub enum OpenError {
     #[error("replica {id} is not in --cluster {}", cluster_text(.cluster))]
     NotInCluster { id: ReplicaId, cluster: BTreeMap<ReplicaId, String> },
-    #[error(
-        "--cluster names {count} replicas; this version runs one and would not replicate to the others (name only this one)"
-    )]
-    ManyReplicas { count: usize },
     #[error("the data folder {} can't be used: {reason}", .data_dir.display())]
     Folder { data_dir: PathBuf, reason: &'static str, source: io::Error },
     #[error(
@@ -25,7 +21,7 @@ pub enum OpenError {
     )]
     OtherReplica { data_dir: PathBuf, stored: ReplicaId, asked: ReplicaId },
     #[error(
-        "the data folder {} belongs to another cluster: to cluster {cluster_id} of {}, and not to one of {} (start with that --cluster, or with another --data-dir)",
+        "the data folder {} belongs to another cluster, or the replica has moved: to cluster {cluster_id} of {}, and not to one of {} (start with that --cluster, or with another --data-dir; a replica that moves is removed and added under another id)",
         .data_dir.display(), cluster_text(.stored), cluster_text(.asked)
     )]
     OtherCluster {
@@ -35,14 +31,14 @@ pub enum OpenError {
         asked: BTreeMap<ReplicaId, String>,
     },
     #[error(
-        "the data folder {} is damaged: {reason}. The replica does not start, since it could contradict what it acknowledged. Restore the folder from a copy, or rejoin as a new replica: a new --id and an empty --data-dir (with one replica that is a new, empty cluster)",
+        "the data folder {} is damaged: {reason}. The replica does not start, since it could contradict what it acknowledged. Remove this replica (`polybolos cluster remove`) and rejoin as a new one, with another --id and an empty --data-dir; a cluster of one is restored from a backup (`polybolos cluster restore`)",
         .data_dir.display()
     )]
     Damaged { data_dir: PathBuf, reason: String },
     #[error("the data folder {} can't be read: {reason} (start the version of Polybolos that wrote it, or a newer one)", .data_dir.display())]
     Newer { data_dir: PathBuf, reason: String },
-    #[error("the replica did not come to lead its cluster of one within {waited_ms} ms (is the disk of {} slow?)", .data_dir.display())]
-    NoLeader { data_dir: PathBuf, waited_ms: u64 },
+    #[error("the disk of the data folder {} is full ({free_bytes} bytes are free): make room, then start again", .data_dir.display())]
+    Full { data_dir: PathBuf, free_bytes: u64 },
     #[error("the replicated log of {} stopped while it started: {reason}", .data_dir.display())]
     Stopped { data_dir: PathBuf, reason: String },
 }

@@ -1,235 +1,280 @@
-//! A replica of one voter: openraft over the stores, behind [`Log`].
+//! A replica as the scheduler sees it: openraft over the stores and the network, behind [`Log`].
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use openraft::{
-    BasicNode, Config, SnapshotPolicy,
+    ServerState,
     error::{ClientWriteError, RaftError},
 };
-use polybolos_env::Env;
-use polybolos_model::ReplicaId;
+use polybolos_model::{ReplicaId, Term};
+use polybolos_proto::v1::{DescribeRequest, DescribeResponse};
 use polybolos_state::{ClusterState, Entry};
-use tokio::{sync::watch, task::JoinHandle};
-
-use crate::{
-    Committed, Fatal, Leadership, Log, MAX_ENTRY_BYTES, PROPOSE_TIMEOUT, ProposeError,
-    kv::Kv,
-    leadership,
-    log_store::LogStore,
-    machine::{Machine, MachineError, Shared},
-    network::NoPeers,
-    raft::{Proposal, Raft},
-    store::StoreError,
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
 };
 
-/// A snapshot replaces the log after this many entries, or after this many bytes of them.
-const SNAPSHOT_EVERY_ENTRIES: u64 = 2_000;
-const SNAPSHOT_EVERY_BYTES: u64 = 256 * 1024 * 1024;
-/// Entries that stay in the log although a snapshot holds them.
-const KEEP_ENTRIES: u64 = 100;
-/// Entries that openraft reads or sends at once.
-const MAX_PAYLOAD_ENTRIES: u64 = 64;
-/// How often openraft looks at its timers.
-const HEARTBEAT_INTERVAL_MS: u64 = 200;
-/// openraft draws from `[this, this + 1)`, so its random generator decides nothing. Its elections are off.
-const ELECTION_TIMEOUT_MS: u64 = 1_000;
-/// How long the election of a cluster of one, and applying the rest of the log, may take at start.
-const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::{
+    Committed, ConfirmError, DESCRIBE_TIMEOUT, DiskState, Fatal, Leadership, Log, MAX_ENTRY_BYTES,
+    PROPOSE_TIMEOUT, ProposeError, ReplicaInfo, Replicas, Role,
+    confirm::Confirmer,
+    node::{Address, Node},
+    raft::Proposal,
+    replicas,
+};
+
 /// How long stopping may take; what was committed is durable already.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Replica {
-    raft: Raft,
-    shared: Arc<Shared>,
-    leadership: watch::Receiver<Leadership>,
-    fatal: watch::Receiver<Option<Fatal>>,
-    stopping: Arc<AtomicBool>,
-    follower: JoinHandle<()>,
-    /// Committed since the last snapshot that was asked for by size.
-    bytes_since_snapshot: AtomicU64,
-}
-
-/// Why a replica with a sound identity did not start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Machine(#[from] MachineError),
-    #[error("openraft: {0}")]
-    Storage(#[from] Box<openraft::StorageError<u64>>),
-    #[error("{0}")]
-    Stopped(String),
-    #[error("no leader after {} ms", LEAD_TIMEOUT.as_millis())]
-    NoLeader,
-}
-
-impl StartError {
-    pub(crate) const LEAD_TIMEOUT: Duration = LEAD_TIMEOUT;
-
-    fn stopped(error: impl std::fmt::Display) -> Self {
-        Self::Stopped(error.to_string())
-    }
-}
-
-fn config(cluster_id: &str) -> Config {
-    Config {
-        cluster_name: cluster_id.to_owned(),
-        heartbeat_interval: HEARTBEAT_INTERVAL_MS,
-        election_timeout_min: ELECTION_TIMEOUT_MS,
-        election_timeout_max: ELECTION_TIMEOUT_MS + 1,
-        max_payload_entries: MAX_PAYLOAD_ENTRIES,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY_ENTRIES),
-        max_in_snapshot_log_to_keep: KEEP_ENTRIES,
-        enable_elect: false,
-        ..Config::default()
-    }
+    node: Arc<Node>,
+    confirmer: Confirmer,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Replica {
-    /// Starts the one voter over `kv` and waits until it leads and has applied its whole log.
-    ///
-    /// Must run [`crate::runtime::within`] the same `env`.
-    pub(crate) async fn start(
-        kv: Arc<dyn Kv>,
-        cluster_id: &str,
-        (id, address): (ReplicaId, &str),
-        env: &Env,
-    ) -> Result<Self, StartError> {
-        let log_store = LogStore::open(Arc::clone(&kv))?;
-        log_store.resign(id.0).await?;
-        let machine = Machine::open(kv, cluster_id, env).await?;
-        let shared = machine.shared();
-        let config = Arc::new(config(cluster_id).validate().map_err(StartError::stopped)?);
-        let raft =
-            Raft::new(id.0, config, NoPeers, log_store, machine).await.map_err(|fatal| match fatal {
-                openraft::error::Fatal::StorageError(error) => StartError::Storage(Box::new(error)),
-                other => StartError::stopped(other),
-            })?;
-        if raft.is_initialized().await.map_err(StartError::stopped)? {
-            raft.trigger().elect().await.map_err(StartError::stopped)?;
-        } else {
-            let members = BTreeMap::from([(id.0, BasicNode { addr: address.to_owned() })]);
-            raft.initialize(members).await.map_err(StartError::stopped)?;
-        }
-        let stopping = Arc::new(AtomicBool::new(false));
-        let (leadership, fatal) = (watch::Sender::new(Leadership::default()), watch::Sender::new(None));
-        let mut replica = Self {
-            shared,
-            leadership: leadership.subscribe(),
-            fatal: fatal.subscribe(),
-            stopping: Arc::clone(&stopping),
-            follower: tokio::spawn(leadership::follow(raft.metrics(), leadership, fatal, stopping)),
-            raft,
-            bytes_since_snapshot: AtomicU64::new(0),
-        };
-        replica.wait_to_lead().await?;
-        Ok(replica)
+    /// `tasks` end with the replica.
+    pub(crate) fn new(node: Arc<Node>, tasks: Vec<JoinHandle<()>>) -> Self {
+        Self { confirmer: Confirmer::new(Arc::clone(&node)), node, tasks }
     }
 
-    async fn wait_to_lead(&mut self) -> Result<(), StartError> {
-        let leads =
-            tokio::time::timeout(LEAD_TIMEOUT, self.leadership.wait_for(|leadership| leadership.is_self));
-        match leads.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => {
-                let fatal = self.fatal.borrow().clone();
-                Err(StartError::Stopped(fatal.map_or("unknown".to_owned(), |fatal| fatal.reason.to_string())))
-            }
-            Err(_) => Err(StartError::NoLeader),
-        }
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
     }
+}
 
-    /// The entries' number alone would let a log of large plans grow to many times the state that it makes.
-    async fn count_bytes(&self, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let before = self.bytes_since_snapshot.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) >= SNAPSHOT_EVERY_BYTES {
-            self.bytes_since_snapshot.store(0, Ordering::Relaxed);
-            if let Err(error) = self.raft.trigger().snapshot().await {
-                tracing::warn!(%error, "no snapshot was asked for");
-            }
-        }
+/// Commits an entry; see [`Log::propose`].
+pub(crate) async fn propose(node: &Arc<Node>, entry: Entry) -> Result<Committed, ProposeError> {
+    let bytes = entry.encode().map_err(|error| ProposeError::Refused { reason: error.to_string() })?;
+    if bytes.len() > MAX_ENTRY_BYTES {
+        return Err(ProposeError::TooLarge { bytes: bytes.len() });
     }
-
-    async fn write(&self, bytes: Vec<u8>) -> Result<Committed, ProposeError> {
-        let stopped = |reason: String| ProposeError::Stopped { reason };
-        let written = match self.raft.client_write(Proposal(bytes)).await {
-            Ok(written) => written,
-            Err(RaftError::Fatal(fatal)) => return Err(stopped(fatal.to_string())),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-                let address = forward.leader_node.map(|node| node.addr).unwrap_or_default();
-                let leader = forward.leader_id.map(|id| (ReplicaId(id), address));
-                return Err(ProposeError::NotLeader { leader });
-            }
-            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
-                return Err(ProposeError::Refused { reason: error.to_string() });
-            }
-        };
-        match written.data.0 {
-            Some(applied) => Ok(Committed { index: written.log_id.index, applied }),
-            None => Err(stopped(format!("entry {} was applied as an empty one", written.log_id.index))),
-        }
+    // tokio's clock, since that is what the time-out below follows.
+    let started = tokio_now();
+    let deadline = started + PROPOSE_TIMEOUT;
+    let unknown = || ProposeError::Unknown { waited_ms: millis(started.elapsed()) };
+    // While leadership is handed over; afterwards openraft says who leads.
+    let mut silent = node.silent.subscribe();
+    if timeout_at(deadline, silent.wait_for(|silent| !silent)).await.is_err() {
+        return Err(ProposeError::NotLeader { leader: None });
     }
+    let written = tokio::select! {
+        biased;
+        written = timeout_at(deadline, write(node, bytes)) => written.unwrap_or_else(|_| Err(unknown())),
+        // openraft tells only those whose entry was overwritten.
+        () = leadership_lost(node) => Err(unknown()),
+    };
+    match written {
+        Err(ProposeError::NotLeader { leader: None }) => {
+            let leader = node.leadership.borrow().leader.clone();
+            Err(ProposeError::NotLeader { leader: leader.filter(|(id, _)| *id != node.id()) })
+        }
+        other => other,
+    }
+}
 
-    #[cfg(test)]
-    pub(crate) fn raft(&self) -> &Raft {
-        &self.raft
+#[allow(clippy::disallowed_methods, reason = "measures a wait of tokio's own timers, by the same clock")]
+fn tokio_now() -> Instant {
+    Instant::now()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Waits until this replica leads no more, if it leads now.
+async fn leadership_lost(node: &Node) {
+    let mut metrics = node.raft.metrics();
+    let (leads, term) = {
+        let metrics = metrics.borrow_and_update();
+        (metrics.state == ServerState::Leader, metrics.current_term)
+    };
+    if !leads {
+        // The answer is on its way.
+        return futures::future::pending().await;
+    }
+    // An error means that openraft has stopped, which the write says better.
+    if metrics
+        .wait_for(|metrics| metrics.state != ServerState::Leader || metrics.current_term != term)
+        .await
+        .is_err()
+    {
+        futures::future::pending::<()>().await;
+    }
+}
+
+async fn write(node: &Node, bytes: Vec<u8>) -> Result<Committed, ProposeError> {
+    let stopped = |reason: String| ProposeError::Stopped { reason };
+    let written = match node.raft.client_write(Proposal(bytes)).await {
+        Ok(written) => written,
+        Err(RaftError::Fatal(fatal)) => return Err(stopped(fatal.to_string())),
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+            let address = forward.leader_node.map(|node| node.addr).unwrap_or_default();
+            let leader = forward.leader_id.filter(|id| *id != node.id().0);
+            return Err(ProposeError::NotLeader { leader: leader.map(|id| (ReplicaId(id), address)) });
+        }
+        Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
+            return Err(ProposeError::Refused { reason: error.to_string() });
+        }
+    };
+    match written.data.0 {
+        Some(applied) => Ok(Committed { index: written.log_id.index, applied }),
+        None => Err(stopped(format!("entry {} was applied as an empty one", written.log_id.index))),
+    }
+}
+
+fn info(member: &Address, answer: Option<DescribeResponse>) -> ReplicaInfo {
+    let (id, address, is_voter) = (member.id, member.address.clone(), member.is_voter);
+    let Some(answer) = answer else {
+        return ReplicaInfo { id, address, is_voter, ..ReplicaInfo::default() };
+    };
+    let disk = match answer.disk.as_str() {
+        "full" => DiskState::Full { free_bytes: answer.disk_free_bytes },
+        _ => DiskState::Ok,
+    };
+    ReplicaInfo {
+        id,
+        address,
+        is_voter,
+        role: role(&answer.role),
+        term: Term(answer.term),
+        last_log_index: answer.last_log_index,
+        committed_index: answer.committed_index,
+        applied_index: answer.applied_index,
+        state_hash: answer.state_hash,
+        snapshot_index: answer.snapshot_index,
+        snapshot_bytes: answer.snapshot_bytes,
+        disk,
+        version: u16::try_from(answer.version).unwrap_or(u16::MAX),
+        refused_messages: answer.refused_messages,
+    }
+}
+
+fn role(name: &str) -> Role {
+    match name {
+        "leader" => Role::Leader,
+        "candidate" => Role::Candidate,
+        "learner" => Role::Learner,
+        "joining" => Role::Joining,
+        // What a later version may say is none of the others.
+        _ => Role::Follower,
     }
 }
 
 #[async_trait]
 impl Log for Replica {
     async fn propose(&self, entry: Entry) -> Result<Committed, ProposeError> {
-        let bytes = entry.encode().map_err(|error| ProposeError::Refused { reason: error.to_string() })?;
-        let size = bytes.len();
-        if size > MAX_ENTRY_BYTES {
-            return Err(ProposeError::TooLarge { bytes: size });
-        }
-        let waited_ms = u64::try_from(PROPOSE_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
-        let committed = tokio::time::timeout(PROPOSE_TIMEOUT, self.write(bytes))
-            .await
-            .unwrap_or(Err(ProposeError::Unknown { waited_ms }))?;
-        self.count_bytes(size).await;
-        Ok(committed)
+        propose(&self.node, entry).await
     }
 
     fn read(&self, f: &mut dyn FnMut(&ClusterState)) {
-        self.shared.read(f);
+        self.node.shared.read(f);
+    }
+
+    async fn confirm(&self) -> Result<(), ConfirmError> {
+        self.confirmer.confirm().await
+    }
+
+    fn age(&self) -> Option<Duration> {
+        let metrics = self.node.metrics();
+        if metrics.state == ServerState::Leader {
+            let alone = metrics.membership_config.voter_ids().count() <= 1;
+            let acked = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+            return if alone { Some(Duration::ZERO) } else { acked };
+        }
+        let applied = *self.node.shared.applied().borrow();
+        self.node.heard().age(self.node.env.clock.now(), applied)
     }
 
     fn applied(&self) -> watch::Receiver<u64> {
-        self.shared.applied()
+        self.node.shared.applied()
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.leadership.clone()
+        self.node.leadership.clone()
+    }
+
+    async fn describe(&self) -> Vec<ReplicaInfo> {
+        let node = &self.node;
+        let asked = node.members().into_iter().map(|member| async move {
+            if member.id == node.id() {
+                let answer = node.describe().await;
+                return info(&member, Some(answer));
+            }
+            let request = DescribeRequest { sender: Some(node.member.sender()) };
+            let described = node.peers.call((member.id, &member.address), DESCRIBE_TIMEOUT, |mut peer| async move {
+                peer.describe(request).await
+            });
+            info(&member, described.await.ok())
+        });
+        join_all(asked).await
+    }
+
+    fn outline(&self) -> String {
+        let node = &self.node;
+        let now = node.env.clock.now();
+        let metrics = node.metrics();
+        let mut lines = BTreeMap::new();
+        for member in node.members() {
+            let line = if member.id == node.id() {
+                let disk = match *node.disk.borrow() {
+                    DiskState::Ok => String::new(),
+                    DiskState::Full { free_bytes } => format!(", its disk is full ({free_bytes} bytes free)"),
+                };
+                format!("this one, a {} of term {}{disk}", node.role(&metrics), metrics.current_term)
+            } else {
+                let contact = node.peers.contact(member.id);
+                match (contact.answered, contact.error) {
+                    (Some(at), None) => format!("answered {} ms ago", millis(now - at)),
+                    (Some(at), Some(error)) => format!("last answered {} ms ago ({error})", millis(now - at)),
+                    (None, Some(error)) => format!("has not answered ({error})"),
+                    (None, None) => "was not asked yet".to_owned(),
+                }
+            };
+            lines.insert(member.id, format!("replica {} at {}: {line}", member.id, member.address));
+        }
+        lines.into_values().collect::<Vec<_>>().join("; ")
+    }
+
+    fn replicas(&self) -> Option<&dyn Replicas> {
+        Some(self)
     }
 
     fn fatal(&self) -> watch::Receiver<Option<Fatal>> {
-        self.fatal.clone()
+        self.node.fatal.subscribe()
     }
 
     async fn shutdown(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        match tokio::time::timeout(SHUTDOWN_TIMEOUT, self.raft.shutdown()).await {
+        let others = self.node.others().into_iter().any(|member| member.is_voter);
+        if others && self.node.leadership.borrow().serves() {
+            match replicas::transfer(&self.node, None).await {
+                Ok(next) => tracing::info!(leader = ?next.leader, "leadership was handed over"),
+                Err(error) => tracing::warn!(%error, "leadership was not handed over"),
+            }
+        }
+        self.node.stopping.store(true, Ordering::Relaxed);
+        match timeout(SHUTDOWN_TIMEOUT, self.node.raft.shutdown()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the replicated log did not stop cleanly"),
             Err(_) => tracing::warn!("the replicated log did not stop within {SHUTDOWN_TIMEOUT:?}"),
+        }
+        for task in &self.tasks {
+            task.abort();
         }
     }
 }
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        self.follower.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }

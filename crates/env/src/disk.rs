@@ -1,6 +1,7 @@
-//! Local files, as much as shuffles and identities need.
+//! Local files, as much as shuffles, identities and logs need.
 
 use std::{
+    any::Any,
     io,
     path::{Path, PathBuf},
 };
@@ -35,6 +36,16 @@ pub trait Disk: Send + Sync {
 
     /// Entries of a folder, sorted.
     async fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Hands to the disk what was created, renamed or removed in a folder: until then a power cut may undo it.
+    async fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Bytes that may still be written to the file system of `path`, which must exist.
+    async fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// Locks a file, which is made if need be, against every other process and caller. An error of kind `WouldBlock`
+    /// says that another one has it.
+    async fn lock(&self, path: &Path) -> io::Result<DiskLock>;
 }
 
 /// A file that is written from its start to its end.
@@ -42,8 +53,19 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Send {
     async fn append(&mut self, data: &[u8]) -> io::Result<()>;
 
-    /// Hands everything to the operating system, and with `durable` to the disk.
+    /// Hands everything to the operating system, and with `durable` to the disk. More may be appended afterwards. After
+    /// an error nobody knows how much of the file is there.
     async fn finish(&mut self, durable: bool) -> io::Result<()>;
+}
+
+/// Held until it is dropped, or its process ends.
+pub struct DiskLock(#[allow(dead_code, reason = "kept only to be dropped")] Box<dyn Any + Send + Sync>);
+
+impl DiskLock {
+    /// A lock that lasts as long as `held`.
+    pub fn new(held: impl Any + Send + Sync) -> Self {
+        Self(Box::new(held))
+    }
 }
 
 pub(crate) struct LocalDisk;
@@ -96,6 +118,22 @@ impl Disk for LocalDisk {
         paths.sort();
         Ok(paths)
     }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path).await?.sync_all().await
+    }
+
+    // A call of about a microsecond, which is less than moving it to another thread costs.
+    async fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        fs2::available_space(path)
+    }
+
+    async fn lock(&self, path: &Path) -> io::Result<DiskLock> {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).await?;
+        let file = file.into_std().await;
+        file.try_lock()?;
+        Ok(DiskLock::new(file))
+    }
 }
 
 struct LocalFile(tokio::io::BufWriter<fs::File>);
@@ -133,7 +171,40 @@ mod tests {
         assert_eq!(&LocalDisk.read(&path, 6, 5).await?[..], b"world");
         assert!(LocalDisk.read(&path, 6, 6).await.is_err());
         assert!(LocalDisk.create(&path).await.is_err());
+        LocalDisk.sync_dir(folder.path()).await?;
         LocalDisk.remove_dir_all(folder.path()).await?;
         LocalDisk.remove_dir_all(folder.path()).await
+    }
+
+    #[tokio::test]
+    async fn a_file_goes_on_after_it_was_finished() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("a");
+        let mut file = LocalDisk.create(&path).await?;
+        for part in [b"one", b"two"] {
+            file.append(part).await?;
+            file.finish(true).await?;
+        }
+        assert_eq!(&LocalDisk.read(&path, 0, 6).await?[..], b"onetwo");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_lock_keeps_others_out_until_it_is_dropped() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("lock");
+        let lock = LocalDisk.lock(&path).await?;
+        let refused = LocalDisk.lock(&path).await.map(drop);
+        assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        drop(lock);
+        LocalDisk.lock(&path).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn free_space_is_that_of_the_file_system() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        assert!(LocalDisk.free_bytes(folder.path()).await? > 0);
+        assert!(LocalDisk.free_bytes(&folder.path().join("not/there")).await.is_err());
+        Ok(())
     }
 }

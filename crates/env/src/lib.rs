@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use clock::Clock;
 pub use cpu::{Cpu, CpuTask};
-pub use disk::{Disk, DiskFile};
+pub use disk::{Disk, DiskFile, DiskLock};
 pub use net::{BoxIo, Io, Listener, Net};
 pub use random::Random;
 

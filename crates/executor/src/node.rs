@@ -129,7 +129,9 @@ impl Node {
             }
             LinkEvent::Attached(attachment) => self.attached(attachment),
             LinkEvent::Message(message) => match wire::incoming(message) {
-                Ok(incoming) => {
+                // A sign of life, which the link has noticed.
+                Ok(None) => {}
+                Ok(Some(incoming)) => {
                     let prepared = incoming.prepare.map(|message| Arc::new(PreparedStage::new(message)));
                     self.feed(incoming.event, prepared);
                 }
@@ -226,6 +228,7 @@ impl Node {
             memory_used_bytes: self.tools.runtime.memory_used_bytes(),
             shuffle_bytes: self.tools.store.bytes(),
             running_tasks: u32::try_from(self.core.busy_slots()).unwrap_or(u32::MAX),
+            refused_commands: self.core.refused_commands(),
         };
         if session.outbox.try_send(ExecutorMessage { message: Some(Message::Heartbeat(beat)) }).is_err() {
             tracing::warn!("a heartbeat was left out: the scheduler does not read its stream");

@@ -30,6 +30,7 @@ pub(crate) struct Tools {
 
 pub(crate) async fn run(tools: &Tools, stage: &PreparedStage, task: TaskId, attempt: AttemptId) -> Outcome {
     let started = tools.env.clock.now();
+    tracing::debug!("started");
     let done = attempt_task(tools, stage, task, attempt).await;
     let elapsed = tools.env.clock.now().saturating_duration_since(started);
     match done {

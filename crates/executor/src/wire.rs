@@ -15,9 +15,11 @@ pub(crate) struct Incoming {
     pub(crate) prepare: Option<v1::PrepareStage>,
 }
 
+/// `None` for a message that asks for nothing.
+///
 /// # Errors
 /// The message lacks a field, or is one that only a dial expects.
-pub(crate) fn incoming(message: v1::SchedulerMessage) -> Result<Incoming, ConvertError> {
+pub(crate) fn incoming(message: v1::SchedulerMessage) -> Result<Option<Incoming>, ConvertError> {
     let mut prepare = None;
     let command = match message.message.ok_or(ConvertError::Missing("message"))? {
         Message::Registered(_) | Message::Refused(_) => return Err(ConvertError::Missing("a command")),
@@ -40,8 +42,9 @@ pub(crate) fn incoming(message: v1::SchedulerMessage) -> Result<Incoming, Conver
         Message::DeleteOutputs(delete) => Command::DeleteOutputs { attempts: attempts(delete.attempts) },
         Message::Release(release) => Command::Release { job: release.job_id.parse()? },
         Message::Committed(committed) => Command::Committed { sequences: committed.sequences },
+        Message::Heartbeat(v1::HeartbeatAck {}) => return Ok(None),
     };
-    Ok(Incoming { event: Event::Command { term: Term(message.term), command }, prepare })
+    Ok(Some(Incoming { event: Event::Command { term: Term(message.term), command }, prepare }))
 }
 
 fn attempts(ids: Vec<v1::AttemptId>) -> Vec<AttemptId> {

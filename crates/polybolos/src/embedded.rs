@@ -19,26 +19,38 @@ pub const REGISTRATION_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a shutdown waits for releases under way.
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long a shutdown waits for each of several schedulers. Their logs go with the temporary folder.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
+
 const ANY_PORT: &str = "127.0.0.1:0";
 
 /// What an embedded cluster is made of.
 #[derive(Debug, Clone)]
 pub struct EmbeddedConfig {
+    /// Scheduler replicas, 1 or more. Several are durable, and elect their leader.
+    pub schedulers: u32,
     pub executors: u32,
     /// Tasks that each executor runs at once.
     pub slots: u32,
     /// Of each executor.
     pub memory_bytes: u64,
-    /// Whether the scheduler keeps its log on disk, in the temporary folder, as a real one does.
+    /// Whether a single scheduler keeps its log on disk, in the temporary folder, as a real one does.
     pub durable: bool,
     /// Where the temporary folder is made; the system's place for such if `None`.
     pub parent_dir: Option<PathBuf>,
 }
 
 impl Default for EmbeddedConfig {
-    /// Two executors of one slot and 1 GiB, the scheduler's log in memory.
+    /// One scheduler with its log in memory, two executors of one slot and 1 GiB.
     fn default() -> Self {
-        Self { executors: 2, slots: 1, memory_bytes: 1024 * 1024 * 1024, durable: false, parent_dir: None }
+        Self {
+            schedulers: 1,
+            executors: 2,
+            slots: 1,
+            memory_bytes: 1024 * 1024 * 1024,
+            durable: false,
+            parent_dir: None,
+        }
     }
 }
 
@@ -65,12 +77,12 @@ pub enum StartError {
     NotRegistered { executor: ExecutorId },
 }
 
-/// One scheduler and some executors. Dropping it stops them in the background; [`EmbeddedCluster::shutdown`] waits.
+/// Some schedulers and some executors. Dropping it stops them in the background; [`EmbeddedCluster::shutdown`] waits.
 pub struct EmbeddedCluster {
     // In the order in which a drop must stop them.
     client: Client,
     executors: Vec<ExecutorHandle>,
-    scheduler: SchedulerHandle,
+    schedulers: Vec<SchedulerHandle>,
     env: Env,
     folder: TempDir,
 }
@@ -83,7 +95,7 @@ impl fmt::Debug for EmbeddedCluster {
 }
 
 impl EmbeddedCluster {
-    /// Starts everything and waits until the executors are registered. `extensions` are given to each node.
+    /// Starts everything and waits until a scheduler leads and the executors are registered. `extensions` are given to each node.
     ///
     /// # Errors
     /// [`StartError`] says which part could not start; the others are stopped again.
@@ -104,9 +116,9 @@ impl EmbeddedCluster {
     ) -> Result<Self, StartError> {
         let extensions = with_table_codec(extensions);
         let folder = temporary_folder(&config).map_err(StartError::Folder)?;
-        let scheduler = start_scheduler(&config, &folder, &env, &extensions).await?;
-        let schedulers = vec![scheduler.address()];
-        let client = Client::connect(schedulers.clone(), env.clone())?;
+        let schedulers = start_schedulers(&config, &folder, &env, &extensions).await?;
+        let addresses: Vec<String> = schedulers.iter().map(SchedulerHandle::address).collect();
+        let client = Client::connect(addresses.clone(), env.clone())?;
         let mut executors = Vec::new();
         for number in 1..=config.executors {
             let id = ExecutorId::new(format!("executor-{number}"))?;
@@ -114,13 +126,15 @@ impl EmbeddedCluster {
             let config = ExecutorConfig {
                 slots: config.slots,
                 memory_bytes: config.memory_bytes,
-                ..ExecutorConfig::new(id, schedulers.clone(), work_dir)
+                ..ExecutorConfig::new(id, addresses.clone(), work_dir)
             };
             executors.push(Executor::start(config, env.clone(), extensions.clone()).await?);
         }
+        // Only a leader answers.
+        client.status().await?;
         let registered = join_all(executors.iter().map(registered)).await;
         registered.into_iter().collect::<Result<(), _>>()?;
-        Ok(Self { client, executors, scheduler, env, folder })
+        Ok(Self { client, executors, schedulers, env, folder })
     }
 
     /// A client of this cluster; its clones share one set of connections.
@@ -128,9 +142,14 @@ impl EmbeddedCluster {
         self.client.clone()
     }
 
-    /// `HOST:PORT` of the scheduler, for other processes of this machine.
+    /// `HOST:PORT` of the first scheduler, for other processes of this machine.
     pub fn address(&self) -> String {
-        self.scheduler.address()
+        self.schedulers.first().map(SchedulerHandle::address).unwrap_or_default()
+    }
+
+    /// Those of all schedulers.
+    pub fn addresses(&self) -> Vec<String> {
+        self.schedulers.iter().map(SchedulerHandle::address).collect()
     }
 
     pub fn executors(&self) -> &[ExecutorHandle] {
@@ -141,13 +160,16 @@ impl EmbeddedCluster {
         &self.env
     }
 
-    /// Stops the executors, then the scheduler, and removes the temporary folder.
+    /// Stops the executors, then the schedulers, and removes the temporary folder.
     pub async fn shutdown(self) {
         if timeout(SETTLE_DEADLINE, self.client.settle()).await.is_err() {
             tracing::warn!("some queries were not released before the shutdown");
         }
         join_all(self.executors.into_iter().map(ExecutorHandle::shutdown)).await;
-        self.scheduler.shutdown().await;
+        // One of several would first hand over to another that stops as well.
+        let patience = if self.schedulers.len() > 1 { STOP_PATIENCE } else { Duration::MAX };
+        let stopping = self.schedulers.into_iter().map(|one| timeout(patience, one.shutdown()));
+        join_all(stopping).await;
         if let Err(error) = self.folder.close() {
             tracing::warn!(%error, "the cluster's temporary folder was not removed");
         }
@@ -166,27 +188,39 @@ fn temporary_folder(config: &EmbeddedConfig) -> std::io::Result<TempDir> {
     }
 }
 
-async fn start_scheduler(
+async fn start_schedulers(
     config: &EmbeddedConfig,
     folder: &TempDir,
     env: &Env,
     extensions: &Extensions,
-) -> Result<SchedulerHandle, StartError> {
-    let id = ReplicaId(1);
-    let (listen, log) = if config.durable {
-        // The log names the replica's address for good, so that it must be known before.
-        let address = free_address(env).await.map_err(StartError::Network)?;
-        let (cluster, data_dir) = (BTreeMap::from([(id, address.clone())]), folder.path().join("scheduler"));
-        (address, LogKind::Durable { cluster, data_dir })
-    } else {
-        (ANY_PORT.to_owned(), LogKind::InMemory)
+) -> Result<Vec<SchedulerHandle>, StartError> {
+    let count = u64::from(config.schedulers.max(1));
+    let start = async |id, listen: String, log| {
+        Scheduler::start(SchedulerConfig::new(id, listen, log), env.clone(), extensions.clone()).await
     };
-    Ok(Scheduler::start(SchedulerConfig::new(id, listen, log), env.clone(), extensions.clone()).await?)
+    if count == 1 && !config.durable {
+        return Ok(vec![start(ReplicaId(1), ANY_PORT.to_owned(), LogKind::InMemory).await?]);
+    }
+    // The log names the replicas' addresses for good, so that they must be known before.
+    let addresses = free_addresses(env, count).await.map_err(StartError::Network)?;
+    let cluster: BTreeMap<ReplicaId, String> = (1..=count).map(ReplicaId).zip(addresses).collect();
+    let mut schedulers = Vec::new();
+    for (id, address) in &cluster {
+        let data_dir = folder.path().join(format!("scheduler-{id}"));
+        let log = LogKind::durable(cluster.clone(), data_dir);
+        schedulers.push(start(*id, address.clone(), log).await?);
+    }
+    Ok(schedulers)
 }
 
-/// Free now; that another process takes it before the scheduler does is unlikely, and reported if it happens.
-async fn free_address(env: &Env) -> std::io::Result<String> {
-    Ok(env.net.listen(ANY_PORT).await?.local_addr()?.to_string())
+/// Free now; that another process takes one before its scheduler does is unlikely, and reported if it happens.
+async fn free_addresses(env: &Env, count: u64) -> std::io::Result<Vec<String>> {
+    // All are held until the last is found, so that none is found twice.
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(env.net.listen(ANY_PORT).await?);
+    }
+    held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect()
 }
 
 async fn registered(executor: &ExecutorHandle) -> Result<(), StartError> {
@@ -199,5 +233,38 @@ async fn registered(executor: &ExecutorHandle) -> Result<(), StartError> {
             None => Ok(()),
         },
         Ok(Err(_)) | Err(_) => Err(not_registered()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use polybolos_client::Consistency;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn three_schedulers_elect_one_and_each_has_what_it_committed() {
+        let config = EmbeddedConfig { schedulers: 3, executors: 1, ..EmbeddedConfig::default() };
+        let cluster = EmbeddedCluster::start(config, Extensions::default()).await.unwrap();
+        let client = cluster.client();
+        client.query("CREATE VIEW v AS SELECT 42 AS a").await.unwrap();
+        assert_eq!(client.query("SELECT a FROM v").await.unwrap().num_rows(), 1);
+        let replicas = client.status().await.unwrap().replicas;
+        assert_eq!(replicas.iter().filter(|replica| replica.leader).count(), 1, "{replicas:#?}");
+        let addresses = cluster.addresses();
+        assert_eq!((addresses.len(), &addresses[0]), (3, &cluster.address()));
+        for address in addresses {
+            let one = Client::connect(vec![address.clone()], cluster.env().clone()).unwrap();
+            let mut relations = Vec::new();
+            for _ in 0..500 {
+                relations = one.relations_with(Consistency::Stale).await.unwrap();
+                if relations.contains(&"v".to_owned()) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(relations, ["v"], "{address}");
+        }
+        cluster.shutdown().await;
     }
 }

@@ -1,16 +1,55 @@
 //! What a replica is told when it starts.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use polybolos_consensus::{Log, Timing};
 use polybolos_model::ReplicaId;
+use polybolos_state::ENTRY_VERSION;
 
 /// Where the log is kept.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum LogKind {
-    /// On disk, replicated to `cluster`, which names this replica too.
-    Durable { cluster: BTreeMap<ReplicaId, String>, data_dir: PathBuf },
+    /// On disk, replicated to `cluster`, which names this replica too: others reach it there.
+    Durable {
+        cluster: BTreeMap<ReplicaId, String>,
+        data_dir: PathBuf,
+        timing: Timing,
+        /// Highest version of entries that it says it can apply; lower than the program's only to keep a downgrade
+        /// possible.
+        version: u16,
+    },
     /// In this process, lost with it.
     InMemory,
+    /// One that the caller made. Tests script it.
+    Given(Arc<dyn Log>),
+}
+
+impl LogKind {
+    /// On disk, with the default times and this program's version.
+    pub fn durable(cluster: BTreeMap<ReplicaId, String>, data_dir: impl Into<PathBuf>) -> Self {
+        Self::Durable {
+            cluster,
+            data_dir: data_dir.into(),
+            timing: Timing::default(),
+            version: ENTRY_VERSION,
+        }
+    }
+}
+
+impl fmt::Debug for LogKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Durable { cluster, data_dir, timing, version } => f
+                .debug_struct("Durable")
+                .field("cluster", cluster)
+                .field("data_dir", data_dir)
+                .field("timing", timing)
+                .field("version", version)
+                .finish(),
+            Self::InMemory => f.write_str("InMemory"),
+            Self::Given(_) => f.write_str("Given"),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -19,7 +58,8 @@ pub struct SchedulerConfig {
     /// `HOST:PORT`; port 0 picks a free one.
     pub listen: String,
     pub log: LogKind,
-    /// How often executors are asked to beat. Well below [`polybolos_state::limits::EXECUTOR_TIMEOUT_MS`].
+    /// How often executors are asked to beat, and how often their beats go into the log. Well below
+    /// [`polybolos_state::limits::EXECUTOR_TIMEOUT_MS`].
     pub heartbeat_interval: Duration,
     /// How often the leader looks for silent executors, unwatched jobs and results that nobody fetched.
     pub tick_interval: Duration,

@@ -45,11 +45,12 @@ impl Leader {
                 self.follow(effects);
             }
             Change::Beats { stale, .. } => {
+                self.shared.count_refused(stale.len() as u64);
                 for executor in stale {
-                    self.shared.dispatcher().detach(executor);
-                    self.streams.drop_stream(executor);
+                    self.drop_stream(executor);
                 }
             }
+            Change::ClusterRestarted { effects } => self.follow(effects),
             Change::Unchanged
             | Change::Submitted { .. }
             | Change::Duplicate { .. }
@@ -59,7 +60,12 @@ impl Leader {
             | Change::Replaced
             | Change::Dropped
             | Change::SessionSet
-            | Change::SessionClosed => {}
+            | Change::SessionClosed
+            | Change::ClusterFounded
+            | Change::ReplicaRegistered { .. }
+            | Change::ReplicaRetired { .. }
+            | Change::VersionRaised { .. }
+            | Change::RefusedCommandsCounted { .. } => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! What can go wrong, one type per operation, and how a client is told.
 
 use datafusion::error::DataFusionError;
+use polybolos_consensus::ReplicasError;
 use polybolos_model::{
     JobId, StageGraphError,
     limits::{MAX_ERROR_BYTES, MAX_INLINE_RESULT_BYTES, MAX_SQL_BYTES},
@@ -154,10 +155,23 @@ pub(crate) enum RequestError {
     JobState { job: JobId, state: &'static str, expected: &'static str },
     #[error("this replica is not the leader{}", hint(leader))]
     NotLeader { leader: String },
+    #[error("no majority of the scheduler replicas can be reached, so nothing can be decided ({replicas})")]
+    NoQuorum { replicas: String },
+    #[error("the cluster has no name yet, as it is just being founded; try again at once")]
+    Founding,
     #[error(
         "the leader changed while the request was under way; whether it took effect is not known, it is safe to repeat with the same key"
     )]
     Unknown,
+    /// The same, for what has no key.
+    #[error(
+        "the leader changed while the statement was under way; whether it took effect is not known, and a repetition may find that it did"
+    )]
+    UnknownStatement,
+    #[error("the log did not take the request, and nothing was changed ({reason})")]
+    NotCommitted { reason: String },
+    #[error("the replicated log stopped ({reason})")]
+    LogStopped { reason: String },
     #[error("the scheduler did not answer within {ms} ms; it is safe to repeat the request")]
     Deadline { ms: u64 },
     #[error("this scheduler is stopping")]
@@ -190,13 +204,61 @@ impl From<RequestError> for Status {
             RequestError::NotLeader { leader } => {
                 (Code::Unavailable, ErrorDetail { leader, ..detail(Reason::NotLeader, None) })
             }
-            RequestError::Unknown | RequestError::Stopping => {
-                (Code::Unavailable, detail(Reason::Unspecified, None))
-            }
+            RequestError::NoQuorum { .. } => (Code::Unavailable, detail(Reason::NoQuorum, None)),
+            RequestError::Founding
+            | RequestError::Unknown
+            | RequestError::UnknownStatement
+            | RequestError::NotCommitted { .. }
+            | RequestError::LogStopped { .. }
+            | RequestError::Stopping => (Code::Unavailable, detail(Reason::Unspecified, None)),
             RequestError::TooLarge { .. } => (Code::InvalidArgument, detail(Reason::TooLarge, None)),
             RequestError::Refused { .. } => (Code::FailedPrecondition, detail(Reason::Unspecified, None)),
             RequestError::Deadline { .. } => (Code::DeadlineExceeded, detail(Reason::Unspecified, None)),
         };
         status_with(code, message, &detail)
+    }
+}
+
+/// The set of replicas was not changed or copied, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClusterError {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Replicas(ReplicasError),
+    #[error(
+        "this cluster keeps its state in the memory of its only scheduler, so that it can have no replicas"
+    )]
+    OneForGood,
+    #[error("it was not done within {ms} ms, and may still be: ask for the status")]
+    Deadline { ms: u64 },
+    #[error("0 is no id of a replica; ids begin with 1")]
+    NoId,
+    #[error("'{address}' is no address; give HOST:PORT as the other replicas reach it")]
+    Address { address: String },
+}
+
+impl From<ClusterError> for Status {
+    fn from(error: ClusterError) -> Self {
+        let message = error.to_string();
+        let code = match error {
+            ClusterError::Request(error) => return error.into(),
+            ClusterError::Replicas(error) => match error {
+                ReplicasError::NotLeader { .. } | ReplicasError::Stopped { .. } => Code::Unavailable,
+                ReplicasError::NotAMember { .. } => Code::NotFound,
+                ReplicasError::Retired { .. }
+                | ReplicasError::OtherAddress { .. }
+                | ReplicasError::NotAVoter { .. }
+                | ReplicasError::LastVoter { .. }
+                | ReplicasError::NotCaughtUp { .. }
+                | ReplicasError::Refused { .. } => Code::FailedPrecondition,
+                ReplicasError::NotMoved { .. } | ReplicasError::UnderWay => Code::Aborted,
+                ReplicasError::Unknown { .. } => Code::DeadlineExceeded,
+            },
+            ClusterError::OneForGood => Code::FailedPrecondition,
+            ClusterError::Deadline { .. } => Code::DeadlineExceeded,
+            ClusterError::NoId | ClusterError::Address { .. } => Code::InvalidArgument,
+        };
+        status_with(code, message, &detail(Reason::Unspecified, None))
     }
 }

@@ -36,7 +36,7 @@ struct Attached {
 pub(crate) struct Streams {
     term: Term,
     by_executor: BTreeMap<ExecutorId, Attached>,
-    /// Streams that had to be dropped since [`Self::take_broken`].
+    /// Whose streams ended or had to be dropped since [`Self::take_broken`], and who has not come back.
     broken: BTreeSet<(ExecutorId, Incarnation)>,
 }
 
@@ -45,8 +45,9 @@ impl Streams {
         Self { term, by_executor: BTreeMap::new(), broken: BTreeSet::new() }
     }
 
-    /// Takes the place of the executor's older stream.
+    /// Takes the place of the executor's older stream, whether or not that one broke.
     pub(crate) fn attach(&mut self, executor: ExecutorId, incarnation: Incarnation, stream: Stream) {
+        self.broken.retain(|(broken, _)| *broken != executor);
         self.by_executor.insert(executor, Attached { stream, incarnation, prepared: BTreeMap::new() });
     }
 
@@ -82,12 +83,14 @@ impl Streams {
         }
     }
 
-    /// Drops the stream itself, and says of which incarnation it was.
-    pub(crate) fn remove(&mut self, executor: &ExecutorId, id: StreamId) -> Option<Incarnation> {
+    /// The stream ended by itself: it shows up in [`Self::take_broken`]. False if it was not the present one.
+    pub(crate) fn ended(&mut self, executor: &ExecutorId, id: StreamId) -> bool {
         if !self.is_current(executor, id) {
-            return None;
+            return false;
         }
-        self.by_executor.remove(executor).map(|attached| attached.incarnation)
+        let ended = self.by_executor.remove(executor);
+        self.broken.extend(ended.map(|attached| (executor.clone(), attached.incarnation)));
+        true
     }
 
     /// Drops the executor's stream, whichever it is.
@@ -95,11 +98,7 @@ impl Streams {
         self.by_executor.remove(executor);
     }
 
-    pub(crate) fn has_broken(&self) -> bool {
-        !self.broken.is_empty()
-    }
-
-    /// Executors that had to be dropped, ascending.
+    /// Executors whose streams broke, ascending.
     pub(crate) fn take_broken(&mut self) -> BTreeSet<(ExecutorId, Incarnation)> {
         std::mem::take(&mut self.broken)
     }

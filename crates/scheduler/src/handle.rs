@@ -1,25 +1,37 @@
 //! Starting and stopping a replica.
+//!
+//! ```text
+//!   start:     listen ─▶ open the log ─▶ serve (elections, admission and requests need the server)
+//!   shutdown:  refuse requests ─▶ end the entry under way ─▶ log.shutdown() hands over ─▶ stop the server
+//! ```
+//!
+//! A handover needs the server to the end: the other replicas ask this one, and executors are told to look elsewhere
+//! by the end of their streams, which comes when another replica leads.
 
 use std::{sync::Arc, time::Duration};
 
-use polybolos_consensus::{Fatal, Log, ReplicaConfig, in_memory, open};
-use polybolos_env::{Env, grpc};
+use polybolos_consensus::{Fatal, Log, Opened, ReplicaConfig, ReplicaServer, in_memory, open};
+use polybolos_env::{Env, Listener, grpc};
 use polybolos_model::limits::MAX_MESSAGE_BYTES;
 use polybolos_planner::Extensions;
 use polybolos_proto::v1::{
-    executor_service_server::ExecutorServiceServer, query_service_server::QueryServiceServer,
+    cluster_service_server::ClusterServiceServer, executor_service_server::ExecutorServiceServer,
+    query_service_server::QueryServiceServer,
 };
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
     config::{LogKind, SchedulerConfig},
     error::StartError,
     front::Front,
-    rpc::{ExecutorRpc, QueryRpc},
+    rpc::{ClusterRpc, ExecutorRpc, QueryRpc},
     run_loop::RunLoop,
-    shared::Shared,
+    shared::{Life, Shared},
 };
 
+/// How long the entry under way may take to be committed at a shutdown. After it, its outcome is unknown to whoever
+/// waits for it.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 /// How long open connections may take to end at a shutdown, before they are cut.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -27,10 +39,12 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 pub struct Scheduler;
 
 impl Scheduler {
-    /// Listens, opens the log and serves. The replica runs until [`SchedulerHandle::shutdown`].
+    /// Listens, opens the log and serves; returns then, whether or not anybody leads. The replica runs until
+    /// [`SchedulerHandle::shutdown`].
     ///
     /// # Errors
-    /// The address is taken, or the log does not open.
+    /// The address is taken, or the log does not open. What a replica learns of its cluster only later comes by
+    /// [`SchedulerHandle::failed`].
     pub async fn start(
         config: SchedulerConfig,
         env: Env,
@@ -39,62 +53,82 @@ impl Scheduler {
         let listen = |source| StartError::Listen { address: config.listen.clone(), source };
         let listener = env.net.listen(&config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?.to_string();
-        let log = open_log(&config, &env, &address).await?;
         let front = Front::new(extensions, env.clone(), config.planning_deadline)?;
-        let (shared, inputs) = Shared::new(config, env, Arc::clone(&log), front, address.clone());
-        let (stop, stopped) = watch::channel(false);
-        let run_loop = tokio::spawn(RunLoop::new(Arc::clone(&shared), inputs).run(stopped.clone()));
-        let server = tokio::spawn(serve(shared, listener, stopped));
-        Ok(SchedulerHandle { address, log, stop, run_loop, server })
+        let (log, replica) = open_log(&config, &env, &address).await?;
+        let (shared, inputs) = Shared::new(config, env, Arc::clone(&log), front);
+        let server = tokio::spawn(serve(Arc::clone(&shared), replica, listener));
+        let run_loop = tokio::spawn(RunLoop::new(Arc::clone(&shared), inputs).run());
+        Ok(SchedulerHandle { address, log, stop: Stop(shared), run_loop, server })
     }
 }
 
-async fn open_log(config: &SchedulerConfig, env: &Env, address: &str) -> Result<Arc<dyn Log>, StartError> {
+/// `address` is where the replica listens. Others reach it there or, if it has a cluster, where that names it.
+async fn open_log(
+    config: &SchedulerConfig,
+    env: &Env,
+    address: &str,
+) -> Result<(Arc<dyn Log>, Option<ReplicaServer>), StartError> {
     match &config.log {
-        LogKind::Durable { cluster, data_dir } => {
-            let replica =
-                ReplicaConfig { id: config.id, cluster: cluster.clone(), data_dir: data_dir.clone() };
-            Ok(open(replica, env).await?)
+        LogKind::Durable { cluster, data_dir, timing, version } => {
+            let replica = ReplicaConfig {
+                timing: *timing,
+                version: *version,
+                ..ReplicaConfig::new(config.id, cluster.clone(), data_dir.clone())
+            };
+            let Opened { log, service } = open(replica, env).await?;
+            Ok((log, Some(service)))
         }
         LogKind::InMemory => {
             let cluster_id = format!("memory-{:016x}", env.random.next_u64());
-            Ok(in_memory(config.id, address.to_owned(), cluster_id))
+            Ok((in_memory(config.id, address.to_owned(), cluster_id), None))
         }
+        LogKind::Given(log) => Ok((Arc::clone(log), None)),
     }
 }
 
-async fn serve(
-    shared: Arc<Shared>,
-    listener: Box<dyn polybolos_env::Listener>,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn serve(shared: Arc<Shared>, replica: Option<ReplicaServer>, listener: Box<dyn Listener>) {
+    let mut life = shared.life();
     let executors = ExecutorServiceServer::new(ExecutorRpc::new(Arc::clone(&shared)))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let cluster = ClusterServiceServer::new(ClusterRpc::new(Arc::clone(&shared)));
     let queries = QueryServiceServer::new(QueryRpc::new(shared))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let stop = async move {
-        // An error means that the handle is gone, which ends the replica as well.
-        let _ = stopped.changed().await;
+        // An error means that nobody is left to stop it, which ends it as well.
+        let _ = life.wait_for(|life| *life == Life::Stopped).await;
     };
-    let server = grpc::server().add_service(executors).add_service(queries);
+    let server = grpc::server()
+        .add_service(executors)
+        .add_service(queries)
+        .add_service(cluster)
+        .add_optional_service(replica);
     if let Err(error) = server.serve_with_incoming_shutdown(grpc::incoming(listener), stop).await {
         tracing::error!(%error, "the server ended");
     }
 }
 
-/// A running replica. Dropping it stops the replica without waiting for that.
+/// Stops the replica when it is dropped.
+struct Stop(Arc<Shared>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.set_life(Life::Stopped);
+    }
+}
+
+/// A running replica. Dropping it stops the replica without handing over and without waiting for that.
 pub struct SchedulerHandle {
     address: String,
     log: Arc<dyn Log>,
-    stop: watch::Sender<bool>,
+    stop: Stop,
     run_loop: JoinHandle<()>,
     server: JoinHandle<()>,
 }
 
 impl SchedulerHandle {
-    /// `HOST:PORT` where it serves.
+    /// `HOST:PORT` where it listens. Others may reach it by another one, which its cluster knows.
     pub fn address(&self) -> String {
         self.address.clone()
     }
@@ -106,20 +140,27 @@ impl SchedulerHandle {
             Ok(failure) => failure.clone(),
             Err(_) => None,
         }
-        .unwrap_or_else(|| Fatal { reason: "it was dropped".into() })
+        .unwrap_or_else(|| Fatal { reason: "the replicated log was dropped".into(), refused: false })
     }
 
-    /// Refuses new requests, ends the streams, then closes the log.
+    /// Refuses new requests, hands leadership over while the other replicas still get answers, then ends the streams
+    /// and the server.
     pub async fn shutdown(self) {
         let Self { log, stop, run_loop, mut server, .. } = self;
-        stop.send_replace(true);
-        // It ends by itself, with the entry that it is committing.
+        let mut life = stop.0.life();
+        stop.0.set_life(Life::Draining);
+        // The run loop answers for itself, unless it is gone.
+        let drained = life.wait_for(|life| *life >= Life::Drained);
+        if timeout(DRAIN_DEADLINE, drained).await.is_err() {
+            tracing::warn!("the last entry was not committed within {DRAIN_DEADLINE:?}");
+        }
+        log.shutdown().await;
+        drop(stop);
         if run_loop.await.is_err() {
             tracing::error!("the run loop had panicked");
         }
         if timeout(SHUTDOWN_GRACE, &mut server).await.is_err() {
             server.abort();
         }
-        log.shutdown().await;
     }
 }

@@ -54,7 +54,7 @@ pub(crate) enum Input {
     Request { command: Box<Command>, answer: Answer },
     Registration(Box<Registration>),
     Reports(Reports),
-    Beat(Beat),
+    Beat { stream: StreamId, beat: Beat },
     StreamEnded { executor: ExecutorId, stream: StreamId },
 }
 
@@ -89,6 +89,10 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.origins.len() < BATCH_REQUESTS && self.plan_bytes < BATCH_PLAN_BYTES
     }

@@ -1,38 +1,52 @@
-//! A replica while it leads: the streams of its executors, the attempts that run, and the effects of what is committed.
+//! A replica while it leads: the streams of its executors, the attempts that run, and what is due by time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use polybolos_consensus::ProposeError;
-use polybolos_model::{ErrorClass, ExecutorId, Incarnation, TaskError, Term, limits::MAX_ENDED_JOBS};
-use polybolos_proto::v1::{
-    CancelTasks, DeleteOutputs, Refused, Registered, ReportsCommitted, SchedulerMessage,
-    scheduler_message::Message,
-};
+use polybolos_model::{ExecutorId, Term};
+use polybolos_proto::v1::{HeartbeatAck, scheduler_message::Message};
 use polybolos_state::{
-    Applied, Change, Command, Dispatcher, Rejection, limits::EXECUTOR_TIMEOUT_MS, policy::Event,
+    Beat, Command, Dispatcher, LeaderClock,
+    limits::{EXECUTOR_TIMEOUT_MS, MAX_CLOCK_STEP_MS},
+    policy::Event,
 };
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    error::RequestError,
-    executors::{Stream, StreamId, Streams},
-    input::{Batch, Origin, Refusal, RegistrationOrigin},
+    executors::{StreamId, Streams},
+    input::{Batch, Origin},
     launch::StageCache,
-    run_loop::refuse,
     shared::Shared,
 };
 
 /// How long a new leader waits for the executors to tell what they run, before it launches anything.
 const ADOPTION_WAIT: Duration = Duration::from_millis(EXECUTOR_TIMEOUT_MS);
+/// A leader that comes this late to a tick was paused or starved, and has heard nobody meanwhile.
+const PAUSE: Duration = Duration::from_millis(MAX_CLOCK_STEP_MS);
 
 pub(crate) struct Leader {
     pub(crate) shared: Arc<Shared>,
     term: Term,
+    began: Instant,
+    clock: LeaderClock,
+    /// When it began to wait for the executors.
     since: Instant,
+    /// Nobody is called silent before.
+    blames_from: Instant,
+    last_tick: Instant,
+    ticked: bool,
+    /// An entry is called for, perhaps without commands: its term has begun.
+    due: bool,
+    majority: bool,
+    /// The entry before the last restart may still be committed. The next one that is decides it: a leader's entries
+    /// are committed in order.
+    pub(crate) unresolved: bool,
     pub(crate) streams: Streams,
     pub(crate) stages: StageCache,
+    /// The last one of each executor since beats last went into the log, and the stream that it came by.
+    beats: BTreeMap<ExecutorId, (StreamId, Beat)>,
+    beats_sent: Instant,
     /// Reports to acknowledge at the end of the round.
-    acks: BTreeMap<ExecutorId, Vec<u64>>,
+    pub(crate) acks: BTreeMap<ExecutorId, Vec<u64>>,
     /// Some running attempts may be of no use any more.
     pub(crate) check_running: bool,
     /// What this round calls for in the next entry.
@@ -42,41 +56,165 @@ pub(crate) struct Leader {
 impl Leader {
     /// Everything that is volatile starts empty; executors tell the rest.
     pub(crate) fn begin(shared: Arc<Shared>, term: Term) -> Self {
-        let mut fresh = Dispatcher::new(term);
-        shared.read(|state| fresh.await_executors(state));
-        *shared.dispatcher() = fresh;
-        let since = shared.env.clock.now();
+        let wall_ms = shared.env.clock.wall_ms();
+        let clock = shared.read(|state| {
+            let mut dispatcher = shared.dispatcher();
+            // One that led in this term before must name no two attempts alike.
+            if dispatcher.term() == term {
+                dispatcher.restart();
+            } else {
+                *dispatcher = Dispatcher::new(term);
+            }
+            dispatcher.await_executors(state);
+            LeaderClock::begin(state, wall_ms, 0)
+        });
+        shared.excuse_watchers();
+        let now = shared.env.clock.now();
         Self {
             shared,
             term,
-            since,
+            began: now,
+            clock,
+            since: now,
+            // The policy gives a new term its time.
+            blames_from: now,
+            last_tick: now,
+            ticked: false,
+            due: true,
+            majority: true,
+            unresolved: false,
             streams: Streams::new(term),
             stages: StageCache::default(),
+            beats: BTreeMap::new(),
+            beats_sent: now,
             acks: BTreeMap::new(),
             check_running: false,
             follow_ups: Vec::new(),
         }
     }
 
+    /// Begins anew within its term, since an entry's outcome is unknown: if it is committed after all, nobody carries
+    /// out what it changes. Without streams there is nobody to tell; executors register again, by entries after that
+    /// one, and are then told what the state says.
+    pub(crate) fn begin_anew(&mut self) {
+        tracing::warn!(term = %self.term, "an entry may be committed unseen; all executors register again");
+        self.streams = Streams::new(self.term);
+        self.stages = StageCache::default();
+        self.beats.clear();
+        self.acks.clear();
+        self.follow_ups.clear();
+        self.check_running = false;
+        self.unresolved = true;
+        self.shared.dispatcher().restart();
+        self.listen_anew();
+    }
+
+    /// Nobody could be heard for a while: waits for the executors as a new leader does, and blames nobody who has been
+    /// away meanwhile.
+    pub(crate) fn listen_anew(&mut self) {
+        let now = self.shared.env.clock.now();
+        self.since = now;
+        self.blames_from = now + Duration::from_millis(EXECUTOR_TIMEOUT_MS);
+        self.shared.excuse_watchers();
+        self.shared.read(|state| self.shared.dispatcher().await_executors(state));
+    }
+
     pub(crate) fn term(&self) -> Term {
         self.term
+    }
+
+    /// The time to decide by, in ms since the Unix epoch.
+    pub(crate) fn now_ms(&mut self) -> u64 {
+        let elapsed = self.shared.env.clock.now() - self.began;
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        self.clock.read(self.shared.env.clock.wall_ms(), elapsed_ms)
     }
 
     pub(crate) fn is_current(&self, executor: &ExecutorId, stream: StreamId) -> bool {
         self.streams.is_current(executor, stream)
     }
 
-    /// The stream ended by itself. Says of which incarnation it was, if it was the executor's present one.
-    pub(crate) fn stream_ended(&mut self, executor: &ExecutorId, stream: StreamId) -> Option<Incarnation> {
-        let incarnation = self.streams.remove(executor, stream)?;
+    /// Told whenever the leadership has changed in any way.
+    pub(crate) fn note_majority(&mut self, has_majority: bool) {
+        if has_majority && !self.majority {
+            self.listen_anew();
+        }
+        self.majority = has_majority;
+    }
+
+    /// A beat is kept for the next entry of them, unless the cluster waits for a sign of life. It is acknowledged only
+    /// by a leader that can commit: executors leave one that can't.
+    pub(crate) fn beat(&mut self, stream: StreamId, beat: Beat, serves: bool, batch: &mut Batch) {
+        let executor = beat.executor.clone();
+        if !self.is_current(&executor, stream) {
+            return;
+        }
+        if serves && !self.streams.send(&executor, Message::Heartbeat(HeartbeatAck {})) {
+            return;
+        }
+        let is_suspect = self
+            .shared
+            .read(|state| state.executor(&executor).is_some_and(|known| known.suspect_since_ms.is_some()));
+        if is_suspect {
+            self.beats.remove(&executor);
+            batch.event(Event::Beat(beat));
+        } else {
+            self.beats.insert(executor, (stream, beat));
+        }
+    }
+
+    /// The stream ended by itself.
+    pub(crate) fn stream_ended(&mut self, executor: &ExecutorId, stream: StreamId) {
+        if self.streams.ended(executor, stream) {
+            self.shared.dispatcher().detach(executor);
+        }
+    }
+
+    pub(crate) fn drop_stream(&mut self, executor: &ExecutorId) {
+        self.streams.drop_stream(executor);
         self.shared.dispatcher().detach(executor);
-        Some(incarnation)
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self) {
+        let now = self.shared.env.clock.now();
+        if now - self.last_tick >= self.shared.config.tick_interval + PAUSE {
+            tracing::warn!(away = ?(now - self.last_tick), "this leader was paused");
+            self.listen_anew();
+        }
+        self.last_tick = now;
+        self.ticked = true;
+    }
+
+    /// Adds what the leader itself has for the next entry. False if there is nothing to decide.
+    pub(crate) fn compose(&mut self, batch: &mut Batch) -> bool {
+        let ticked = std::mem::take(&mut self.ticked);
+        let due = std::mem::take(&mut self.due) || ticked;
+        if ticked {
+            self.keep_house(batch);
+        }
+        self.take_follow_ups(batch);
+        due || !batch.is_empty()
     }
 
     /// Adds what is due by time.
-    pub(crate) fn tick(&mut self, batch: &mut Batch) {
-        if self.shared.env.clock.now() - self.since >= ADOPTION_WAIT {
+    fn keep_house(&mut self, batch: &mut Batch) {
+        let now = self.shared.env.clock.now();
+        if now - self.since >= ADOPTION_WAIT {
             self.shared.dispatcher().stop_waiting();
+        }
+        if now >= self.blames_from {
+            batch.event(Event::Tick);
+        }
+        let half_tick = self.shared.config.tick_interval / 2;
+        if now - self.beats_sent + half_tick >= self.shared.config.heartbeat_interval {
+            self.beats_sent = now;
+            for (executor, (stream, beat)) in std::mem::take(&mut self.beats) {
+                // One that came before its stream broke is no sign of life any more.
+                if self.is_current(&executor, stream) {
+                    batch.event(Event::Beat(beat));
+                }
+            }
         }
         for (job, limit_ms) in self.shared.unwatched() {
             let reason = format!("nobody watched it for {limit_ms} ms");
@@ -89,11 +227,7 @@ impl Leader {
         self.follow_ups.push(command);
     }
 
-    pub(crate) fn has_follow_ups(&self) -> bool {
-        !self.follow_ups.is_empty() || self.streams.has_broken()
-    }
-
-    pub(crate) fn take_follow_ups(&mut self, batch: &mut Batch) {
+    fn take_follow_ups(&mut self, batch: &mut Batch) {
         for command in std::mem::take(&mut self.follow_ups) {
             batch.request(command, Origin::Housekeeping);
         }
@@ -102,179 +236,4 @@ impl Leader {
             batch.event(Event::StreamBroken { executor, incarnation });
         }
     }
-
-    /// Answers everybody who waits for an entry that is applied, and carries out what it changed. `added` are the
-    /// commands that the policy put behind those of `origins`.
-    pub(crate) fn settle(&mut self, origins: Vec<Origin>, added: &[Command], applied: Applied) {
-        let mut outcomes = applied.outcomes.into_iter();
-        for origin in origins {
-            let outcome =
-                outcomes.next().unwrap_or(Err(Rejection::StaleTerm { entry: self.term, current: self.term }));
-            if let Ok(change) = &outcome {
-                self.carry_out(change);
-            }
-            match origin {
-                Origin::Client(answer) => {
-                    // The caller may have gone away.
-                    let _ = answer.send(outcome.map_err(Refusal::Rejected));
-                }
-                Origin::Registration(registration) => self.register(*registration, outcome),
-                Origin::Report { executor, stream, sequence, task, attempt } => {
-                    let report = Settled { executor, stream, sequence, task, attempt };
-                    self.reported(report, outcome.err());
-                }
-                Origin::Housekeeping => {}
-            }
-        }
-        for (outcome, command) in outcomes.zip(added) {
-            match outcome {
-                Ok(change) => self.carry_out(&change),
-                Err(rejection) => {
-                    tracing::debug!(?command, %rejection, "the leader's own command was rejected")
-                }
-            }
-        }
-        self.acknowledge();
-    }
-
-    /// Nothing is known to have happened: clients may ask again, executors report again over a new stream.
-    pub(crate) fn not_committed(&mut self, origins: Vec<Origin>, error: &ProposeError) {
-        tracing::warn!(%error, requests = origins.len(), "an entry was not committed");
-        for origin in origins {
-            match origin {
-                Origin::Client(answer) => refuse(answer, self.unserved(error)),
-                Origin::Registration(registration) => {
-                    refuse_registration(registration.stream, &self.unserved(error), true);
-                }
-                Origin::Report { executor, .. } => self.drop_stream(&executor),
-                Origin::Housekeeping => {}
-            }
-        }
-    }
-
-    fn unserved(&self, error: &ProposeError) -> RequestError {
-        match error {
-            ProposeError::NotLeader { .. } => self.shared.not_leader(),
-            ProposeError::TooLarge { bytes } => RequestError::TooLarge { bytes: *bytes },
-            ProposeError::Refused { .. } | ProposeError::Unknown { .. } | ProposeError::Stopped { .. } => {
-                RequestError::Unknown
-            }
-        }
-    }
-
-    fn drop_stream(&mut self, executor: &ExecutorId) {
-        self.streams.drop_stream(executor);
-        self.shared.dispatcher().detach(executor);
-    }
-
-    fn register(&mut self, registration: RegistrationOrigin, outcome: Result<Change, Rejection>) {
-        let RegistrationOrigin { executor, running, stream } = registration;
-        let incarnation = match outcome {
-            Ok(Change::Registered { incarnation, .. }) => incarnation,
-            Ok(_) => return,
-            Err(rejection) => {
-                // A name or address in use is free again once the process that had it counts as lost.
-                let retry = !matches!(
-                    rejection,
-                    Rejection::NoSlots { .. }
-                        | Rejection::BadAddress { .. }
-                        | Rejection::LabelsTooLarge { .. }
-                );
-                return refuse_registration(
-                    stream,
-                    &RequestError::Refused { reason: rejection.to_string() },
-                    retry,
-                );
-            }
-        };
-        tracing::info!(%executor, %incarnation, running = running.len(), "executor attached");
-        self.streams.attach(executor.clone(), incarnation, stream);
-        let heartbeat = self.shared.config.heartbeat_interval.as_millis();
-        let (cluster_id, adoption, released) = self.shared.read(|state| {
-            let adoption = self.shared.dispatcher().attach(state, &executor, incarnation, &running);
-            let released: Vec<_> =
-                state.released_jobs().rev().take(MAX_ENDED_JOBS).map(|job| job.id).collect();
-            (state.cluster_id().to_owned(), adoption, released)
-        });
-        let registered = Registered {
-            incarnation: incarnation.0,
-            cluster_id,
-            heartbeat_interval_ms: u64::try_from(heartbeat).unwrap_or(u64::MAX),
-        };
-        self.streams.send(&executor, Message::Registered(registered));
-        if !adoption.cancel.is_empty() {
-            let attempts = adoption.cancel.into_iter().map(Into::into).collect();
-            self.streams.send(&executor, Message::Cancel(CancelTasks { attempts }));
-        }
-        // It may have been away when they were released.
-        for job in released {
-            self.streams.send(&executor, crate::effects::release(job));
-        }
-    }
-
-    fn reported(&mut self, report: Settled, rejection: Option<Rejection>) {
-        self.shared.dispatcher().ended(report.attempt);
-        let Some(rejection) = rejection else { return self.ack(report) };
-        match rejection {
-            // This life of the executor is over for the cluster: it registers anew and reports again.
-            Rejection::StaleIncarnation { .. }
-            | Rejection::ExecutorNotFound { .. }
-            | Rejection::StaleTerm { .. }
-            | Rejection::UnknownVersion { .. } => {
-                if self.streams.is_current(&report.executor, report.stream) {
-                    self.drop_stream(&report.executor);
-                }
-            }
-            Rejection::OutputCount { .. } => {
-                let error = TaskError::new(ErrorClass::Internal, rejection.to_string());
-                let error = polybolos_state::JobError::of_job(error);
-                self.follow_up(Command::FailJob { job: report.task.job, error });
-                self.discard(report);
-            }
-            other => {
-                tracing::debug!(task = %report.task, rejection = %other, "a report is of no use");
-                self.discard(report);
-            }
-        }
-    }
-
-    /// The attempt's output, if it made any, is not wanted.
-    fn discard(&mut self, report: Settled) {
-        let delete = DeleteOutputs { attempts: vec![report.attempt.into()] };
-        self.streams.send(&report.executor, Message::DeleteOutputs(delete));
-        self.ack(report);
-    }
-
-    fn ack(&mut self, report: Settled) {
-        if self.streams.is_current(&report.executor, report.stream) {
-            self.acks.entry(report.executor).or_default().push(report.sequence);
-        }
-    }
-
-    fn acknowledge(&mut self) {
-        for (executor, sequences) in std::mem::take(&mut self.acks) {
-            self.streams.send(&executor, Message::Committed(ReportsCommitted { sequences }));
-        }
-    }
-}
-
-/// A report whose fate is known.
-struct Settled {
-    executor: ExecutorId,
-    stream: StreamId,
-    sequence: u64,
-    task: polybolos_model::TaskId,
-    attempt: polybolos_model::AttemptId,
-}
-
-/// Tells the executor why, and closes its stream.
-pub(crate) fn refuse_registration(stream: Stream, why: &RequestError, retry: bool) {
-    let leader = match why {
-        RequestError::NotLeader { leader } => leader.clone(),
-        _ => String::new(),
-    };
-    let refused = Refused { reason: why.to_string(), leader, retry };
-    let message = SchedulerMessage { term: 0, message: Some(Message::Refused(refused)) };
-    // A new stream's channel has room, unless its executor is gone.
-    let _ = stream.outgoing.try_send(Ok(message));
 }

@@ -8,6 +8,9 @@
 //!       └──── executors (streams) ◀─ launch, effects ◀─ what was applied
 //! ```
 //!
+//! Every replica answers; all but the leader answer with who leads, unless a request allows a stale read. What a new
+//! leader needs it derives from the state and from what the executors tell it when they attach.
+//!
 //! Deliberately absent: decisions (`polybolos-state` makes them, purely), durable state outside the log, and data: a
 //! result goes from an executor to the client without passing here.
 
@@ -22,8 +25,11 @@ mod launch;
 mod leader;
 mod rpc;
 mod run_loop;
+mod settle;
 mod shared;
+mod standing;
 
 pub use config::{LogKind, SchedulerConfig};
 pub use error::StartError;
 pub use handle::{Scheduler, SchedulerHandle};
+pub use polybolos_consensus::Timing;

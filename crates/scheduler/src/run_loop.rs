@@ -6,16 +6,18 @@
 //!          └────────── what arrives meanwhile: the next batch ◀────────────┴─────────────────┘
 //! ```
 //!
-//! While an entry is being committed the next one fills up: group commit without a delay. Deliberately absent: any
-//! decision. Those are in `policy` and `Dispatcher`, both pure.
+//! While an entry is being committed the next one fills up: group commit without a delay. Nothing waits for an entry:
+//! a leader that loses its lead or its majority, or that is told to stop, reacts at once. Without a majority nothing is
+//! proposed; requests are refused and reports kept until one is back or another replica leads.
+//!
+//! Deliberately absent: any decision. Those are in `policy` and `Dispatcher`, both pure.
 
 use std::sync::Arc;
 
-use polybolos_consensus::{Leadership, read_with};
-use polybolos_state::{
-    Command,
-    policy::{self, Event},
-};
+use futures::future::BoxFuture;
+use polybolos_consensus::{Committed, Leadership, ProposeError, read_with};
+use polybolos_model::Term;
+use polybolos_state::{Command, policy};
 use tokio::{
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
@@ -25,150 +27,224 @@ use crate::{
     error::RequestError,
     input::{Answer, Batch, Input, Origin, Refusal},
     leader::Leader,
-    shared::Shared,
+    settle::{self, refuse_registration},
+    shared::{Life, Shared},
 };
+
+type Outcome = Result<Committed, ProposeError>;
 
 pub(crate) struct RunLoop {
     shared: Arc<Shared>,
     inputs: mpsc::Receiver<Input>,
     leadership: watch::Receiver<Leadership>,
+    life: watch::Receiver<Life>,
     /// While this replica leads.
     leader: Option<Leader>,
+    /// What goes into the next entry. Empty without a leader.
+    next: Batch,
+    in_flight: Option<InFlight>,
+}
+
+/// An entry that was proposed.
+struct InFlight {
+    term: Term,
+    origins: Vec<Origin>,
+    /// What the policy put behind the commands of `origins`.
+    added: Vec<Command>,
+    outcome: BoxFuture<'static, Outcome>,
 }
 
 impl RunLoop {
     pub(crate) fn new(shared: Arc<Shared>, inputs: mpsc::Receiver<Input>) -> Self {
-        let leadership = shared.log.leadership();
-        Self { shared, inputs, leadership, leader: None }
+        let (leadership, life) = (shared.log.leadership(), shared.life());
+        Self { shared, inputs, leadership, life, leader: None, next: Batch::default(), in_flight: None }
     }
 
-    /// Runs until `stop` changes or all senders of inputs are gone.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Runs until it is told to stop, or the log or all senders of inputs are gone.
+    pub(crate) async fn run(mut self) {
         let mut ticks = interval(self.shared.config.tick_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.follow_leadership().await;
+        self.follow_leadership();
         loop {
+            self.advance();
             tokio::select! {
                 biased;
-                _ = stop.changed() => break,
+                _ = self.life.changed() => {
+                    if !self.live_on() {
+                        break;
+                    }
+                }
                 changed = self.leadership.changed() => {
                     if changed.is_err() {
                         break;
                     }
-                    self.follow_leadership().await;
+                    self.follow_leadership();
                 }
-                _ = ticks.tick() => self.tick().await,
-                input = self.inputs.recv() => match input {
-                    Some(input) => self.input(input).await,
+                outcome = outcome(&mut self.in_flight) => self.settle(outcome),
+                _ = ticks.tick() => {
+                    if let Some(leader) = &mut self.leader {
+                        leader.tick();
+                    }
+                }
+                input = self.inputs.recv(), if self.next.has_room() => match input {
+                    Some(input) => self.take(input),
                     None => break,
                 },
             }
         }
-        self.leader = None;
-        self.shared.stop();
+        self.end();
+    }
+
+    /// False at the end.
+    fn live_on(&mut self) -> bool {
+        let life = *self.life.borrow_and_update();
+        match life {
+            Life::Serving | Life::Drained => true,
+            Life::Draining => {
+                refuse_batch(std::mem::take(&mut self.next), || RequestError::Stopping);
+                self.tell_drained();
+                true
+            }
+            Life::Stopped => false,
+        }
+    }
+
+    fn tell_drained(&self) {
+        if self.in_flight.is_none() && *self.life.borrow() == Life::Draining {
+            self.shared.set_life(Life::Drained);
+        }
+    }
+
+    /// Begins or ends to lead, gains or loses the majority.
+    fn follow_leadership(&mut self) {
+        let leadership = self.leadership.borrow_and_update().clone();
+        self.shared.note_leadership(&leadership);
+        let term = leadership.is_self.then_some(leadership.term);
+        if self.leader.as_ref().map(Leader::term) != term {
+            self.step_down();
+            if let Some(term) = term.filter(|_| self.shared.is_serving()) {
+                tracing::info!(%term, "leading");
+                self.leader = Some(Leader::begin(Arc::clone(&self.shared), term));
+            }
+        }
+        if let Some(leader) = &mut self.leader {
+            leader.note_majority(leadership.has_quorum);
+        }
+        // Whoever watches a job looks for another replica if this one does not serve.
+        self.shared.tell_progress();
+    }
+
+    /// Dropping a leader closes its streams: executors look for the next one, and tell it again what this one holds.
+    fn step_down(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            tracing::info!(term = %leader.term(), "not leading any more");
+        }
+        refuse_batch(std::mem::take(&mut self.next), || self.shared.not_serving());
+        self.shared.dispatcher().restart();
+    }
+
+    /// Takes `first` and what else waits already.
+    fn take(&mut self, first: Input) {
+        self.add(first);
+        while self.next.has_room() {
+            let Ok(input) = self.inputs.try_recv() else { break };
+            self.add(input);
+        }
+    }
+
+    fn add(&mut self, input: Input) {
+        let serves = self.serves();
+        let Some(leader) = &mut self.leader else {
+            return refuse_input(input, || self.shared.not_serving());
+        };
+        match input {
+            Input::Request { .. } | Input::Registration(_) if !serves => {
+                refuse_input(input, || self.shared.not_serving());
+            }
+            Input::Request { command, answer } => self.next.request(*command, Origin::Client(answer)),
+            // An executor keeps what it holds for the cluster by its name.
+            Input::Registration(_) if self.shared.read(|state| state.cluster_id().is_empty()) => {
+                refuse_input(input, || RequestError::Founding);
+            }
+            Input::Registration(registration) => self.next.registration(*registration),
+            // A report over a stream that was dropped meanwhile comes again over the next one.
+            Input::Reports(reports) if leader.is_current(&reports.executor, reports.stream) => {
+                self.next.reports(reports);
+            }
+            Input::Reports(_) => {}
+            Input::Beat { stream, beat } => leader.beat(stream, beat, serves, &mut self.next),
+            Input::StreamEnded { executor, stream } => leader.stream_ended(&executor, stream),
+        }
+    }
+
+    /// As far as the run loop has seen.
+    fn serves(&self) -> bool {
+        self.leadership.borrow().serves() && *self.life.borrow() == Life::Serving
+    }
+
+    /// Decides and proposes, again while nothing is under way and there is something to decide.
+    fn advance(&mut self) {
+        while self.in_flight.is_none() && self.serves() {
+            let Some(leader) = &mut self.leader else { return };
+            if !leader.compose(&mut self.next) {
+                return;
+            }
+            let Batch { events, origins, .. } = std::mem::take(&mut self.next);
+            let (term, now_ms) = (leader.term(), leader.now_ms());
+            let entry = read_with(&*self.shared.log, |state| policy::decide(state, &events, term, now_ms));
+            let Some(entry) = entry else {
+                leader.dispatch();
+                self.shared.tell_progress();
+                continue;
+            };
+            let added = entry.commands.iter().skip(origins.len()).cloned().collect();
+            let log = Arc::clone(&self.shared.log);
+            let outcome = Box::pin(async move { log.propose(entry).await });
+            self.in_flight = Some(InFlight { term, origins, added, outcome });
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        let Some(InFlight { term, origins, added, .. }) = self.in_flight.take() else { return };
+        match self.leader.as_mut().filter(|leader| leader.term() == term) {
+            Some(leader) => leader.settle(origins, &added, outcome),
+            None => settle::of_the_past(&self.shared, origins, outcome),
+        }
+        self.shared.tell_progress();
+        self.tell_drained();
+    }
+
+    fn end(mut self) {
+        self.step_down();
+        if let Some(InFlight { origins, .. }) = self.in_flight.take() {
+            settle::refuse_origins(origins, || RequestError::Unknown);
+        }
+        self.shared.tell_progress();
         self.inputs.close();
         while let Ok(input) = self.inputs.try_recv() {
             refuse_input(input, || RequestError::Stopping);
         }
     }
+}
 
-    /// Begins or ends to lead.
-    async fn follow_leadership(&mut self) {
-        let leadership = self.leadership.borrow_and_update().clone();
-        let term = leadership.is_self.then_some(leadership.term);
-        if self.leader.as_ref().map(Leader::term) == term {
-            return;
-        }
-        // Dropping a leader closes its streams: executors look for the next one.
-        self.leader = None;
-        if let Some(term) = term {
-            tracing::info!(%term, "leading");
-            self.leader = Some(Leader::begin(Arc::clone(&self.shared), term));
-            self.commit(Batch::default()).await;
-        }
+/// For ever while nothing is under way.
+async fn outcome(in_flight: &mut Option<InFlight>) -> Outcome {
+    match in_flight {
+        Some(in_flight) => (&mut in_flight.outcome).await,
+        None => std::future::pending().await,
     }
+}
 
-    async fn tick(&mut self) {
-        let mut batch = Batch::default();
-        if let Some(leader) = &mut self.leader {
-            batch.event(Event::Tick);
-            leader.tick(&mut batch);
-        }
-        self.fill(&mut batch);
-        self.commit(batch).await;
-    }
-
-    async fn input(&mut self, first: Input) {
-        let mut batch = Batch::default();
-        self.add(first, &mut batch);
-        self.fill(&mut batch);
-        self.commit(batch).await;
-    }
-
-    /// Takes what waits already.
-    fn fill(&mut self, batch: &mut Batch) {
-        while batch.has_room() {
-            let Ok(input) = self.inputs.try_recv() else { break };
-            self.add(input, batch);
-        }
-    }
-
-    fn add(&mut self, input: Input, batch: &mut Batch) {
-        let Some(leader) = &mut self.leader else {
-            let shared = &self.shared;
-            return refuse_input(input, || shared.not_leader());
-        };
-        match input {
-            Input::Request { command, answer } => batch.request(*command, Origin::Client(answer)),
-            Input::Registration(registration) => batch.registration(*registration),
-            // A report over a stream that was dropped meanwhile comes again over the next one.
-            Input::Reports(reports) if leader.is_current(&reports.executor, reports.stream) => {
-                batch.reports(reports)
-            }
-            Input::Reports(_) => {}
-            Input::Beat(beat) => batch.event(Event::Beat(beat)),
-            Input::StreamEnded { executor, stream } => {
-                if let Some(incarnation) = leader.stream_ended(&executor, stream) {
-                    batch.event(Event::StreamBroken { executor, incarnation });
-                }
-            }
-        }
-    }
-
-    /// Decides, commits, answers, dispatches; again while that itself calls for another entry.
-    async fn commit(&mut self, mut batch: Batch) {
-        loop {
-            let Some(leader) = &mut self.leader else { return };
-            leader.take_follow_ups(&mut batch);
-            let Batch { events, origins, .. } = batch;
-            let now_ms = self.shared.env.clock.wall_ms();
-            let entry =
-                read_with(&*self.shared.log, |state| policy::decide(state, &events, leader.term(), now_ms));
-            if let Some(entry) = entry {
-                let added: Vec<Command> = entry.commands.iter().skip(origins.len()).cloned().collect();
-                match self.shared.log.propose(entry).await {
-                    Ok(committed) => leader.settle(origins, &added, committed.applied),
-                    Err(error) => leader.not_committed(origins, &error),
-                }
-            }
-            leader.dispatch();
-            self.shared.tell_progress();
-            if !leader.has_follow_ups() {
-                return;
-            }
-            batch = Batch::default();
-        }
-    }
+fn refuse_batch(batch: Batch, why: impl Fn() -> RequestError) {
+    settle::refuse_origins(batch.origins, why);
 }
 
 fn refuse_input(input: Input, why: impl Fn() -> RequestError) {
     match input {
         Input::Request { answer, .. } => refuse(answer, why()),
-        Input::Registration(registration) => {
-            crate::leader::refuse_registration(registration.stream, &why(), true)
-        }
+        Input::Registration(registration) => refuse_registration(&registration.stream, &why(), true),
         // Kept by the executor, which reports again to the next leader.
-        Input::Reports(_) | Input::Beat(_) | Input::StreamEnded { .. } => {}
+        Input::Reports(_) | Input::Beat { .. } | Input::StreamEnded { .. } => {}
     }
 }
 

@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use polybolos_consensus::{Log, read_with};
 use polybolos_env::Env;
-use polybolos_model::JobId;
+use polybolos_model::{JobId, Term};
 use polybolos_state::{Change, ClusterState, Command, Dispatcher};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -23,7 +23,19 @@ use crate::{
     error::RequestError,
     front::Front,
     input::{Input, Refusal},
+    standing::Leaderless,
 };
+
+/// From the start of a replica to its end, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Life {
+    Serving,
+    /// Nothing new is taken up.
+    Draining,
+    /// Nothing that was taken up is under way any more.
+    Drained,
+    Stopped,
+}
 
 pub(crate) struct Shared {
     pub(crate) config: SchedulerConfig,
@@ -31,13 +43,13 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) front: Front,
     pub(crate) inputs: mpsc::Sender<Input>,
-    /// `HOST:PORT` as others reach this replica.
-    pub(crate) address: String,
     dispatcher: Mutex<Dispatcher>,
     watched: Mutex<BTreeMap<JobId, Watched>>,
     /// Ticks after each round of the run loop.
     progress: watch::Sender<u64>,
-    stopping: AtomicBool,
+    life: watch::Sender<Life>,
+    pub(crate) leaderless: Leaderless,
+    refused_reports: AtomicU64,
 }
 
 /// Who watches a job.
@@ -53,20 +65,21 @@ impl Shared {
         env: Env,
         log: Arc<dyn Log>,
         front: Front,
-        address: String,
     ) -> (Arc<Self>, mpsc::Receiver<Input>) {
         let (inputs, receiver) = mpsc::channel(crate::input::WAITING_INPUTS);
+        let leaderless = Leaderless::since(env.clock.now());
         let shared = Self {
             config,
             env,
             log,
             front,
             inputs,
-            address,
-            dispatcher: Mutex::new(Dispatcher::new(polybolos_model::Term::default())),
+            dispatcher: Mutex::new(Dispatcher::new(Term::default())),
             watched: Mutex::default(),
             progress: watch::Sender::new(0),
-            stopping: AtomicBool::new(false),
+            life: watch::Sender::new(Life::Serving),
+            leaderless,
+            refused_reports: AtomicU64::new(0),
         };
         (Arc::new(shared), receiver)
     }
@@ -88,25 +101,30 @@ impl Shared {
         self.progress.send_modify(|round| *round += 1);
     }
 
-    /// The run loop has ended: whoever waits for progress is told.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.tell_progress();
+    pub(crate) fn life(&self) -> watch::Receiver<Life> {
+        self.life.subscribe()
     }
 
-    pub(crate) fn not_leader(&self) -> RequestError {
-        let leadership = self.log.leadership().borrow().clone();
-        let leader = leadership.leader.filter(|_| !leadership.is_self);
-        RequestError::NotLeader { leader: leader.map(|(_, address)| address).unwrap_or_default() }
+    pub(crate) fn is_serving(&self) -> bool {
+        *self.life.borrow() == Life::Serving
     }
 
-    /// # Errors
-    /// [`RequestError::NotLeader`] with a hint.
-    pub(crate) fn require_leader(&self) -> Result<(), RequestError> {
-        if self.stopping.load(Ordering::Relaxed) {
-            return Err(RequestError::Stopping);
-        }
-        if self.log.leadership().borrow().is_self { Ok(()) } else { Err(self.not_leader()) }
+    /// A life that has come further already goes on from there.
+    pub(crate) fn set_life(&self, to: Life) {
+        self.life.send_if_modified(|life| {
+            let changed = *life < to;
+            *life = to.max(*life);
+            changed
+        });
+    }
+
+    /// Reports, beats and entries of the past that were refused since this replica started.
+    pub(crate) fn refused_reports(&self) -> u64 {
+        self.refused_reports.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_refused(&self, reports: u64) {
+        self.refused_reports.fetch_add(reports, Ordering::Relaxed);
     }
 
     /// Hands a command to the run loop and waits until it is applied.
@@ -134,6 +152,11 @@ impl Shared {
         let now = self.env.clock.now();
         self.watched().entry(job).or_insert(Watched { watchers: 0, since: now }).watchers += 1;
         WatchGuard { shared: Arc::clone(self), job }
+    }
+
+    /// Whoever watched may have been unable to: nobody counts as away from before now.
+    pub(crate) fn excuse_watchers(&self) {
+        self.watched().retain(|_, seen| seen.watchers > 0);
     }
 
     /// Active jobs that nobody has watched for as long as they allow, ascending by submission.

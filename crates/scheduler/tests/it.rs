@@ -3,8 +3,16 @@
 
 #[path = "it/executor.rs"]
 mod executor;
+#[path = "it/failover.rs"]
+mod failover;
 #[path = "it/harness.rs"]
 mod harness;
+#[path = "it/operating.rs"]
+mod operating;
+#[path = "it/script.rs"]
+mod script;
+#[path = "it/standing.rs"]
+mod standing;
 
 use std::time::{Duration, Instant};
 
@@ -41,11 +49,15 @@ async fn a_query_is_submitted_watched_completed_and_released() {
     assert_eq!(executor.committed().await, vec![1]);
     harness.query.release(ReleaseRequest { job_id: job.job_id.clone() }).await.unwrap();
     assert_eq!(executor.released().await, job.job_id);
-    let detail =
-        harness.query.get_job(GetJobRequest { job_id: job.job_id.clone() }).await.unwrap().into_inner();
+    let detail = harness
+        .query
+        .get_job(GetJobRequest { job_id: job.job_id.clone(), stale: false })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(detail.stages[0].tasks[0].state, "done");
     assert_eq!(detail.stages[0].tasks[0].executor_id, "e1");
-    let jobs = harness.query.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
+    let jobs = harness.query.list_jobs(ListJobsRequest::default()).await.unwrap().into_inner().jobs;
     assert_eq!((jobs.len(), jobs[0].sql.as_str()), (1, "SELECT 1"));
     harness.stop().await;
 }
@@ -74,7 +86,7 @@ async fn the_same_key_is_the_same_job() {
     let other = SubmitRequest { idempotency_key: "l".to_owned(), ..sql("SELECT 2") };
     let (one, two) = tokio::join!(submit(one, other.clone()), submit(two, other));
     assert_eq!(one, two);
-    assert_eq!(harness.query.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs.len(), 2);
+    assert_eq!(harness.query.list_jobs(ListJobsRequest::default()).await.unwrap().into_inner().jobs.len(), 2);
     harness.stop().await;
 }
 
@@ -218,7 +230,7 @@ async fn a_silent_executor_is_lost_and_its_task_runs_elsewhere() {
     let mut second = FakeExecutor::attach(&harness, "e2", 1).await;
     let launch = second.launch().await;
     assert_eq!(launch.job_id, job.job_id);
-    let status = harness.query.cluster_status(ClusterStatusRequest {}).await.unwrap().into_inner();
+    let status = harness.query.cluster_status(ClusterStatusRequest::default()).await.unwrap().into_inner();
     let states: Vec<_> =
         status.executors.iter().map(|e| (e.executor_id.as_str(), e.state.as_str())).collect();
     assert_eq!(states, [("e1", "lost"), ("e2", "live")]);
@@ -289,7 +301,8 @@ async fn the_catalogue_and_sessions_live_in_the_log() {
     let mut harness = Harness::start().await;
     let table = harness.partitioned_table("t", 2).await;
     harness.inline(&format!("CREATE VIEW v AS SELECT a FROM {table}")).await;
-    let names = harness.query.list_relations(ListRelationsRequest {}).await.unwrap().into_inner().names;
+    let names =
+        harness.query.list_relations(ListRelationsRequest::default()).await.unwrap().into_inner().names;
     assert_eq!(names, ["t", "v"]);
     assert!(harness.inline("SHOW TABLES").await.contains("| v "));
     let status = harness.query.submit(sql("CREATE VIEW v AS SELECT 1")).await.unwrap_err();

@@ -1,6 +1,6 @@
 //! What a command did. The leader tells its clients and executors from this; nobody else needs it.
 
-use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, TaskId};
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, ReplicaId, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::{JobStatus, Rejection};
@@ -74,6 +74,24 @@ pub enum Change {
     Dropped,
     SessionSet,
     SessionClosed,
+    ClusterFounded,
+    /// It is new, or can apply another version than before.
+    ReplicaRegistered {
+        replica: ReplicaId,
+    },
+    ReplicaRetired {
+        replica: ReplicaId,
+    },
+    VersionRaised {
+        to: u16,
+    },
+    ClusterRestarted {
+        effects: Effects,
+    },
+    /// Of so many executors the count is another one now.
+    RefusedCommandsCounted {
+        executors: u32,
+    },
 }
 
 /// What else followed from a failure or a loss. Each list is ascending.

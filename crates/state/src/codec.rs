@@ -1,15 +1,22 @@
 //! How entries and snapshots are stored, and the hash by which replicas compare themselves.
 //!
-//! A format byte, then postcard, which numbers enum variants by position: a test pins those numbers.
+//! ```text
+//!   entry     format · Entry (its version first)
+//!   snapshot  format · CRC-32 of the rest · ClusterState (its version first) · from format 2 on: Extension
+//! ```
+//!
+//! The bodies are postcard, which numbers enum variants by position: a test pins those numbers. Formats and versions
+//! are read before what they describe, so that what a newer program wrote is told from damage.
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{ClusterState, Entry};
+use crate::{ClusterState, ENTRY_VERSION, Entry, extension::Extension};
 
 /// First byte of an encoded entry.
 pub const ENTRY_FORMAT: u8 = 1;
-/// First byte of an encoded snapshot; a CRC-32 of the rest follows, little-endian.
-pub const SNAPSHOT_FORMAT: u8 = 1;
+/// First byte of an encoded snapshot: the newest that this program reads. It is written once the version in use asks
+/// for it, and format 1 before.
+pub const SNAPSHOT_FORMAT: u8 = 2;
 
 const CRC_BYTES: usize = 4;
 
@@ -18,8 +25,10 @@ const CRC_BYTES: usize = 4;
 pub enum CodecError {
     #[error("{what} is cut short: {bytes} bytes")]
     Short { what: &'static str, bytes: usize },
-    #[error("{what} has format {found}, and this version knows format {known}: upgrade it")]
+    #[error("{what} has format {found}, and this program knows formats up to {known}: upgrade it")]
     Format { what: &'static str, found: u8, known: u8 },
+    #[error("{what} needs version {found}, and this program knows versions up to {known}: upgrade it")]
+    Version { what: &'static str, found: u16, known: u16 },
     #[error("{what} has checksum {found:08x} instead of {expected:08x}: it is damaged")]
     Checksum { what: &'static str, expected: u32, found: u32 },
     #[error("{what} can't be read: {reason}")]
@@ -35,63 +44,122 @@ impl Entry {
     /// # Errors
     /// [`CodecError::Malformed`] when memory runs out; the types themselves always encode.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
-        postcard::to_extend(self, vec![ENTRY_FORMAT])
-            .map_err(|reason| CodecError::Malformed { what: ENTRY, reason })
+        append(ENTRY, self, vec![ENTRY_FORMAT])
     }
 
+    /// An entry that this program can apply.
+    ///
     /// # Errors
     /// [`CodecError`] for anything that [`Entry::encode`] did not give.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        decode_body(ENTRY, check_format(ENTRY, bytes, ENTRY_FORMAT)?)
+        Self::decode_up_to(bytes, ENTRY_VERSION)
+    }
+
+    /// An entry that a program can apply which knows versions up to `known`.
+    ///
+    /// # Errors
+    /// [`CodecError::Format`] or [`CodecError::Version`] for one that a newer program wrote, other [`CodecError`]s for
+    /// anything that [`Entry::encode`] did not give.
+    pub fn decode_up_to(bytes: &[u8], known: u16) -> Result<Self, CodecError> {
+        let (_, body) = split_format(ENTRY, bytes, ENTRY_FORMAT)?;
+        check_version(ENTRY, body, known)?;
+        whole(ENTRY, take(ENTRY, body)?)
     }
 }
 
 impl ClusterState {
-    /// The whole state, for a snapshot.
+    /// The whole state, for a snapshot that every replica can read which knows the version in use.
     ///
     /// # Errors
     /// [`CodecError::Malformed`] when memory runs out; the types themselves always encode.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
-        let head = vec![SNAPSHOT_FORMAT, 0, 0, 0, 0];
-        let mut bytes = postcard::to_extend(self, head)
-            .map_err(|reason| CodecError::Malformed { what: SNAPSHOT, reason })?;
+        let format = format_of(self.version);
+        let mut bytes = append(SNAPSHOT, self, vec![format, 0, 0, 0, 0])?;
+        if format >= 2 {
+            bytes = append(SNAPSHOT, &self.extension, bytes)?;
+        }
         let (head, body) = bytes.split_at_mut(1 + CRC_BYTES);
         head[1..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
         Ok(bytes)
     }
 
+    /// A state that this program can go on with.
+    ///
     /// # Errors
     /// [`CodecError`] for anything that [`ClusterState::encode`] did not give, damage included.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        let rest = check_format(SNAPSHOT, bytes, SNAPSHOT_FORMAT)?;
+        Self::decode_up_to(bytes, ENTRY_VERSION)
+    }
+
+    /// A state that a program can go on with which knows versions up to `known`.
+    ///
+    /// # Errors
+    /// [`CodecError::Format`] or [`CodecError::Version`] for one that a newer program wrote, other [`CodecError`]s for
+    /// anything that [`ClusterState::encode`] did not give, damage included.
+    pub fn decode_up_to(bytes: &[u8], known: u16) -> Result<Self, CodecError> {
+        let (format, rest) = split_format(SNAPSHOT, bytes, format_of(known))?;
         let short = CodecError::Short { what: SNAPSHOT, bytes: bytes.len() };
         let (crc, body) = rest.split_first_chunk::<CRC_BYTES>().ok_or(short)?;
         let (expected, found) = (u32::from_le_bytes(*crc), crc32fast::hash(body));
         if expected != found {
             return Err(CodecError::Checksum { what: SNAPSHOT, expected, found });
         }
-        decode_body(SNAPSHOT, body)
+        let version = check_version(SNAPSHOT, body, known)?;
+        if format > format_of(version) {
+            return Err(CodecError::Malformed {
+                what: SNAPSHOT,
+                reason: postcard::Error::DeserializeBadEncoding,
+            });
+        }
+        let (mut state, rest): (Self, &[u8]) = take(SNAPSHOT, body)?;
+        // A program of version 1 that applied the change to version 2 as its last entry still wrote format 1.
+        state.extension = match format {
+            1 => whole(SNAPSHOT, (Extension::default(), rest))?,
+            _ => whole(SNAPSHOT, take(SNAPSHOT, rest)?)?,
+        };
+        Ok(state)
     }
 
     /// Equal on replicas that applied the same entries. Reads the whole state.
     pub fn hash(&self) -> u64 {
-        let hasher = postcard::serialize_with_flavor::<Self, Hasher, u64>(self, Hasher::default());
+        let hasher = Hasher::default();
+        let hash = match format_of(self.version) {
+            1 => postcard::serialize_with_flavor(self, hasher),
+            _ => postcard::serialize_with_flavor(&(self, &self.extension), hasher),
+        };
         // Our types always encode and the hasher takes everything.
-        hasher.unwrap_or(0)
+        hash.unwrap_or(0)
     }
 }
 
-fn check_format<'a>(what: &'static str, bytes: &'a [u8], known: u8) -> Result<&'a [u8], CodecError> {
+/// The snapshot format that is written while this version is in use.
+fn format_of(version: u16) -> u8 {
+    if version < 2 { 1 } else { SNAPSHOT_FORMAT }
+}
+
+fn append(what: &'static str, value: &impl Serialize, to: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+    postcard::to_extend(value, to).map_err(|reason| CodecError::Malformed { what, reason })
+}
+
+fn split_format<'a>(what: &'static str, bytes: &'a [u8], known: u8) -> Result<(u8, &'a [u8]), CodecError> {
     match bytes.split_first() {
         None => Err(CodecError::Short { what, bytes: 0 }),
-        Some((&found, _)) if found != known => Err(CodecError::Format { what, found, known }),
-        Some((_, rest)) => Ok(rest),
+        Some((&found, _)) if !(1..=known).contains(&found) => Err(CodecError::Format { what, found, known }),
+        Some((&found, rest)) => Ok((found, rest)),
     }
 }
 
-fn decode_body<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, CodecError> {
-    let (value, rest) =
-        postcard::take_from_bytes(body).map_err(|reason| CodecError::Malformed { what, reason })?;
+/// Both bodies begin with the version that they need.
+fn check_version(what: &'static str, body: &[u8], known: u16) -> Result<u16, CodecError> {
+    let (found, _): (u16, _) = take(what, body)?;
+    if found > known { Err(CodecError::Version { what, found, known }) } else { Ok(found) }
+}
+
+fn take<'a, T: DeserializeOwned>(what: &'static str, bytes: &'a [u8]) -> Result<(T, &'a [u8]), CodecError> {
+    postcard::take_from_bytes(bytes).map_err(|reason| CodecError::Malformed { what, reason })
+}
+
+fn whole<T>(what: &'static str, (value, rest): (T, &[u8])) -> Result<T, CodecError> {
     match rest.len() {
         0 => Ok(value),
         bytes => Err(CodecError::Trailing { what, bytes }),

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use polybolos_model::{
-    AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, SessionId, StageGraph,
-    TaskError, TaskId, TaskMetrics,
+    AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId,
+    StageGraph, TaskError, TaskId, TaskMetrics,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{JobError, RelationKind, RelationName, TableDef};
+use crate::{FIRST_VERSION, JobError, RelationKind, RelationName, TableDef};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -84,7 +84,7 @@ pub enum Command {
     },
     /// One for the whole fleet, ascending by executor. Beats of older incarnations are skipped and named.
     Heartbeats {
-        beats: Vec<Beat>,
+        beats: Vec<LoggedBeat>,
     },
     CreateTable {
         name: RelationName,
@@ -122,10 +122,75 @@ pub enum Command {
         executor: ExecutorId,
         incarnation: Incarnation,
     },
+    /// Names a cluster that has no name yet.
+    FoundCluster {
+        cluster_id: String,
+    },
+    /// Binds a scheduler replica's id to its data folder, and says what the replica can apply.
+    RegisterReplica {
+        replica: ReplicaId,
+        /// Drawn when the folder was made.
+        folder: u64,
+        /// Highest version of entries that the replica can apply.
+        version: u16,
+    },
+    /// The replica has left for good: its id is never used again.
+    RetireReplica {
+        replica: ReplicaId,
+    },
+    /// Entries after this one may have this version.
+    RaiseVersion {
+        to: u16,
+    },
+    /// The state goes on with `replica` alone: from a backup as another cluster, with a new `cluster_id`, or as the
+    /// same one whose majority was given up.
+    RestartCluster {
+        cluster_id: Option<String>,
+        replica: ReplicaId,
+        /// What happened, for people; cut to [`crate::limits::MAX_NOTE_BYTES`].
+        note: String,
+    },
+    /// How many commands of deposed leaders executors have refused since they started. Ascending by executor; those
+    /// that are not known are skipped.
+    RefusedCommands {
+        counts: Vec<(ExecutorId, u64)>,
+    },
+}
+
+impl Command {
+    /// The version of entries in which this command first appeared.
+    pub fn needs_version(&self) -> u16 {
+        match self {
+            Self::SubmitJob { .. }
+            | Self::CancelJob { .. }
+            | Self::FailJob { .. }
+            | Self::ReleaseJob { .. }
+            | Self::ExpireJobs
+            | Self::CompleteTask { .. }
+            | Self::FailTask { .. }
+            | Self::RegisterExecutor { .. }
+            | Self::DrainExecutor { .. }
+            | Self::LoseExecutor { .. }
+            | Self::Heartbeats { .. }
+            | Self::CreateTable { .. }
+            | Self::CreateView { .. }
+            | Self::DropRelation { .. }
+            | Self::SetSession { .. }
+            | Self::ResetSession { .. }
+            | Self::CloseSession { .. }
+            | Self::SuspectExecutor { .. }
+            | Self::FoundCluster { .. }
+            | Self::RegisterReplica { .. }
+            | Self::RetireReplica { .. }
+            | Self::RaiseVersion { .. }
+            | Self::RestartCluster { .. } => FIRST_VERSION,
+            Self::RefusedCommands { .. } => 2,
+        }
+    }
 }
 
 /// What an executor says of itself every heartbeat interval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beat {
     pub executor: ExecutorId,
     pub incarnation: Incarnation,
@@ -133,4 +198,31 @@ pub struct Beat {
     /// Shuffle outputs held, in memory and on disk.
     pub shuffle_bytes: u64,
     pub running_tasks: u32,
+    /// Commands of deposed leaders that it refused since it started. It goes into the log by a command of its own,
+    /// [`Command::RefusedCommands`], and only when it has changed.
+    pub refused_commands: u64,
+}
+
+/// What the log keeps of a [`Beat`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedBeat {
+    pub executor: ExecutorId,
+    pub incarnation: Incarnation,
+    pub memory_used_bytes: u64,
+    pub shuffle_bytes: u64,
+    pub running_tasks: u32,
+}
+
+impl From<Beat> for LoggedBeat {
+    fn from(beat: Beat) -> Self {
+        let Beat {
+            executor,
+            incarnation,
+            memory_used_bytes,
+            shuffle_bytes,
+            running_tasks,
+            refused_commands: _,
+        } = beat;
+        Self { executor, incarnation, memory_used_bytes, shuffle_bytes, running_tasks }
+    }
 }

@@ -5,13 +5,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::Command;
 
-/// Version of the commands' meaning. An entry of a newer version is refused as a whole.
-pub const ENTRY_VERSION: u16 = 1;
+/// The newest version of entries that this program can apply. Which one is in use the log decides; see
+/// [`crate::ClusterState::version`].
+pub const ENTRY_VERSION: u16 = 2;
+
+/// The version that a new cluster starts with, so that each program since then can join it.
+pub const FIRST_VERSION: u16 = 1;
 
 /// One log entry: everything that one leader decided at one moment, in the order in which it is applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// [`ENTRY_VERSION`] of the writer.
+    /// What the commands mean, and which there may be: the version that was in use when the entry was decided. It
+    /// comes first, so that it can be read of an entry whose rest can't be.
     pub version: u16,
     /// The leader that decided. An entry of an older term than the state's is refused as a whole.
     pub term: Term,
@@ -22,7 +27,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(term: Term, at_ms: u64, commands: Vec<Command>) -> Self {
-        Self { version: ENTRY_VERSION, term, at_ms, commands }
+    /// `version` is [`crate::ClusterState::version`] of the state that the commands were decided on.
+    pub fn new(version: u16, term: Term, at_ms: u64, commands: Vec<Command>) -> Self {
+        Self { version, term, at_ms, commands }
     }
 }

@@ -11,6 +11,9 @@
 //! `apply` is total and pure: no IO, clock, randomness or hash-map order. A bad command is answered with a
 //! [`Rejection`] and changes nothing. Replicas that applied the same entries have equal [`ClusterState::hash`].
 //!
+//! What may be in the log is versioned: [`ClusterState::version`] is in use, [`ENTRY_VERSION`] is the newest that this
+//! program knows, and [`policy::upgrade`] raises the one to the other once every replica can follow.
+//!
 //! Deliberately absent: async code, the wire, DataFusion, the log itself, and running attempts. Those are the
 //! leader's volatile memory, the [`Dispatcher`], which a new leader fills anew from what executors report.
 
@@ -22,24 +25,29 @@ mod command;
 mod dispatch;
 mod entry;
 mod executor;
+mod extension;
 pub mod invariants;
 mod job;
+mod leader_clock;
 pub mod limits;
 mod pending;
 pub mod policy;
 mod rejection;
+mod replicas;
 mod state;
 
 pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
 pub use change::{Applied, Change, Effects};
 pub use codec::{CodecError, ENTRY_FORMAT, SNAPSHOT_FORMAT};
-pub use command::{Beat, Command};
+pub use command::{Beat, Command, LoggedBeat};
 pub use dispatch::{Adoption, CancelTarget, Dispatcher, Launch, Running};
-pub use entry::{ENTRY_VERSION, Entry};
+pub use entry::{ENTRY_VERSION, Entry, FIRST_VERSION};
 pub use executor::{Executor, ExecutorState, Loss, Usage};
 pub use job::{Fate, Job, JobError, JobStatus, PastAttempt, StageRun, TaskDone, TaskRun};
+pub use leader_clock::LeaderClock;
 pub use pending::{Pending, Runnable};
 pub use rejection::Rejection;
+pub use replicas::ReplicaRecord;
 pub use state::{ClusterState, MapLocation, ResultLocation};
 
 #[cfg(test)]

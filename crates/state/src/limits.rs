@@ -45,3 +45,21 @@ pub const STREAM_GRACE_MS: u64 = 1_000;
 
 /// A stage with more tasks than this is read from everywhere, so its readers are not placed by where its bytes are.
 pub const MAX_LOCALITY_MAPS: usize = 1_024;
+
+/// Scheduler replicas that are registered at once.
+pub const MAX_REPLICAS: usize = 64;
+
+/// Ids of retired replicas that are remembered one by one. Beyond that the smallest is forgotten, and every unknown id
+/// up to it counts as retired.
+pub const MAX_RETIRED_REPLICAS: usize = 1_000;
+
+/// Longest name of a cluster.
+pub const MAX_CLUSTER_ID_BYTES: usize = 128;
+
+/// Restarts of the cluster that are remembered, the oldest are forgotten first; and the longest note of one.
+pub const MAX_HISTORY: usize = 20;
+pub const MAX_NOTE_BYTES: usize = 1_000;
+
+/// A leader that decided nothing for longer than this stood still itself, and blames nobody for the rest. Its ticks
+/// come several times within it, and it must stay well below [`EXECUTOR_TIMEOUT_MS`].
+pub const MAX_CLOCK_STEP_MS: u64 = 1_000;

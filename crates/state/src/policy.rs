@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::{ExecutorId, Incarnation, Term};
+use polybolos_model::{ExecutorId, Incarnation, ReplicaId, Term};
 
 use crate::{
-    Beat, ClusterState, Command, Entry, Executor,
+    Beat, ClusterState, Command, ENTRY_VERSION, Entry, Executor,
     limits::{EXECUTOR_TIMEOUT_MS, RESULT_TTL_MS, STREAM_GRACE_MS},
 };
 
@@ -44,16 +44,40 @@ pub fn decide(state: &ClusterState, events: &[Event], term: Term, now_ms: u64) -
         Vec::new()
     };
     let suspicions = suspicions(state, events, &registered);
+    let refused = refused_commands(state, &beats);
     // A beat clears a suspicion; one of this batch came over the stream before it broke.
     if !beats.is_empty() {
-        commands.push(Command::Heartbeats { beats: beats.into_values().collect() });
+        commands.push(Command::Heartbeats { beats: beats.into_values().map(Into::into).collect() });
     }
+    commands.extend(refused);
     commands.extend(suspicions);
     commands.extend(losses);
     if events.contains(&Event::Tick) {
         commands.extend(expiry(state, now_ms));
     }
-    (!commands.is_empty() || state.term() < term).then(|| Entry::new(term, now_ms, commands))
+    (!commands.is_empty() || state.term() < term).then(|| Entry::new(state.version(), term, now_ms, commands))
+}
+
+/// The change to the newest version that every replica knows, if a newer one than the present can come into use:
+/// each of `members` (voters and learners) must have registered. Run by the leader whenever a replica has.
+pub fn upgrade(state: &ClusterState, members: &BTreeSet<ReplicaId>) -> Option<Command> {
+    if members.is_empty() || !members.iter().all(|id| state.replica(*id).is_some()) {
+        return None;
+    }
+    let lowest = state.replicas().map(|(_, record)| record.version).min()?;
+    let to = lowest.min(ENTRY_VERSION);
+    (to > state.version()).then_some(Command::RaiseVersion { to })
+}
+
+/// The counts that are news. Before version 2 they are known to nobody but their executor.
+fn refused_commands(state: &ClusterState, beats: &BTreeMap<ExecutorId, Beat>) -> Option<Command> {
+    let is_news = |beat: &&Beat| {
+        state.present(&beat.executor, beat.incarnation).is_some()
+            && state.refused_commands(&beat.executor) != beat.refused_commands
+    };
+    let counts: Vec<(ExecutorId, u64)> =
+        beats.values().filter(is_news).map(|beat| (beat.executor.clone(), beat.refused_commands)).collect();
+    (state.version() >= 2 && !counts.is_empty()).then_some(Command::RefusedCommands { counts })
 }
 
 /// The last beat of each executor.

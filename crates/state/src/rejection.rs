@@ -1,7 +1,7 @@
 //! Why a command changed nothing.
 
 use polybolos_model::{
-    AttemptId, ExecutorId, Incarnation, JobId, SessionId, StageGraphError, TaskId, Term,
+    AttemptId, ExecutorId, Incarnation, JobId, ReplicaId, SessionId, StageGraphError, TaskId, Term,
     limits::{MAX_ACTIVE_JOBS, MAX_PLAN_BYTES, MAX_RELATIONS, MAX_SESSIONS, MAX_SQL_BYTES},
 };
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ENTRY_VERSION, JobStatus, RelationKind, RelationName,
     limits::{
-        MAX_ADDRESS_BYTES, MAX_EXECUTORS, MAX_LABEL_BYTES, MAX_OPTION_BYTES, MAX_RELATION_NAME_BYTES,
-        MAX_SESSION_OPTIONS,
+        MAX_ADDRESS_BYTES, MAX_CLUSTER_ID_BYTES, MAX_EXECUTORS, MAX_LABEL_BYTES, MAX_OPTION_BYTES,
+        MAX_RELATION_NAME_BYTES, MAX_REPLICAS, MAX_SESSION_OPTIONS,
     },
 };
 
@@ -89,4 +89,78 @@ pub enum Rejection {
     TooManyOptions { session: SessionId },
     #[error("a session option has {bytes} bytes; at most {MAX_OPTION_BYTES} are allowed")]
     OptionTooLarge { bytes: usize },
+
+    #[error("the entry has version {entry}, and version {in_use} is in use")]
+    VersionNotInUse { entry: u16, in_use: u16 },
+    #[error("the command needs version {needs}, and its entry has version {entry}")]
+    NeedsVersion { needs: u16, entry: u16 },
+    #[error("the cluster has a name already: {present}")]
+    ClusterNamed { present: String },
+    #[error("a cluster's name has {bytes} bytes; between 1 and {MAX_CLUSTER_ID_BYTES} are allowed")]
+    BadClusterId { bytes: usize },
+    // The folders' draws tell people nothing; the folder of a lost disk never comes back.
+    #[error(
+        "replica {replica} is bound to another data folder: start it with that folder or, if that is lost, remove it and add a replica with a new id"
+    )]
+    ReplicaFolder { replica: ReplicaId, known: u64 },
+    #[error("replica {replica} was removed, and its id is never used again: choose another one")]
+    ReplicaRetired { replica: ReplicaId },
+    #[error("{MAX_REPLICAS} replicas are registered; no more are allowed: remove some")]
+    TooManyReplicas,
+    #[error(
+        "replica {replica} knows entries up to version {version}, and version {in_use} is in use: upgrade it"
+    )]
+    ReplicaTooOld { replica: ReplicaId, version: u16, in_use: u16 },
+    #[error("version {to} can't come into use: replica {replica} knows up to version {version}")]
+    VersionTooNew { to: u16, replica: ReplicaId, version: u16 },
+    #[error("version {to} can't come into use: no replica has said which versions it knows")]
+    NoReplicas { to: u16 },
+}
+
+impl Rejection {
+    /// Whether somebody of the past was kept out: a leader whose term is over, or a life of an executor that the
+    /// cluster has given up. For counting; ask it of entries and of executors' reports. (Beats of such lives are no
+    /// rejections: [`crate::Change::Beats`] names them.)
+    pub fn is_fencing(&self) -> bool {
+        match self {
+            Self::StaleTerm { .. } | Self::StaleIncarnation { .. } | Self::ExecutorNotFound { .. } => true,
+            Self::UnknownVersion { .. }
+            | Self::JobNotFound { .. }
+            | Self::JobIdInUse { .. }
+            | Self::JobEnded { .. }
+            | Self::JobActive { .. }
+            | Self::InvalidGraph { .. }
+            | Self::SqlTooLong { .. }
+            | Self::TooManyJobs
+            | Self::TaskNotFound { .. }
+            | Self::AlreadyComplete { .. }
+            | Self::AttemptOver { .. }
+            | Self::OutputCount { .. }
+            | Self::ExecutorIdInUse { .. }
+            | Self::AddressInUse { .. }
+            | Self::NoSlots { .. }
+            | Self::BadAddress { .. }
+            | Self::LabelsTooLarge { .. }
+            | Self::TooManyExecutors
+            | Self::RelationExists { .. }
+            | Self::RelationNotFound { .. }
+            | Self::WrongKind { .. }
+            | Self::RelationName { .. }
+            | Self::DefinitionTooLarge { .. }
+            | Self::TooManyRelations
+            | Self::TooManySessions
+            | Self::TooManyOptions { .. }
+            | Self::OptionTooLarge { .. }
+            | Self::VersionNotInUse { .. }
+            | Self::NeedsVersion { .. }
+            | Self::ClusterNamed { .. }
+            | Self::BadClusterId { .. }
+            | Self::ReplicaFolder { .. }
+            | Self::ReplicaRetired { .. }
+            | Self::TooManyReplicas
+            | Self::ReplicaTooOld { .. }
+            | Self::VersionTooNew { .. }
+            | Self::NoReplicas { .. } => false,
+        }
+    }
 }

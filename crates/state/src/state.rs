@@ -3,15 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use polybolos_model::{
-    ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, SessionId, StageId, TaskId, Term,
+    ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId, StageId, TaskId,
+    Term,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Catalogue, Executor, Job, TaskDone};
+use crate::{
+    Catalogue, Executor, FIRST_VERSION, Job, ReplicaRecord, TaskDone, extension::Extension,
+    replicas::Replicas,
+};
 
 /// Everything that is replicated. It changes by [`ClusterState::apply`] only.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {
+    /// Of entries; see [`ClusterState::version`]. First, so that it can be read of a state whose rest can't be.
+    pub(crate) version: u16,
+    /// Empty until the cluster is founded.
     pub(crate) cluster_id: String,
     /// Term of the last applied entry.
     pub(crate) term: Term,
@@ -24,6 +31,32 @@ pub struct ClusterState {
     pub(crate) executors: BTreeMap<ExecutorId, Executor>,
     pub(crate) jobs: Jobs,
     pub(crate) catalogue: Catalogue,
+    pub(crate) replicas: Replicas,
+    /// Restarts by hand, oldest first: when, and what happened.
+    pub(crate) history: Vec<(u64, String)>,
+    /// What version 1 does not know, stored in a section of its own.
+    #[serde(skip)]
+    pub(crate) extension: Extension,
+}
+
+/// Without a name: the first replica to lead names it.
+impl Default for ClusterState {
+    fn default() -> Self {
+        Self {
+            version: FIRST_VERSION,
+            cluster_id: String::new(),
+            term: Term::default(),
+            term_since_ms: 0,
+            now_ms: 0,
+            last_incarnation: Incarnation::default(),
+            executors: BTreeMap::new(),
+            jobs: Jobs::default(),
+            catalogue: Catalogue::default(),
+            replicas: Replicas::default(),
+            history: Vec::new(),
+            extension: Extension::default(),
+        }
+    }
 }
 
 /// All jobs, with the orders in which they are looked for, so that nobody scans the ended ones for an active one.
@@ -69,8 +102,35 @@ impl ClusterState {
         Self { cluster_id: cluster_id.into(), ..Self::default() }
     }
 
+    /// Empty until the cluster is founded.
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
+    }
+
+    /// The version of entries in use: what the leader writes, and what every replica must be able to apply. It may
+    /// be above [`crate::ENTRY_VERSION`]; then this program must stop.
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// Registered scheduler replicas, ascending by id.
+    pub fn replicas(&self) -> impl ExactSizeIterator<Item = (&ReplicaId, &ReplicaRecord)> {
+        self.replicas.known.iter()
+    }
+
+    /// The replica, if it is registered.
+    pub fn replica(&self, id: ReplicaId) -> Option<&ReplicaRecord> {
+        self.replicas.known.get(&id)
+    }
+
+    /// Whether the id belonged to a replica that has left for good.
+    pub fn is_retired(&self, replica: ReplicaId) -> bool {
+        self.replicas.is_retired(replica)
+    }
+
+    /// Restores and forced recoveries, oldest first: when, in ms since the Unix epoch, and what happened.
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = &(u64, String)> + ExactSizeIterator {
+        self.history.iter()
     }
 
     /// Term of the last applied entry.
@@ -133,6 +193,12 @@ impl ClusterState {
     /// The executor, if it is present (live or draining) in just this incarnation.
     pub fn present(&self, id: &ExecutorId, incarnation: Incarnation) -> Option<&Executor> {
         self.executor(id).filter(|executor| executor.is_present() && executor.incarnation == incarnation)
+    }
+
+    /// Commands of deposed leaders that the executor's process refused, as far as the log knows. 0 while version 1 is
+    /// in use.
+    pub fn refused_commands(&self, executor: &ExecutorId) -> u64 {
+        self.extension.refused_commands.get(executor).copied().unwrap_or(0)
     }
 
     pub fn catalogue(&self) -> &Catalogue {

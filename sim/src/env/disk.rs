@@ -1,7 +1,7 @@
 //! A file system in memory, one for each host.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     ops::Bound,
     path::{Path, PathBuf},
@@ -10,20 +10,33 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use polybolos_env::{Disk, DiskFile};
+use polybolos_env::{Disk, DiskFile, DiskLock};
 
-type Files = BTreeMap<PathBuf, Vec<u8>>;
+/// A file stays what it is when its path changes: who has it open writes on.
+type File = Arc<Mutex<Vec<u8>>>;
+type Files = BTreeMap<PathBuf, File>;
 
 /// Folders exist as soon as a file in them does.
 #[derive(Default)]
-pub(super) struct MemoryDisk(Arc<Mutex<Files>>);
+pub(super) struct MemoryDisk {
+    files: Arc<Mutex<Files>>,
+    locked: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
 
 fn not_found(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, path.display().to_string())
 }
 
-fn lock(files: &Mutex<Files>) -> MutexGuard<'_, Files> {
-    files.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Locked(Arc<Mutex<BTreeSet<PathBuf>>>, PathBuf);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        lock(&self.0).remove(&self.1);
+    }
 }
 
 #[async_trait]
@@ -33,43 +46,44 @@ impl Disk for MemoryDisk {
     }
 
     async fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut files = lock(&self.0);
+        let mut files = lock(&self.files);
         if files.contains_key(path) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, path.display().to_string()));
         }
-        files.insert(path.to_owned(), Vec::new());
-        Ok(Box::new(MemoryFile { files: Arc::clone(&self.0), path: path.to_owned() }))
+        let file = File::default();
+        files.insert(path.to_owned(), Arc::clone(&file));
+        Ok(Box::new(MemoryFile(file)))
     }
 
     async fn read(&self, path: &Path, offset: u64, length: usize) -> io::Result<Bytes> {
-        let files = lock(&self.0);
-        let file = files.get(path).ok_or_else(|| not_found(path))?;
+        let files = lock(&self.files);
+        let file = lock(files.get(path).ok_or_else(|| not_found(path))?);
         let range = usize::try_from(offset).ok().and_then(|from| file.get(from..from.checked_add(length)?));
         range.map(Bytes::copy_from_slice).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     async fn length(&self, path: &Path) -> io::Result<u64> {
-        lock(&self.0).get(path).map(|file| file.len() as u64).ok_or_else(|| not_found(path))
+        lock(&self.files).get(path).map(|file| lock(file).len() as u64).ok_or_else(|| not_found(path))
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut files = lock(&self.0);
+        let mut files = lock(&self.files);
         let file = files.remove(from).ok_or_else(|| not_found(from))?;
         files.insert(to.to_owned(), file);
         Ok(())
     }
 
     async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        lock(&self.0).remove(path).map(drop).ok_or_else(|| not_found(path))
+        lock(&self.files).remove(path).map(drop).ok_or_else(|| not_found(path))
     }
 
     async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        lock(&self.0).retain(|file, _| !file.starts_with(path));
+        lock(&self.files).retain(|file, _| !file.starts_with(path));
         Ok(())
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let files = lock(&self.0);
+        let files = lock(&self.files);
         let below = files.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded));
         let below = below.map(|(file, _)| file).take_while(|file| file.starts_with(path));
         let mut entries: Vec<PathBuf> = below
@@ -78,18 +92,29 @@ impl Disk for MemoryDisk {
         entries.dedup();
         Ok(entries)
     }
+
+    async fn sync_dir(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    async fn lock(&self, path: &Path) -> io::Result<DiskLock> {
+        if !lock(&self.locked).insert(path.to_owned()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(DiskLock::new(Locked(Arc::clone(&self.locked), path.to_owned())))
+    }
 }
 
-struct MemoryFile {
-    files: Arc<Mutex<Files>>,
-    path: PathBuf,
-}
+struct MemoryFile(File);
 
 #[async_trait]
 impl DiskFile for MemoryFile {
     async fn append(&mut self, data: &[u8]) -> io::Result<()> {
-        let mut files = lock(&self.files);
-        files.get_mut(&self.path).ok_or_else(|| not_found(&self.path))?.extend_from_slice(data);
+        lock(&self.0).extend_from_slice(data);
         Ok(())
     }
 
@@ -111,11 +136,18 @@ mod tests {
         disk.rename(Path::new("/w/job/a.tmp"), Path::new("/w/job/a")).await?;
         assert_eq!(&disk.read(Path::new("/w/job/a"), 6, 5).await?[..], b"world");
         assert!(disk.read(Path::new("/w/job/a"), 6, 6).await.is_err());
+        file.append(b"!").await?;
+        file.finish(true).await?;
+        assert_eq!(disk.length(Path::new("/w/job/a")).await?, 12);
         assert!(disk.create(Path::new("/w/job/a")).await.is_err());
         assert_eq!(disk.list(Path::new("/w")).await?, vec![PathBuf::from("/w/job")]);
         disk.remove_dir_all(Path::new("/w/job")).await?;
         assert!(disk.list(Path::new("/w")).await?.is_empty());
         assert!(disk.length(Path::new("/w/job/a")).await.is_err());
+        let held = disk.lock(Path::new("/w/lock")).await?;
+        assert!(disk.lock(Path::new("/w/lock")).await.is_err());
+        drop(held);
+        assert!(disk.lock(Path::new("/w/lock")).await.is_ok());
         Ok(())
     }
 }

@@ -143,5 +143,6 @@ async fn an_inline_answer_and_the_small_calls() {
     assert_eq!(client.status().await.unwrap().cluster_id, "fake");
     client.close_session(&"s1".parse().unwrap()).await.unwrap();
     client.cancel(JobId(7), "why not").await.unwrap();
-    assert_eq!(scheduler.log()[1..], ["close s1", "cancel: why not"]);
+    let log = scheduler.log();
+    assert_eq!(log[1..], ["list jobs, stale: false", "close s1", "cancel: why not"]);
 }

@@ -5,6 +5,9 @@
 //!                   └─▶ fake::Executor (Flight: each ticket has a list of scripts, one for each time it is read)
 //! ```
 
+mod failover;
 mod fake;
 mod finding;
+mod operating;
+mod stale;
 mod streaming;

@@ -2,24 +2,25 @@
 //!
 //! sled's `flush` reaches `sync_file_range` on Linux, which does not survive a power cut. So a durable write also
 //! syncs the database file through a second handle (a sync is per file, not per handle) before it reports.
+//!
+//! A failed write of its file ends sled for good, and a full disk is such a failure: so nothing here begins without
+//! room, the opening included, and [`super::patient`] holds back writes in time.
 
 use std::{
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 
-use super::{Batch, Durability, Kv, KvError, Pairs, witness::Witness};
+use super::{Batch, Durability, Kv, KvError, Pairs, when_unlocked, witness::Witness};
 
 /// What sled may cache: far more than the log that a snapshot leaves, far less than a busy host has.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
-/// How long a process that is on its way out may still hold the lock.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
-const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// What opening may write: two of sled's buffers and its map of pages.
+const OPEN_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Holds the number (big-endian) of the last durable write.
 const NUMBER_KEY: &[u8] = &[0];
@@ -27,6 +28,7 @@ const NUMBER_KEY: &[u8] = &[0];
 pub(crate) struct SledKv(Arc<Inner>);
 
 struct Inner {
+    folder: PathBuf,
     db: sled::Db,
     /// The second handle to sled's database file.
     file: File,
@@ -35,55 +37,53 @@ struct Inner {
     number: Mutex<u64>,
 }
 
-/// Why a folder could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SledOpenError {
-    #[error("another process has it open")]
-    Locked,
-    #[error(transparent)]
-    Kv(#[from] KvError),
-}
-
 impl SledKv {
-    /// Opens or makes the database in `folder`, and waits [`LOCK_WAIT`] for a lock on it.
-    pub(crate) async fn open(folder: &Path) -> Result<Self, SledOpenError> {
-        let mut waited = Duration::ZERO;
-        loop {
+    /// Opens or makes the database in `folder`, and waits [`super::LOCK_WAIT`] for a lock on it.
+    ///
+    /// # Errors
+    /// [`KvError::Full`] leaves the folder as it is.
+    pub(crate) async fn open(folder: &Path) -> Result<Self, KvError> {
+        when_unlocked(|| {
             let folder = folder.to_owned();
-            match blocking("open the database", move || open(&folder)).await {
-                Err(SledOpenError::Locked) if waited < LOCK_WAIT => {
-                    tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
-                    waited += LOCK_RETRY_INTERVAL;
-                }
-                done => return done,
-            }
-        }
+            blocking("open the database", move || open(&folder))
+        })
+        .await
     }
 }
 
 #[allow(clippy::disallowed_methods, reason = "sled is the production side of the `Kv` seam")]
-fn open(folder: &Path) -> Result<SledKv, SledOpenError> {
+fn open(folder: &Path) -> Result<SledKv, KvError> {
     let io = |operation| move |source| KvError::Io { operation, source };
+    std::fs::create_dir_all(folder).map_err(io("make the database's folder"))?;
+    let free_bytes = free_bytes(folder)?;
+    if free_bytes < OPEN_BYTES {
+        return Err(KvError::Full { free_bytes });
+    }
     let config = sled::Config::default().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     let db = config.open().map_err(|error| match error {
         // sled has no kind of its own for this.
-        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
-            SledOpenError::Locked
-        }
-        error => KvError::from(error).into(),
+        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => KvError::Locked,
+        error => error.into(),
     })?;
     let file =
         OpenOptions::new().write(true).open(folder.join("db")).map_err(io("open the database file"))?;
     let witness = Witness::open(&folder.join("durable"))?;
     let number = check_whole(&db, &witness)?;
-    db.flush().map_err(KvError::from)?;
+    db.flush()?;
     file.sync_all().map_err(io("sync the database file"))?;
     // A new file survives a power cut once its folders do.
     let folders = [Some(folder), folder.parent(), folder.parent().and_then(Path::parent)];
     for folder in folders.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the data folder"))?;
     }
-    Ok(SledKv(Arc::new(Inner { db, file, witness, number: Mutex::new(number) })))
+    let folder = folder.to_owned();
+    Ok(SledKv(Arc::new(Inner { folder, db, file, witness, number: Mutex::new(number) })))
+}
+
+/// A call of about a microsecond, so it needs no thread of its own.
+fn free_bytes(folder: &Path) -> Result<u64, KvError> {
+    fs2::available_space(folder)
+        .map_err(|source| KvError::Io { operation: "tell how much room is left", source })
 }
 
 /// The number of the last durable write that the database holds; an error if a later one is known.
@@ -102,15 +102,15 @@ fn check_whole(db: &sled::Db, witness: &Witness) -> Result<u64, KvError> {
 }
 
 impl Inner {
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), KvError> {
         let mut changes = sled::Batch::default();
-        for (from, to) in &batch.removals {
+        for (from, to) in &batch.0.removals {
             for key in self.db.range(from.as_slice()..to.as_slice()).keys() {
                 changes.remove(key?);
             }
         }
-        for (key, value) in batch.puts {
-            changes.insert(key, value);
+        for (key, value) in &batch.0.puts {
+            changes.insert(key.as_slice(), value.as_slice());
         }
         if durability == Durability::Buffered {
             return Ok(self.db.apply_batch(changes)?);
@@ -134,10 +134,10 @@ impl Inner {
     clippy::disallowed_methods,
     reason = "sled is the production side of the `Kv` seam and blocks on the disk"
 )]
-async fn blocking<T: Send + 'static, E: From<KvError> + Send + 'static>(
+async fn blocking<T: Send + 'static>(
     operation: &'static str,
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
+    work: impl FnOnce() -> Result<T, KvError> + Send + 'static,
+) -> Result<T, KvError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => {
@@ -149,7 +149,7 @@ async fn blocking<T: Send + 'static, E: From<KvError> + Send + 'static>(
                 },
                 Err(_) => "the process is shutting down".to_owned(),
             };
-            Err(KvError::Stopped { operation, reason }.into())
+            Err(KvError::Stopped { operation, reason })
         }
     }
 }
@@ -172,7 +172,11 @@ impl Kv for SledKv {
 
     async fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
         let inner = Arc::clone(&self.0);
-        blocking("write to the database", move || inner.write(batch, durability)).await
+        blocking("write to the database", move || inner.write(&batch, durability)).await
+    }
+
+    async fn free_bytes(&self) -> Result<u64, KvError> {
+        free_bytes(&self.0.folder)
     }
 }
 
@@ -192,4 +196,60 @@ impl From<sled::Error> for KvError {
 /// Where sled keeps its files inside a data folder.
 pub(crate) fn folder_in(data_dir: &Path) -> PathBuf {
     data_dir.join("log")
+}
+
+#[cfg(test)]
+mod measure {
+    use super::*;
+    #[allow(clippy::disallowed_methods, reason = "x")]
+    #[tokio::test]
+    async fn amplification() {
+        let shapes: [(&str, usize, usize, u64); 6] = [
+            ("100B entries", 100, 1, 4000),
+            ("20KB entries", 4087, 5, 800),
+            ("1MB", 4087, 256, 60),
+            ("8MB", 4087, 2048, 20),
+            ("32MB", 4087, 8192, 8),
+            ("64 entries x 100B", 100, 64, 600),
+        ];
+        for (name, value, count, batches) in shapes {
+            let folder = tempfile::tempdir().unwrap();
+            let kv = SledKv::open(folder.path()).await.unwrap();
+            let size = || {
+                use std::os::unix::fs::MetadataExt;
+                std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().blocks() * 512).sum::<u64>()
+            };
+            let (mut max, mut max_ratio, mut total, mut last, first) = (0u64, 0f64, 0u64, size(), size());
+            let mut n = 0u64;
+            for b in 0..batches {
+                let mut batch = Batch::default();
+                for _ in 0..count {
+                    batch.put([&[16u8][..], &n.to_be_bytes(), &[0; 4]].concat(), vec![(n % 251) as u8; value]);
+                    n += 1;
+                }
+                let bytes = batch.bytes();
+                total += bytes;
+                kv.write(batch, Durability::Flushed).await.unwrap();
+                let mut c = Batch::default();
+                c.put(vec![3], vec![1; 20]);
+                kv.write(c, Durability::Buffered).await.unwrap();
+                let now = size();
+                let d = now.saturating_sub(last);
+                max = max.max(d);
+                max_ratio = max_ratio.max(d as f64 / bytes as f64);
+                last = now;
+                let _ = b;
+            }
+            // trim all but 100 batches' worth, then write more
+            let before = size();
+            let mut t = Batch::default();
+            t.remove([&[16u8][..], &0u64.to_be_bytes()].concat(), [&[16u8][..], &(n - 1).to_be_bytes()].concat());
+            kv.write(t, Durability::Buffered).await.unwrap();
+            let mut c = Batch::default();
+            c.put(vec![3], vec![1; 20]);
+            kv.write(c, Durability::Flushed).await.unwrap();
+            println!("{name}: total {total} grew {} ratio {:.2}, max step {max} ({max_ratio:.2} of batch), trim grew {}", last - first, (last - first) as f64 / total as f64, size().saturating_sub(before));
+            drop(kv);
+        }
+    }
 }

@@ -17,7 +17,7 @@ use std::{
 use super::KvError;
 
 /// Number and CRC-32, both little-endian.
-const SLOT_BYTES: usize = 8 + 4;
+pub(super) const SLOT_BYTES: usize = 8 + 4;
 /// Even and odd numbers alternate, so that one torn write leaves the number before.
 const SLOTS: usize = 2;
 
@@ -64,9 +64,7 @@ impl Witness {
     pub(super) fn note(&self, number: u64) -> io::Result<()> {
         let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
         if number > *highest {
-            let bytes = number.to_le_bytes();
-            let slot = [&bytes[..], &crc32fast::hash(&bytes).to_le_bytes()].concat();
-            self.file.write_all_at(&slot, offset((number % SLOTS as u64) as usize))?;
+            self.file.write_all_at(&slot(number), offset((number % SLOTS as u64) as usize))?;
             *highest = number;
         }
         Ok(())
@@ -77,7 +75,16 @@ fn offset(slot: usize) -> u64 {
     (slot * SLOT_BYTES) as u64
 }
 
-fn number(slot: &[u8; SLOT_BYTES]) -> Option<u64> {
+pub(super) fn slot(number: u64) -> [u8; SLOT_BYTES] {
+    let mut slot = [0; SLOT_BYTES];
+    let (bytes, crc) = slot.split_at_mut(8);
+    bytes.copy_from_slice(&number.to_le_bytes());
+    crc.copy_from_slice(&crc32fast::hash(bytes).to_le_bytes());
+    slot
+}
+
+/// What [`slot`] wrote, unless it has changed since.
+pub(super) fn number(slot: &[u8; SLOT_BYTES]) -> Option<u64> {
     let (bytes, crc) = slot.split_first_chunk::<8>()?;
     (crc32fast::hash(bytes).to_le_bytes() == crc).then(|| u64::from_le_bytes(*bytes))
 }

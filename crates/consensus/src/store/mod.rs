@@ -42,12 +42,22 @@ pub(crate) enum StoreError {
     Kv(#[from] KvError),
     #[error("{what} fails its checksum")]
     Checksum { what: String },
-    #[error("{what} has format {found}, and this version of Polybolos knows only up to {known}")]
+    #[error("{what} has format {found}, and this version of Polybolos {}", version_text(*.found, *.known))]
     Version { what: String, found: u16, known: u16 },
     #[error("{what} is malformed ({reason})")]
     Malformed { what: String, reason: String },
     #[error("{what} is missing ({reason})")]
     Missing { what: String, reason: String },
+}
+
+fn version_text(found: u16, known: u16) -> String {
+    if found > known {
+        format!("knows only up to {known}")
+    } else {
+        format!(
+            "reads only {known}: what is that old can't be carried over, so begin with an empty data folder"
+        )
+    }
 }
 
 /// A family with one record.
@@ -74,6 +84,12 @@ pub(crate) fn put<T: Single>(batch: &mut Batch, value: &T) -> Result<(), StoreEr
     let sealed = record::seal(&key, T::VERSION, &body);
     batch.put(key, sealed);
     Ok(())
+}
+
+/// A record of a family with one of them, in any version.
+#[cfg(test)]
+pub(crate) fn sealed(family: Family, version: u8, body: &[u8]) -> Vec<u8> {
+    record::seal(&[family as u8], version, body)
 }
 
 #[cfg(test)]

@@ -79,15 +79,24 @@ fn chunk_key(prefix: &[u8], chunk: u32) -> Vec<u8> {
 
 /// Puts `body` as chunks under `prefix`, each sealed.
 pub(super) fn put_chunks(batch: &mut Batch, prefix: &[u8], version: u8, body: &[u8]) {
+    chunks(prefix, version, body).for_each(|(key, value)| batch.put(key, value));
+}
+
+/// `body` as chunks under `prefix`, each sealed.
+pub(super) fn chunks(
+    prefix: &[u8],
+    version: u8,
+    body: &[u8],
+) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + Send {
     let count = body.len().div_ceil(PART_BYTES).max(1);
     let count = u32::try_from(count).unwrap_or(u32::MAX);
-    for chunk in 0..count {
+    (0..count).map(move |chunk| {
         let start = chunk as usize * PART_BYTES;
         let part = &body[start..body.len().min(start + PART_BYTES)];
         let key = chunk_key(prefix, chunk);
         let value = seal(&key, version, &[&count.to_le_bytes(), part].concat());
-        batch.put(key, value);
-    }
+        (key, value)
+    })
 }
 
 /// What [`put_chunks`] put under `prefix`, and its version; `None` if there is nothing.

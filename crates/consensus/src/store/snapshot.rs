@@ -1,4 +1,11 @@
 //! The newest snapshot: its meta record names the chunks that hold it.
+//!
+//! ```text
+//!   chunks under a new number, not flushed ─▶ the record names them, and the old ones go: one batch, flushed
+//! ```
+//!
+//! A crash before the flush leaves the old snapshot and perhaps chunks that nothing names, which the next save removes;
+//! one after it leaves the new snapshot whole, since a flush covers every write before it.
 
 use openraft::{BasicNode, LogId, SnapshotMeta};
 use serde::{Deserialize, Serialize};
@@ -9,6 +16,8 @@ use crate::{
 };
 
 const DATA_VERSION: u8 = 1;
+/// What is written at once, so that a large snapshot does not hold up the log.
+const BATCH_BYTES: u64 = 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredSnapshotMeta {
@@ -45,11 +54,16 @@ pub(crate) async fn save(
     data: &[u8],
 ) -> Result<(), StoreError> {
     let sequence = store::get::<StoredSnapshotMeta>(kv)?.map_or(0, |before| before.sequence.wrapping_add(1));
-    let mut chunks = Batch::default();
+    let mut batch = Batch::default();
     // A save that a crash cut short may have left some.
-    chunks.remove(prefix(sequence), prefix(sequence.saturating_add(1)));
-    record::put_chunks(&mut chunks, &prefix(sequence), DATA_VERSION, data);
-    kv.write(chunks, Durability::Buffered).await?;
+    batch.remove(prefix(sequence), prefix(sequence.saturating_add(1)));
+    for (key, value) in record::chunks(&prefix(sequence), DATA_VERSION, data) {
+        batch.put(key, value);
+        if batch.bytes() >= BATCH_BYTES {
+            kv.write(std::mem::take(&mut batch), Durability::Buffered).await?;
+        }
+    }
+    kv.write(batch, Durability::Buffered).await?;
     let record = StoredSnapshotMeta {
         sequence,
         snapshot_id: meta.snapshot_id.clone(),
@@ -71,9 +85,25 @@ pub(crate) fn last_log_id(kv: &dyn Kv) -> Result<Option<LogId<u64>>, StoreError>
 /// A snapshot's description and data.
 pub(crate) type Loaded = (SnapshotMeta<u64, BasicNode>, Vec<u8>);
 
-/// The newest snapshot, whole and as it was saved.
+/// The newest snapshot, whole and as it was saved. A save may go on at the same time.
 pub(crate) fn load(kv: &dyn Kv) -> Result<Option<Loaded>, StoreError> {
-    let Some(record) = store::get::<StoredSnapshotMeta>(kv)? else { return Ok(None) };
+    let mut record = store::get::<StoredSnapshotMeta>(kv)?;
+    loop {
+        let Some(present) = record else { return Ok(None) };
+        match load_one(kv, present.clone()) {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(error) => {
+                record = store::get(kv)?;
+                // Its chunks went because it was replaced while they were read.
+                if record.as_ref() == Some(&present) {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+fn load_one(kv: &dyn Kv, record: StoredSnapshotMeta) -> Result<Loaded, StoreError> {
     let what = || name(record.sequence);
     let Some((version, data)) = record::get_chunks(kv, &prefix(record.sequence), what)? else {
         return Err(StoreError::Missing { what: what(), reason: "none of it is there".to_owned() });
@@ -87,20 +117,74 @@ pub(crate) fn load(kv: &dyn Kv) -> Result<Option<Loaded>, StoreError> {
         last_membership: record.members.into(),
         snapshot_id: record.snapshot_id,
     };
-    Ok(Some((meta, data)))
+    Ok((meta, data))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{
+        collections::BTreeSet,
+        path::Path,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
+    use async_trait::async_trait;
+    use futures::FutureExt;
     use proptest::prelude::*;
 
     use super::*;
     use crate::{
-        kv::memory::MemoryKv,
+        kv::{KvError, Pairs, crash_disk::simulated, journal::JournalKv, memory::MemoryKv},
         store::{StoredMembers, tests::check_single},
     };
+
+    /// Saves a second snapshot as soon as somebody reads the chunks of the first.
+    #[derive(Default)]
+    struct Replaced {
+        kv: MemoryKv,
+        is_done: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Kv for Replaced {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+            self.kv.get(key)
+        }
+
+        fn range(&self, from: &[u8], to: &[u8]) -> Pairs<'_> {
+            if !self.is_done.swap(true, Ordering::Relaxed) {
+                save(&self.kv, &named("second"), b"two").now_or_never().unwrap().unwrap();
+            }
+            self.kv.range(from, to)
+        }
+
+        async fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+            self.kv.write(batch, durability).await
+        }
+
+        async fn free_bytes(&self) -> Result<u64, KvError> {
+            self.kv.free_bytes().await
+        }
+    }
+
+    fn named(id: &str) -> SnapshotMeta<u64, BasicNode> {
+        SnapshotMeta { snapshot_id: id.to_owned(), ..SnapshotMeta::default() }
+    }
+
+    #[tokio::test]
+    async fn a_reader_whose_snapshot_is_replaced_gets_the_one_after() {
+        let kv = Replaced::default();
+        save(&kv.kv, &named("first"), b"one").await.unwrap();
+        assert_eq!(load(&kv).unwrap(), Some((named("second"), b"two".to_vec())));
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_without_its_chunks_is_refused() {
+        let kv = MemoryKv::default();
+        save(&kv, &named("first"), b"one").await.unwrap();
+        kv.lock().retain(|key, _| key[0] != Family::SnapshotChunk as u8);
+        assert!(matches!(load(&kv), Err(StoreError::Missing { .. })));
+    }
 
     fn meta() -> impl Strategy<Value = StoredSnapshotMeta> {
         let log_id =
@@ -115,8 +199,52 @@ mod tests {
         )
     }
 
+    /// The snapshot that a replica finds when it starts, by the number that its content is made of.
+    fn found(kv: &dyn Kv, sizes: &[usize]) -> Option<usize> {
+        let (meta, data) = load(kv).unwrap()?;
+        let number: usize = meta.snapshot_id.parse().unwrap();
+        assert_eq!(data, vec![number as u8; sizes[number]]);
+        Some(number)
+    }
+
+    fn sequences(kv: &dyn Kv) -> BTreeSet<Vec<u8>> {
+        let chunks = Family::SnapshotChunk as u8;
+        kv.range(&[chunks], &[chunks + 1]).map(|pair| pair.unwrap().0[..9].to_vec()).collect()
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_save_that_a_power_cut_ends_leaves_the_one_before_or_itself_whole(
+            seed: u64,
+            sizes in prop::collection::vec(prop_oneof![3 => 0..20_000usize, 1 => 0..3_000_000usize], 1..5),
+            operations in 0..40u64,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let (disk, env) = simulated(seed);
+                let folder = Path::new("/data/log");
+                let kv = JournalKv::open(&env, folder).await.unwrap();
+                disk.cut_power_after(operations);
+                let (mut saved, mut tried) = (None, None);
+                for (number, size) in sizes.iter().enumerate() {
+                    tried = Some(number);
+                    let data = vec![number as u8; *size];
+                    if save(&kv, &named(&number.to_string()), &data).await.is_err() {
+                        break;
+                    }
+                    saved = tried;
+                }
+                drop(kv);
+                disk.crash();
+                let kv = JournalKv::open(&env, folder).await.unwrap();
+                let found = found(&kv, &sizes);
+                assert!(found == saved || found == tried, "{found:?} of {saved:?} and {tried:?}");
+                save(&kv, &named("0"), &vec![0; sizes[0]]).await.unwrap();
+                assert_eq!(sequences(&kv).len(), 1);
+            });
+        }
+
         #[test]
         fn round_trips(record in meta()) {
             check_single(&record);
@@ -128,13 +256,11 @@ mod tests {
             let kv = MemoryKv::default();
             for (at, size) in sizes.iter().enumerate() {
                 let data = vec![at as u8; *size];
-                let meta = SnapshotMeta { snapshot_id: at.to_string(), ..SnapshotMeta::default() };
+                let meta = named(&at.to_string());
                 runtime.block_on(save(&kv, &meta, &data)).unwrap();
                 prop_assert_eq!(load(&kv).unwrap(), Some((meta, data)));
             }
-            let sequences: BTreeSet<_> =
-                kv.lock().keys().filter(|key| key[0] == Family::SnapshotChunk as u8).map(|key| key[8]).collect();
-            prop_assert_eq!(sequences, BTreeSet::from([sizes.len() as u8 - 1]));
+            prop_assert_eq!(sequences(&kv), BTreeSet::from([prefix(sizes.len() as u64 - 1)]));
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use polybolos_model::ReplicaId;
+use polybolos_model::{ReplicaId, Term};
 
 use super::{ADDRESS, config, env, open_in, set, term, value};
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         sled::{SledKv, folder_in},
     },
     open, read_with,
-    store::Family,
+    store::{self, Family},
 };
 
 async fn refusal(data_dir: &Path) -> OpenError {
@@ -33,23 +33,19 @@ async fn refusal(data_dir: &Path) -> OpenError {
 async fn a_reopened_folder_holds_everything() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("made/on/demand");
-    let log = open_in(&data_dir).await.unwrap();
-    let cluster = read_with(log.as_ref(), |state| state.cluster_id().to_owned());
-    assert_eq!(cluster.len(), 32);
-    let mut before = term(log.as_ref());
+    let (mut cluster, mut before) = (None, Term(0));
     for round in 0..5 {
-        let log_then =
-            if round == 0 { std::sync::Arc::clone(&log) } else { open_in(&data_dir).await.unwrap() };
-        if round > 0 {
-            assert_eq!(value(log_then.as_ref()), Some(format!("{}", round - 1)));
-            assert_eq!(read_with(log_then.as_ref(), |state| state.cluster_id().to_owned()), cluster);
-            assert!(term(log_then.as_ref()) > before);
-        }
-        before = term(log_then.as_ref());
-        set(log_then.as_ref(), &round.to_string()).await;
+        let log = open_in(&data_dir).await.unwrap();
+        let present = read_with(log.as_ref(), |state| state.cluster_id().to_owned());
+        assert_eq!(present.len(), 32);
+        assert_eq!(cluster.get_or_insert_with(|| present.clone()), &present);
+        assert_eq!(value(log.as_ref()), (round > 0).then(|| format!("{}", round - 1)));
+        assert!(term(log.as_ref()) > before);
+        before = term(log.as_ref());
+        set(log.as_ref(), &round.to_string()).await;
         // Every other time without a clean shutdown.
         if round % 2 == 0 {
-            log_then.shutdown().await;
+            log.shutdown().await;
         }
     }
 }
@@ -70,8 +66,8 @@ async fn another_clusters_folder_is_refused() {
     assert!(error.to_string().contains("1=127.0.0.1:9"), "{error}");
 
     let cluster = BTreeMap::from([(ReplicaId(2), ADDRESS.to_owned())]);
-    let other = crate::ReplicaConfig { id: ReplicaId(2), cluster, data_dir: folder.path().to_owned() };
-    let error = open(other.clone(), &env()).await.err().unwrap();
+    let other = crate::ReplicaConfig::new(ReplicaId(2), cluster, folder.path().to_owned());
+    let error = open(other, &env()).await.err().unwrap();
     assert!(matches!(error, OpenError::OtherReplica { stored: ReplicaId(1), .. }), "{error}");
 
     // The refusals changed nothing.
@@ -79,14 +75,27 @@ async fn another_clusters_folder_is_refused() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_can_not_be_is_refused() {
+async fn a_replica_outside_its_cluster_is_refused_before_a_folder_is_made() {
     let folder = tempfile::tempdir().unwrap();
-    let mut two = config(folder.path());
+    let mut two = config(&folder.path().join("data"));
     two.cluster.insert(ReplicaId(2), "127.0.0.1:7001".to_owned());
-    assert!(matches!(open(two.clone(), &env()).await, Err(OpenError::ManyReplicas { count: 2 })));
     two.id = ReplicaId(3);
     assert!(matches!(open(two, &env()).await, Err(OpenError::NotInCluster { .. })));
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+}
+
+#[tokio::test]
+async fn a_folder_of_a_layout_that_was_never_released_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    open_in(folder.path()).await.unwrap().shutdown().await;
+    let kv = SledKv::open(&folder_in(folder.path())).await.unwrap();
+    let mut batch = Batch::default();
+    batch.put(vec![Family::Identity as u8], store::sealed(Family::Identity, 1, b"before the first release"));
+    kv.write(batch, Durability::Flushed).await.unwrap();
+    drop(kv);
+    let error = refusal(folder.path()).await;
+    assert!(matches!(error, OpenError::Newer { .. }), "{error}");
+    assert!(error.to_string().contains("begin with an empty data folder"), "{error}");
 }
 
 #[tokio::test]
@@ -127,7 +136,7 @@ async fn a_damaged_record_is_refused_and_named() {
         let error = refusal(folder.path()).await;
         assert!(matches!(error, OpenError::Damaged { .. }), "{family:?}: {error}");
         assert!(error.to_string().contains(name), "{error}");
-        assert!(error.to_string().contains("rejoin as a new replica"), "{error}");
+        assert!(error.to_string().contains("rejoin as a new one"), "{error}");
     }
 }
 
@@ -156,7 +165,7 @@ async fn large_values_make_no_files_of_their_own() {
         let table = polybolos_state::TableDef { ddl: "x".to_owned(), provider: vec![round; 1_000_000] };
         let create =
             polybolos_state::Command::CreateTable { name, table, or_replace: false, if_not_exists: false };
-        let entry = polybolos_state::Entry::new(term(log.as_ref()), 1, vec![create]);
+        let entry = polybolos_state::Entry::new(1, term(log.as_ref()), 1, vec![create]);
         log.propose(entry).await.unwrap().applied.outcomes.remove(0).unwrap();
     }
     drop(log);

@@ -1,6 +1,7 @@
 //! A replica as it runs, over keys in memory that fail or stall on demand.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -11,15 +12,15 @@ use std::{
 use async_trait::async_trait;
 use polybolos_env::Env;
 use polybolos_model::{ReplicaId, Term};
-use polybolos_state::{Command, Entry, TableDef};
+use polybolos_state::{Command, ENTRY_VERSION, Entry, TableDef};
+use tokio::sync::watch;
 
-use super::{ADDRESS, entry, env, set, term, value};
+use super::{ADDRESS, entry, env, leads, set, term, value};
 use crate::{
-    Log, MAX_ENTRY_BYTES, ProposeError, in_memory,
+    DiskState, Log, MAX_ENTRY_BYTES, ProposeError, in_memory,
     kv::{Batch, Durability, Kv, KvError, Pairs, memory::MemoryKv},
-    read_with,
+    open, read_with,
     replica::Replica,
-    runtime,
     store::{self, StoredLogId, purged::Purged, snapshot},
 };
 
@@ -44,6 +45,10 @@ impl Kv for Disk {
         self.kv.range(from, to)
     }
 
+    async fn free_bytes(&self) -> Result<u64, KvError> {
+        self.kv.free_bytes().await
+    }
+
     async fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
         self.flushes.fetch_add((durability == Durability::Flushed).into(), Ordering::Relaxed);
         match self.mode.load(Ordering::Relaxed) {
@@ -54,9 +59,19 @@ impl Kv for Disk {
     }
 }
 
-async fn start(disk: &Arc<Disk>, env: &Env) -> Replica {
+/// A cluster of one that leads, has its name, and has nothing left to put in order.
+async fn start(disk: &Arc<Disk>, env: &Env) -> Arc<Replica> {
     let kv = Arc::clone(disk) as Arc<dyn Kv>;
-    runtime::within(env, Replica::start(kv, "test", (ReplicaId(1), ADDRESS), env)).await.unwrap()
+    let (_, state) = watch::channel(DiskState::Ok);
+    let config = super::config(Path::new("/data"));
+    let (replica, _) = open::start(kv, state, config, ADDRESS.to_owned(), env).await.unwrap();
+    leads(replica.as_ref()).await;
+    let mut applied = replica.applied();
+    applied.wait_for(|_| read_with(replica.as_ref(), |state| state.version()) == ENTRY_VERSION).await.unwrap();
+    while replica.node().member.cluster_id().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    replica
 }
 
 fn purged(disk: &Disk) -> Option<StoredLogId> {
@@ -68,21 +83,21 @@ async fn what_was_proposed_is_applied_and_survives_a_restart() {
     let (disk, env) = (Arc::default(), env());
     let replica = start(&disk, &env).await;
     let mut applied = replica.applied();
-    let index = set(&replica, "one").await;
-    assert_eq!(value(&replica).as_deref(), Some("one"));
+    let index = set(replica.as_ref(), "one").await;
+    assert_eq!(value(replica.as_ref()).as_deref(), Some("one"));
     assert!(*applied.wait_for(|applied| *applied >= index).await.unwrap() >= index);
     let leads = replica.leadership().borrow().clone();
     assert_eq!(leads.leader, Some((ReplicaId(1), ADDRESS.to_owned())));
-    let hash = read_with(&replica, polybolos_state::ClusterState::hash);
+    let hash = read_with(replica.as_ref(), polybolos_state::ClusterState::hash);
     replica.shutdown().await;
     drop(replica);
 
     let replica = start(&disk, &env).await;
-    assert_eq!(read_with(&replica, polybolos_state::ClusterState::hash), hash);
+    assert_eq!(read_with(replica.as_ref(), polybolos_state::ClusterState::hash), hash);
     // Attempts are counted anew in each term, so a restart must begin one.
-    assert!(term(&replica) > leads.term);
-    assert!(set(&replica, "two").await > index);
-    assert_eq!(value(&replica).as_deref(), Some("two"));
+    assert!(term(replica.as_ref()) > leads.term);
+    assert!(set(replica.as_ref(), "two").await > index);
+    assert_eq!(value(replica.as_ref()).as_deref(), Some("two"));
 }
 
 #[tokio::test]
@@ -91,7 +106,7 @@ async fn a_commit_waits_for_one_flush() {
     let replica = start(&disk, &env).await;
     let before = disk.flushes.load(Ordering::Relaxed);
     for i in 0..10 {
-        set(&replica, &i.to_string()).await;
+        set(replica.as_ref(), &i.to_string()).await;
     }
     assert_eq!(disk.flushes.load(Ordering::Relaxed) - before, 10);
 }
@@ -99,7 +114,7 @@ async fn a_commit_waits_for_one_flush() {
 #[tokio::test]
 async fn proposals_at_once_are_all_committed_in_some_order() {
     let (disk, env) = (Arc::default(), env());
-    let replica = Arc::new(start(&disk, &env).await);
+    let replica = start(&disk, &env).await;
     let term = term(replica.as_ref());
     let tasks: Vec<_> = (0..100)
         .map(|i| {
@@ -120,25 +135,25 @@ async fn a_snapshot_replaces_the_log_and_restores_the_state() {
     let (disk, env) = (Arc::default(), env());
     let replica = start(&disk, &env).await;
     for i in 0..10 {
-        set(&replica, &i.to_string()).await;
+        set(replica.as_ref(), &i.to_string()).await;
     }
-    let last = set(&replica, "in the snapshot").await;
-    replica.raft().trigger().snapshot().await.unwrap();
-    let mut metrics = replica.raft().metrics();
+    let last = set(replica.as_ref(), "in the snapshot").await;
+    replica.node().raft.trigger().snapshot().await.unwrap();
+    let mut metrics = replica.node().raft.metrics();
     metrics.wait_for(|metrics| metrics.snapshot.is_some_and(|id| id.index >= last)).await.unwrap();
-    replica.raft().trigger().purge_log(last).await.unwrap();
+    replica.node().raft.trigger().purge_log(last).await.unwrap();
     metrics.wait_for(|metrics| metrics.purged.is_some_and(|id| id.index >= last)).await.unwrap();
     assert_eq!(purged(&disk).unwrap().index, last);
     drop(replica);
 
     let replica = start(&disk, &env).await;
-    assert_eq!(value(&replica).as_deref(), Some("in the snapshot"));
-    set(&replica, "after it").await;
-    let hash = read_with(&replica, polybolos_state::ClusterState::hash);
+    assert_eq!(value(replica.as_ref()).as_deref(), Some("in the snapshot"));
+    set(replica.as_ref(), "after it").await;
+    let hash = read_with(replica.as_ref(), polybolos_state::ClusterState::hash);
     drop(replica);
     let replica = start(&disk, &env).await;
-    assert_eq!(value(&replica).as_deref(), Some("after it"));
-    assert_eq!(read_with(&replica, polybolos_state::ClusterState::hash), hash);
+    assert_eq!(value(replica.as_ref()).as_deref(), Some("after it"));
+    assert_eq!(read_with(replica.as_ref(), polybolos_state::ClusterState::hash), hash);
 }
 
 #[tokio::test]
@@ -147,16 +162,16 @@ async fn a_long_log_is_cut_by_itself() {
     let replica = start(&disk, &env).await;
     let mut last = 0;
     for i in 0..2_500 {
-        last = set(&replica, &i.to_string()).await;
+        last = set(replica.as_ref(), &i.to_string()).await;
     }
-    let mut metrics = replica.raft().metrics();
+    let mut metrics = replica.node().raft.metrics();
     metrics.wait_for(|metrics| metrics.purged.is_some()).await.unwrap();
     let kept = snapshot::last_log_id(&disk.kv).unwrap().unwrap().index - purged(&disk).unwrap().index;
     assert!(kept <= 100, "{kept} entries are kept that the snapshot holds");
     drop(replica);
     let replica = start(&disk, &env).await;
-    assert_eq!(value(&replica).as_deref(), Some("2499"));
-    assert!(set(&replica, "on").await > last);
+    assert_eq!(value(replica.as_ref()).as_deref(), Some("2499"));
+    assert!(set(replica.as_ref(), "on").await > last);
 }
 
 #[tokio::test]
@@ -167,10 +182,10 @@ async fn an_entry_that_is_too_large_is_refused_before_the_log() {
     let table = TableDef { ddl: String::new(), provider: vec![0; MAX_ENTRY_BYTES] };
     let create = Command::CreateTable { name, table, or_replace: false, if_not_exists: false };
     let before = *replica.applied().borrow();
-    let refused = replica.propose(Entry::new(term(&replica), 1, vec![create])).await.unwrap_err();
+    let refused = replica.propose(Entry::new(1, term(replica.as_ref()), 1, vec![create])).await.unwrap_err();
     assert!(matches!(refused, ProposeError::TooLarge { bytes } if bytes > MAX_ENTRY_BYTES));
     assert!(!refused.may_be_committed());
-    assert_eq!(set(&replica, "still alive").await, before + 1);
+    assert_eq!(set(replica.as_ref(), "still alive").await, before + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,7 +193,7 @@ async fn a_stalled_disk_leaves_the_outcome_unknown() {
     let (disk, env) = (Arc::<Disk>::default(), env());
     let replica = start(&disk, &env).await;
     disk.mode.store(STALLS, Ordering::Relaxed);
-    let stalled = replica.propose(entry(term(&replica), "one")).await.unwrap_err();
+    let stalled = replica.propose(entry(term(replica.as_ref()), "one")).await.unwrap_err();
     assert_eq!(stalled, ProposeError::Unknown { waited_ms: 5_000 });
     assert!(stalled.may_be_committed());
 }
@@ -190,7 +205,7 @@ async fn a_failing_disk_is_fatal_and_ends_leadership() {
     let (mut fatal, mut leadership) = (replica.fatal(), replica.leadership());
     assert_eq!(*fatal.borrow(), None);
     disk.mode.store(FAILS, Ordering::Relaxed);
-    let stopped = replica.propose(entry(term(&replica), "one")).await.unwrap_err();
+    let stopped = replica.propose(entry(term(replica.as_ref()), "one")).await.unwrap_err();
     assert!(matches!(stopped, ProposeError::Stopped { .. }), "{stopped}");
     let reason = fatal.wait_for(Option::is_some).await.unwrap().clone().unwrap().to_string();
     assert!(reason.contains("no space left"), "{reason}");
@@ -199,7 +214,7 @@ async fn a_failing_disk_is_fatal_and_ends_leadership() {
     disk.mode.store(WORKS, Ordering::Relaxed);
     drop(replica);
     let replica = start(&disk, &env).await;
-    set(&replica, "two").await;
+    set(replica.as_ref(), "two").await;
 }
 
 #[tokio::test]

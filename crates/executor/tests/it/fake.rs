@@ -1,13 +1,19 @@
 //! A scheduler that does what the test says.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures::stream::BoxStream;
 use polybolos_env::{Env, grpc};
 use polybolos_model::limits::MAX_MESSAGE_BYTES;
 use polybolos_proto::v1::{
-    ExecutorMessage, Heartbeat, Refused, Register, Registered, ReportsCommitted, SchedulerMessage,
-    TaskReport, executor_message, executor_service_server::*, scheduler_message::Message,
+    ExecutorMessage, Heartbeat, HeartbeatAck, Refused, Register, Registered, ReportsCommitted,
+    SchedulerMessage, TaskReport, executor_message, executor_service_server::*, scheduler_message::Message,
 };
 use tokio::{
     sync::{Mutex, mpsc},
@@ -31,11 +37,14 @@ impl Drop for FakeScheduler {
     }
 }
 
-/// One stream of one executor.
+/// One stream of one executor. Dropping it breaks the stream.
 pub(crate) struct Session {
     pub(crate) register: Register,
-    inbound: Streaming<ExecutorMessage>,
+    inbound: mpsc::UnboundedReceiver<executor_message::Message>,
     outbound: mpsc::Sender<Result<SchedulerMessage, Status>>,
+    /// Of the last message sent.
+    term: Arc<AtomicU64>,
+    acknowledges: Arc<AtomicBool>,
 }
 
 struct Service(mpsc::Sender<Session>);
@@ -54,7 +63,16 @@ impl ExecutorService for Service {
             panic!("the first message must be Register");
         };
         let (outbound, messages) = mpsc::channel(100);
-        self.0.send(Session { register, inbound, outbound }).await.unwrap();
+        let (forward, received) = mpsc::unbounded_channel();
+        let session = Session {
+            register,
+            inbound: received,
+            outbound,
+            term: Arc::new(AtomicU64::new(0)),
+            acknowledges: Arc::new(AtomicBool::new(true)),
+        };
+        tokio::spawn(session.reader(inbound, forward));
+        self.0.send(session).await.unwrap();
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
 }
@@ -80,6 +98,12 @@ impl FakeScheduler {
         timeout(DEADLINE, async { self.sessions.lock().await.recv().await.unwrap() }).await.unwrap()
     }
 
+    /// Nobody attaches for `time`.
+    pub(crate) async fn is_left_alone_for(&self, time: Duration) {
+        let mut sessions = self.sessions.lock().await;
+        assert!(timeout(time, sessions.recv()).await.is_err(), "an executor attached");
+    }
+
     /// The next executor that attaches, registered.
     pub(crate) async fn registered(&self, term: u64, incarnation: u64) -> Session {
         let session = self.next().await;
@@ -89,6 +113,36 @@ impl FakeScheduler {
 }
 
 impl Session {
+    /// Passes on what comes, and answers heartbeats, also while the test does something else.
+    fn reader(
+        &self,
+        mut inbound: Streaming<ExecutorMessage>,
+        forward: mpsc::UnboundedSender<executor_message::Message>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (outbound, term, acknowledges) =
+            (self.outbound.downgrade(), Arc::clone(&self.term), Arc::clone(&self.acknowledges));
+        async move {
+            while let Ok(Some(message)) = inbound.message().await {
+                let message = message.message.unwrap();
+                let is_beat = matches!(message, executor_message::Message::Heartbeat(_));
+                if is_beat && acknowledges.load(Relaxed) {
+                    let Some(outbound) = outbound.upgrade() else { return };
+                    let ack = Some(Message::Heartbeat(HeartbeatAck {}));
+                    let _ =
+                        outbound.send(Ok(SchedulerMessage { term: term.load(Relaxed), message: ack })).await;
+                }
+                if forward.send(message).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// From now on heartbeats get no answer.
+    pub(crate) fn fall_silent(&self) {
+        self.acknowledges.store(false, Relaxed);
+    }
+
     pub(crate) async fn register(&self, term: u64, incarnation: u64) {
         let registered = Registered { incarnation, cluster_id: "test".to_owned(), heartbeat_interval_ms: 50 };
         self.send(term, Message::Registered(registered)).await;
@@ -100,6 +154,7 @@ impl Session {
     }
 
     pub(crate) async fn send(&self, term: u64, message: Message) {
+        self.term.store(term, Relaxed);
         self.outbound.send(Ok(SchedulerMessage { term, message: Some(message) })).await.unwrap();
     }
 
@@ -108,8 +163,8 @@ impl Session {
     }
 
     async fn message(&mut self) -> executor_message::Message {
-        let message = timeout(DEADLINE, self.inbound.message()).await.expect("a message in time");
-        message.unwrap().expect("an open stream").message.unwrap()
+        let message = timeout(DEADLINE, self.inbound.recv()).await.expect("a message in time");
+        message.expect("an open stream")
     }
 
     pub(crate) async fn reports(&mut self) -> Vec<TaskReport> {

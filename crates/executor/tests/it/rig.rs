@@ -43,8 +43,20 @@ impl Rig {
     pub(crate) async fn start_with(extensions: Extensions) -> Self {
         let env = Env::production(2).unwrap();
         let scheduler = FakeScheduler::start(&env).await;
+        Self::start_at(env, scheduler, &[], extensions).await
+    }
+
+    /// With a scheduler of which there are others.
+    pub(crate) async fn start_at(
+        env: Env,
+        scheduler: FakeScheduler,
+        others: &[&str],
+        extensions: Extensions,
+    ) -> Self {
         let work_dir = TempDir::new().unwrap();
-        let config = config(&[&scheduler.address], &work_dir);
+        let schedulers: Vec<&str> =
+            std::iter::once(scheduler.address.as_str()).chain(others.iter().copied()).collect();
+        let config = config(&schedulers, &work_dir);
         let executor = Executor::start(config, env.clone(), extensions).await.unwrap();
         Self { env, scheduler, executor, work_dir }
     }

@@ -1,21 +1,42 @@
-//! `demo`: a cluster, data, a query, and an account of what happened.
+//! `demo`: a cluster of processes, data, a query whose leader is killed in the middle, and an account of the pause.
+//!
+//! ```text
+//!   run ──▶ data ──▶ Fleet (3 schedulers, 2 executors) ──▶ Show: submit ─▶ first tasks run ─▶ SIGKILL
+//!                                                           │  ∥ who leads now · first new commit · the rows
+//!                                                           ╰▶ compare with DataFusion ─▶ restart ─▶ state hashes
+//! ```
+
+use std::{path::Path, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
-use polybolos_client::{Answer, Client, ClientError, SubmitOptions};
+use polybolos_client::{
+    Answer, Client, ClientError, JobDetail, JobHandle, JobUpdate, QueryResult, SubmitOptions,
+};
+use polybolos_env::Env;
+use tokio::time::sleep;
 
 use super::{
     args::{DemoArgs, Format, ParquetCompression},
     error::CliError,
     local,
     output::{self, Printer},
-    progress, status, text, tpch,
+    processes::{Fleet, Leading, Shape, leading, unless_interrupted},
+    progress, status, text,
+    tpch::{self, Baseline},
 };
 
-const EXECUTORS: u32 = 2;
+const SHAPE: Shape = Shape { schedulers: 3, executors: 2, slots: 1 };
 /// Local suppliers' revenue by nation: six tables, five joins, a grouping and an order.
 const QUERY: u32 = 5;
+/// Runs of the query until one is caught in the middle.
+const ATTEMPTS: u32 = 5;
+const POLL: Duration = Duration::from_millis(5);
 
 pub(crate) async fn run(args: DemoArgs) -> Result<(), CliError> {
+    unless_interrupted(demo(args)).await
+}
+
+async fn demo(args: DemoArgs) -> Result<(), CliError> {
     let env = local::client_env()?;
     let started = env.clock.now();
     let since = || text::milliseconds((env.clock.now() - started).as_secs_f64() * 1_000.0);
@@ -27,54 +48,179 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), CliError> {
     let writing = tpch::Writing { scale: args.scale, files: None, compression: ParquetCompression::Snappy };
     tpch::write_tables(folder.path(), writing, |line| eprintln!("   {line}")).await?;
 
-    eprintln!("\n2. Starting a scheduler and {EXECUTORS} executors on loopback ({})", since());
-    let slots = (super::serve::cores() / EXECUTORS).max(1);
-    let cluster = local::start(EXECUTORS, slots).await?;
-    let client = cluster.client();
-    let done = show(&client, folder.path(), &since).await;
-    cluster.shutdown().await;
-    done?;
+    eprintln!("\n2. Starting three schedulers and two executors, each a process ({})", since());
+    let fleet = Fleet::start(&env, None, SHAPE).await?;
+    let mut show = Show { client: fleet.client()?, fleet, env: &env };
+    let question = show.prepare(folder.path()).await?;
+    show.run(&question).await?;
     eprintln!("\nDone in {}. Next: polybolos local --table NAME=FILE", since());
     Ok(())
 }
 
-async fn show(client: &Client, data: &std::path::Path, since: &impl Fn() -> String) -> Result<(), CliError> {
-    for statement in tpch::register_statements(data)? {
-        client.query(statement).await?;
-    }
-    for executor in client.status().await?.executors {
-        eprintln!("   {} at {}, {} slots", executor.executor_id, executor.address, executor.slots);
-    }
-    let sql = polybolos_planner::tpch_query(QUERY).ok_or(CliError::NoSuchQuery(QUERY))?;
-    eprintln!("\n3. Running TPC-H query {QUERY} ({})\n{}\n", since(), sql.trim());
-    let job = match client.submit(sql, SubmitOptions::default()).await? {
-        Answer::Job(job) => job,
-        Answer::Inline(_) => {
-            return Err(
-                ClientError::Protocol { what: "a query was answered without a job".to_owned() }.into()
-            );
+/// The query, and what DataFusion in this process answers.
+struct Question {
+    sql: &'static str,
+    expected: tpch::Answer,
+    sort_columns: Vec<usize>,
+}
+
+struct Show<'a> {
+    fleet: Fleet,
+    client: Client,
+    env: &'a Env,
+}
+
+/// What happened when, from the kill on.
+struct Timeline {
+    /// By the wall clock.
+    killed_ms: u64,
+    lines: Vec<(Duration, String)>,
+}
+
+/// A query under way, caught while its tasks run.
+struct Caught {
+    job: JobHandle,
+    update: JobUpdate,
+}
+
+impl Show<'_> {
+    async fn prepare(&self, data: &Path) -> Result<Question, CliError> {
+        let statements = tpch::register_statements(data)?;
+        for statement in &statements {
+            self.client.query(statement.as_str()).await?;
         }
-    };
-    let watching = async {
-        let mut last = String::new();
-        let mut updates = job.watch();
-        while let Some(update) = updates.next().await {
-            let update = update?;
-            let line = progress::line(&update);
-            if line != last {
-                eprintln!("   {line}, after {} ms", update.elapsed_ms);
-                last = line;
+        let sql = polybolos_planner::tpch_query(QUERY).ok_or(CliError::NoSuchQuery(QUERY))?;
+        let baseline = Baseline::open(SHAPE.executors as usize, &statements).await?;
+        let expected = baseline.run(QUERY, sql).await?;
+        let sort_columns = baseline.sort_columns(QUERY, sql).await?;
+        Ok(Question { sql, expected, sort_columns })
+    }
+
+    async fn run(&mut self, question: &Question) -> Result<(), CliError> {
+        let old = self.fleet.leader().await?;
+        for node in &self.fleet.schedulers {
+            let role = if node.name == self.fleet.schedulers[old.at].name { ", the leader" } else { "" };
+            eprintln!("   {} at {}{role}", node.name, node.address);
+        }
+        eprintln!(
+            "\n3. Running TPC-H query {QUERY}, and killing the leader in the middle\n{}\n",
+            question.sql.trim()
+        );
+        let caught = self.catch(question).await?;
+        let (timeline, result) = self.lose(old, &caught).await?;
+        let detail = self.client.job(caught.job.id()).await?;
+        tell(&timeline, &caught, &detail, old);
+
+        eprintln!("\n4. The answer");
+        let mut printer = Printer::new(Format::Table, result.schema.clone(), std::io::stdout());
+        result.batches.iter().try_for_each(|batch| printer.write(batch))?;
+        printer.finish()?;
+        if let Some(difference) = tpch::difference(&question.expected, &result, &question.sort_columns)? {
+            eprintln!("   {difference}");
+            return Err(CliError::Mismatch { count: 1, queries: QUERY.to_string() });
+        }
+        eprintln!("   {} rows, each value as DataFusion gives it in one process", result.num_rows());
+        output::print(&format!("\n{}", status::job_table(&detail)))?;
+
+        eprintln!("\n5. Starting {} again", self.fleet.schedulers[old.at].name);
+        let started = self.env.clock.now();
+        self.fleet.schedulers[old.at].start()?;
+        let agreed = self.fleet.agree().await?;
+        eprintln!(
+            "   it has caught up after {}: all three have state {:016x} at entry {}",
+            text::milliseconds((self.env.clock.now() - started).as_secs_f64() * 1_000.0),
+            agreed.state_hash,
+            agreed.applied_index
+        );
+        Ok(())
+    }
+
+    /// Submits the query until one of its runs has tasks under way.
+    async fn catch(&self, question: &Question) -> Result<Caught, CliError> {
+        for _ in 1..ATTEMPTS {
+            let job = self.submit(question.sql).await?;
+            let mut updates = job.watch();
+            while let Some(update) = updates.next().await {
+                let update = update?;
+                if update.stages.iter().any(|stage| stage.done > 0) && under_way(&update) {
+                    return Ok(Caught { job, update });
+                }
+            }
+            // It was over before it was seen. Its rows are given back.
+            job.stream().try_collect::<Vec<_>>().await?;
+        }
+        let job = self.submit(question.sql).await?;
+        Ok(Caught { job, update: JobUpdate::default() })
+    }
+
+    async fn submit(&self, sql: &str) -> Result<JobHandle, CliError> {
+        match self.client.submit(sql, SubmitOptions::default()).await? {
+            Answer::Job(job) => Ok(job),
+            Answer::Inline(_) => {
+                let what = "a query was answered without a job".to_owned();
+                Err(ClientError::Protocol { what }.into())
             }
         }
-        Ok::<_, CliError>(())
-    };
-    let reading = async { job.stream().try_collect::<Vec<_>>().await.map_err(CliError::from) };
-    let ((), batches) = tokio::try_join!(watching, reading)?;
-    // Once more: the account is complete only when the job has ended.
-    let detail = client.job(job.id()).await?;
-    eprintln!("\n4. The answer, and what ran where");
-    let mut printer = Printer::new(Format::Table, job.schema(), std::io::stdout());
-    batches.iter().try_for_each(|batch| printer.write(batch))?;
-    printer.finish()?;
-    output::print(&format!("\n{}", status::job_table(&detail)))
+    }
+
+    /// Kills the leader and notes what comes next.
+    async fn lose(&mut self, old: Leading, caught: &Caught) -> Result<(Timeline, QueryResult), CliError> {
+        let rows = caught.job.stream();
+        let (killed, killed_ms) = (self.env.clock.now(), self.env.clock.wall_ms());
+        self.fleet.schedulers[old.at].kill().await?;
+        let since = || self.env.clock.now() - killed;
+        let survivors = self.fleet.running();
+        let led = async {
+            loop {
+                if let Some(new) = leading(self.env, &survivors).await {
+                    return Ok::<_, CliError>((since(), new));
+                }
+                sleep(POLL).await;
+            }
+        };
+        // Another program, so to speak: it has never heard of the leader that is gone.
+        let other = self.fleet.client()?;
+        let committed = async {
+            other.query("CREATE OR REPLACE VIEW demo_after_the_kill AS SELECT 1 AS one").await?;
+            Ok(since())
+        };
+        let finished = async {
+            let batches: Vec<_> = rows.try_collect().await?;
+            Ok((since(), QueryResult { schema: caught.job.schema(), batches }))
+        };
+        let ((led_at, new), committed_at, (done_at, result)) = tokio::try_join!(led, committed, finished)?;
+        let name = |leading: Leading| self.fleet.schedulers[leading.at].name.as_str();
+        let lines = vec![
+            (Duration::ZERO, format!("{}, leader of term {}, is killed with SIGKILL", name(old), old.term)),
+            (led_at, format!("{} leads, in term {}", name(new), new.term)),
+            (committed_at, "the first new statement is committed and acknowledged".to_owned()),
+            (done_at, format!("the query is done: {} rows", result.num_rows())),
+        ];
+        Ok((Timeline { killed_ms, lines }, result))
+    }
+}
+
+fn under_way(update: &JobUpdate) -> bool {
+    update.stages.iter().any(|stage| stage.done < stage.tasks)
+}
+
+/// The timeline, and what became of the tasks.
+fn tell(timeline: &Timeline, caught: &Caught, detail: &JobDetail, old: Leading) {
+    let mut lines = timeline.lines.clone();
+    lines.sort_by_key(|(at, _)| *at);
+    for (at, line) in lines {
+        eprintln!("   {:>8}  {line}", text::milliseconds(at.as_secs_f64() * 1_000.0));
+    }
+    let ended_ms = detail.summary.as_ref().map_or(0, |summary| summary.ended_at_ms);
+    if ended_ms < timeline.killed_ms {
+        eprintln!("   The query had ended before the kill, which hit nothing: try a larger --scale.");
+        return;
+    }
+    let tasks = || detail.stages.iter().flat_map(|stage| &stage.tasks);
+    let kept = tasks().filter(|task| task.attempt.is_some_and(|attempt| attempt.term <= old.term)).count();
+    eprintln!(
+        "   At the kill: {}.\n   {kept} of {} tasks were started by the leader that died and were not run again.",
+        progress::line(&caught.update),
+        tasks().count()
+    );
 }

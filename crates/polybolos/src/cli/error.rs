@@ -1,10 +1,11 @@
 //! Why the program ends with an error, and with which exit code.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use polybolos_client::ClientError;
+use polybolos_consensus::{Fatal, OfflineError};
 use polybolos_model::JobId;
 
 use super::config::ConfigError;
@@ -31,7 +32,7 @@ pub(crate) enum CliError {
     #[error("the scheduler can't start: {0}")]
     Scheduler(#[from] polybolos_scheduler::StartError),
     #[error("the scheduler stopped: {0}")]
-    Replica(#[from] polybolos_consensus::Fatal),
+    Replica(#[from] Fatal),
     #[error("the executor can't start: {0}")]
     Executor(#[from] polybolos_executor::StartError),
     #[error(transparent)]
@@ -40,6 +41,19 @@ pub(crate) enum CliError {
     Embedded(#[from] polybolos::StartError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("{0}; `--stale` shows what a single replica knows")]
+    NoFreshAnswer(ClientError),
+    #[error("{backup} can't be restored to {data_dir}: {source}", backup = backup.display(), data_dir = data_dir.display())]
+    Restore { backup: PathBuf, data_dir: PathBuf, source: OfflineError },
+    #[error("{data_dir} can't be recovered: {source}", data_dir = data_dir.display())]
+    Recover { data_dir: PathBuf, source: OfflineError },
+    /// A process that this one has started.
+    #[error("{name} {what}{}", end_of_log(log))]
+    Node { name: String, what: String, log: String },
+    #[error("{what} within {} s", waited.as_secs())]
+    NotInTime { what: String, waited: Duration },
+    #[error("replicas that applied entry {index} hold different states: {hashes}")]
+    StatesDiffer { index: u64, hashes: String },
     #[error("statement {number} at line {line}: {source}")]
     Statement { number: usize, line: usize, source: Box<CliError> },
     #[error("interrupted; query {job} is cancelled")]
@@ -75,6 +89,10 @@ pub(crate) enum CliError {
     WrongAnswer { sql: String, expected: String, got: String },
 }
 
+fn end_of_log(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!("; the end of its log:\n{log}") }
+}
+
 impl CliError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
@@ -91,8 +109,12 @@ impl CliError {
             | Self::Executor(_)
             | Self::Refused(_)
             | Self::Embedded(_)
+            | Self::Restore { .. }
+            | Self::Recover { .. }
+            | Self::Replica(Fatal { refused: true, .. })
             | Self::File { .. } => EXIT_USAGE,
-            Self::Client(ClientError::Unreachable { .. }) => EXIT_UNREACHABLE,
+            Self::Client(ClientError::Unreachable { .. } | ClientError::NoQuorum { .. })
+            | Self::NoFreshAnswer(_) => EXIT_UNREACHABLE,
             Self::Statement { source, .. } | Self::Query { source, .. } => source.exit_code(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Client(_)
@@ -103,7 +125,10 @@ impl CliError {
             | Self::Prompt(_)
             | Self::Parquet { .. }
             | Self::Stopped
-            | Self::Replica(_)
+            | Self::Replica(Fatal { refused: false, .. })
+            | Self::Node { .. }
+            | Self::NotInTime { .. }
+            | Self::StatesDiffer { .. }
             | Self::Baseline { .. }
             | Self::BaselineSetup(_)
             | Self::Mismatch { .. }
@@ -120,5 +145,25 @@ impl CliError {
             Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_can_tell_what_it_must_change_from_what_it_may_repeat() {
+        let code = |error: CliError| error.exit_code();
+        let (what, waited, states) = ("the submit", Duration::from_secs(3), String::new());
+        let no_quorum = || ClientError::NoQuorum { what, waited, states: states.clone(), may_be_done: false };
+        assert_eq!(code(no_quorum().into()), EXIT_UNREACHABLE);
+        assert_eq!(code(CliError::NoFreshAnswer(no_quorum())), EXIT_UNREACHABLE);
+        let in_a_script = CliError::Statement { number: 1, line: 1, source: Box::new(no_quorum().into()) };
+        assert_eq!(code(in_a_script), EXIT_UNREACHABLE);
+        let fatal = |refused| CliError::from(Fatal { reason: "of this".into(), refused });
+        assert_eq!((code(fatal(true)), code(fatal(false))), (EXIT_USAGE, EXIT_FAILED));
+        let refused = ClientError::Refused { message: "not a member".to_owned() };
+        assert_eq!(code(refused.into()), EXIT_FAILED);
     }
 }

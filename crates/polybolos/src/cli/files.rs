@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -44,6 +44,47 @@ pub(crate) fn write_aside_and_rename(path: &Path, text: &str) -> io::Result<()> 
     let aside = path.with_extension("aside");
     fs::write(&aside, text)?;
     fs::rename(&aside, path)
+}
+
+/// Largest backup file, as the client receives no larger one.
+const MAX_BACKUP_BYTES: u64 = polybolos_client::limits::MAX_BACKUP_BYTES as u64;
+
+/// The content of a backup file.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(MAX_BACKUP_BYTES + 1).read_to_end(&mut bytes)?;
+    if read as u64 > MAX_BACKUP_BYTES {
+        return Err(io::Error::other(format!("it is larger than {MAX_BACKUP_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Replaces what was there in one step, which also a power cut leaves whole.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".aside");
+    let aside = PathBuf::from(aside);
+    let mut file = File::create(&aside)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&aside, path)) {
+        // What is left of it helps nobody; the error is about the file itself.
+        let _removed = fs::remove_file(&aside);
+        return Err(error);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// A file that is made if it isn't there, to write at its end.
+pub(crate) fn append(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// The last `lines` lines of a text file; nothing if it can't be read.
+pub(crate) fn tail(path: &Path, lines: usize) -> String {
+    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let from = text.lines().count().saturating_sub(lines);
+    text.lines().skip(from).collect::<Vec<_>>().join("\n")
 }
 
 /// A new file, which must not exist.
@@ -104,4 +145,30 @@ pub(crate) fn list_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.backup");
+        write_durably(&path, b"one").unwrap();
+        write_durably(&path, b"two").unwrap();
+        assert_eq!(read(&path).unwrap(), b"two");
+        assert_eq!(list_files(folder.path()).unwrap(), [path]);
+        // The target is a folder: nothing was written.
+        write_durably(folder.path(), b"three").unwrap_err();
+    }
+
+    #[test]
+    fn a_tail_is_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        append(&path).unwrap().write_all(b"1\n2\n").unwrap();
+        append(&path).unwrap().write_all(b"3\n").unwrap();
+        assert_eq!((tail(&path, 2).as_str(), tail(&folder.path().join("none"), 2).as_str()), ("2\n3", ""));
+    }
 }

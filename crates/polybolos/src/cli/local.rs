@@ -18,16 +18,12 @@ use super::{
 
 /// Runs SQL on a cluster inside this process.
 pub(crate) fn local(runtime: &Runtime, args: LocalArgs) -> Result<(), CliError> {
-    if args.schedulers > 1 {
-        let reason = "several scheduler replicas do not work yet; leave it at 1".to_owned();
-        return Err(CliError::Flag { flag: "--schedulers", reason });
-    }
     // Wrong paths are told before anything starts.
     let creates = args.tables.iter().map(tables::create_statement).collect::<Result<Vec<_>, _>>()?;
     let script = script(&args.script)?;
     let slots = args.slots.unwrap_or_else(|| (serve::cores() / args.executors).max(1));
-    let cluster = runtime.block_on(start(args.executors, slots))?;
-    let session = Session::new(cluster.client(), client_env()?, args.script.format);
+    let cluster = runtime.block_on(start(args.schedulers, args.executors, slots))?;
+    let session = Session::new(cluster.client(), client_env()?, args.script.format, None);
     let done = runtime
         .block_on(async {
             for create in &creates {
@@ -45,7 +41,7 @@ pub(crate) fn sql(runtime: &Runtime, args: SqlArgs) -> Result<(), CliError> {
     let script = script(&args.script)?;
     let env = client_env()?;
     let client = Client::connect(args.cluster.schedulers, env.clone())?;
-    let session = Session::new(client, env, args.script.format);
+    let session = Session::new(client, env, args.script.format, Some(args.timeout));
     let done = serve_statements(runtime, &session, script);
     // Without a scheduler there is nobody to say goodbye to.
     if !matches!(&done, Err(error) if error.exit_code() == super::error::EXIT_UNREACHABLE) {
@@ -54,9 +50,9 @@ pub(crate) fn sql(runtime: &Runtime, args: SqlArgs) -> Result<(), CliError> {
     done
 }
 
-/// An embedded cluster of `executors`, each with `slots`.
-pub(crate) async fn start(executors: u32, slots: u32) -> Result<EmbeddedCluster, CliError> {
-    let config = EmbeddedConfig { executors, slots, ..EmbeddedConfig::default() };
+/// An embedded cluster of `schedulers` and `executors`, each of these with `slots`.
+pub(crate) async fn start(schedulers: u32, executors: u32, slots: u32) -> Result<EmbeddedCluster, CliError> {
+    let config = EmbeddedConfig { schedulers, executors, slots, ..EmbeddedConfig::default() };
     Ok(EmbeddedCluster::start(config, Extensions::default()).await?)
 }
 

@@ -4,7 +4,8 @@
 //!   argv, POLYBOLOS_…, --config ──▶ config ──▶ args::Cli ──┬─▶ serve   (scheduler, executor)
 //!                                                          ├─▶ local   (local, sql) ──▶ session ──▶ output
 //!                                                          ├─▶ status  (status, jobs)      ▲
-//!                                                          ├─▶ tpch, demo, bench           └── repl
+//!                                                          ├─▶ cluster (operators)         └── repl
+//!                                                          ├─▶ tpch, demo, bench ──▶ processes
 //!                                                          ╰─▶ CliError ──▶ exit code
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 mod args;
 mod bench;
+mod cluster;
 mod complete;
 mod config;
 mod demo;
@@ -20,6 +22,7 @@ mod error;
 mod files;
 mod local;
 mod output;
+mod processes;
 mod progress;
 mod repl;
 mod serve;
@@ -91,6 +94,7 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
                 JobsCommand::Cancel(args) => status::cancel(args).await,
             }
         }),
+        Command::Cluster(args) => runtime.block_on(cluster::run(args)),
         Command::Tpch(tpch) => runtime.block_on(async {
             match tpch.command {
                 TpchCommand::Generate(args) => tpch::generate(args).await,
@@ -102,6 +106,8 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
             match bench.command {
                 BenchCommand::Latency(args) => bench::latency(args).await,
                 BenchCommand::Concurrent(args) => bench::concurrent(args).await,
+                BenchCommand::Failover(args) => bench::failover(args).await,
+                BenchCommand::Log(args) => bench::log(args).await,
             }
         }),
     }
@@ -109,10 +115,10 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
 
 /// Events go to standard error as `POLYBOLOS_LOG` says (`info`, `polybolos_scheduler=debug`, …).
 fn log(command: &Command) {
+    // openraft tells each message that a dead replica did not get, ten times a second.
     let default = match command {
-        // openraft tells each of its steps at this level.
-        Command::Scheduler(_) | Command::Executor(_) => "info,openraft=warn",
-        _ => "error",
+        Command::Scheduler(_) | Command::Executor(_) => "info,openraft=off",
+        _ => "error,openraft=off",
     };
     let filter = std::env::var("POLYBOLOS_LOG").unwrap_or_else(|_| default.to_owned());
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|error| {

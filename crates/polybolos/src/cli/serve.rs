@@ -7,12 +7,16 @@ use polybolos_env::Env;
 use polybolos_executor::{Executor, ExecutorConfig};
 use polybolos_model::{ExecutorId, ReplicaId};
 use polybolos_planner::Extensions;
-use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig};
+use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig, Timing};
 use polybolos_shuffle::Compression;
-use tokio::signal::unix::{SignalKind, signal};
+use polybolos_state::ENTRY_VERSION;
+use tokio::{
+    io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
+};
 
 use super::{
-    args::{CompressionArg, ExecutorArgs, SchedulerArgs},
+    args::{ChildArgs, CompressionArg, ExecutorArgs, SchedulerArgs, TimingArgs},
     error::CliError,
     files, values,
 };
@@ -28,9 +32,10 @@ pub(crate) async fn scheduler(args: SchedulerArgs) -> Result<(), CliError> {
     let cluster = values::members(&args.cluster)
         .map_err(|error| CliError::Flag { flag: "--cluster", reason: error.to_string() })?;
     let cluster = cluster.into_iter().map(|(id, at)| (ReplicaId(id), at)).collect();
-    let log = LogKind::Durable { cluster, data_dir: args.data_dir };
+    let (timing, version) = (timing(args.timing)?, args.hold_version.unwrap_or(ENTRY_VERSION));
+    let log = LogKind::Durable { cluster, data_dir: args.data_dir, timing, version };
     let env = Env::production(PLANNING_THREADS).map_err(CliError::Threads)?;
-    let mut stop = Stop::new()?;
+    let mut stop = Stop::new(args.child)?;
     let config = SchedulerConfig::new(ReplicaId(args.id), args.listen, log);
     let scheduler = Scheduler::start(config, env, with_table_codec(Extensions::default())).await?;
     ready(&scheduler.address());
@@ -51,7 +56,7 @@ pub(crate) async fn executor(args: ExecutorArgs) -> Result<(), CliError> {
         Some(id) => id,
         None => remembered_id(&args.work_dir, &env)?,
     };
-    let mut stop = Stop::new()?;
+    let mut stop = Stop::new(args.child)?;
     let mut config = ExecutorConfig::new(id, args.cluster.schedulers, args.work_dir);
     config.listen = args.listen;
     config.advertise = args.advertise;
@@ -113,17 +118,43 @@ fn remembered_id(work_dir: &Path, env: &Env) -> Result<ExecutorId, CliError> {
     named.map_err(|error| fail("reading")(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
 }
 
-/// SIGTERM or SIGINT.
+/// # Errors
+/// Times under which a healthy leader would be unseated.
+fn timing(args: TimingArgs) -> Result<Timing, CliError> {
+    let TimingArgs { heartbeat_ms, lease_ms, election_min_ms, election_max_ms } = args;
+    let wrong = |flag, reason: String| Err(CliError::Flag { flag, reason });
+    if heartbeat_ms >= lease_ms {
+        return wrong("--heartbeat-ms", format!("{heartbeat_ms} is not below --lease-ms {lease_ms}"));
+    }
+    if election_min_ms < lease_ms {
+        return wrong("--election-min-ms", format!("{election_min_ms} is below --lease-ms {lease_ms}"));
+    }
+    if election_max_ms <= election_min_ms {
+        let reason = format!("{election_max_ms} is not above --election-min-ms {election_min_ms}");
+        return wrong("--election-max-ms", reason);
+    }
+    let ms = Duration::from_millis;
+    Ok(Timing {
+        heartbeat: ms(heartbeat_ms),
+        lease: ms(lease_ms),
+        election_min: ms(election_min_ms),
+        election_max: ms(election_max_ms),
+    })
+}
+
+/// SIGTERM or SIGINT; for a child process, also the end of its standard input.
 struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    child: ChildArgs,
 }
 
 impl Stop {
-    fn new() -> Result<Self, CliError> {
+    fn new(child: ChildArgs) -> Result<Self, CliError> {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(CliError::Signals)?,
             interrupt: signal(SignalKind::interrupt()).map_err(CliError::Signals)?,
+            child,
         })
     }
 
@@ -132,9 +163,17 @@ impl Stop {
             biased;
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = stdin_ends(), if self.child.until_stdin_ends => {}
         }
         eprintln!("stopping");
     }
+}
+
+async fn stdin_ends() {
+    let mut stdin = tokio::io::stdin();
+    let mut buffer = [0; 64];
+    // An error ends it as well.
+    while matches!(stdin.read(&mut buffer).await, Ok(read) if read > 0) {}
 }
 
 #[cfg(test)]
@@ -157,5 +196,18 @@ mod tests {
         files::write_aside_and_rename(&folder.path().join(ID_FILE), "two words").unwrap();
         let error = remembered_id(folder.path(), &Env::production(1).unwrap()).unwrap_err();
         assert!(error.to_string().contains(ID_FILE) && error.exit_code() == 2, "{error}");
+    }
+
+    #[test]
+    fn a_timing_that_unseats_healthy_leaders_is_refused() {
+        let check = |heartbeat_ms, lease_ms, election_min_ms, election_max_ms| {
+            let args = TimingArgs { heartbeat_ms, lease_ms, election_min_ms, election_max_ms };
+            timing(args).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(100, 300, 300, 600), Ok(Timing::default()));
+        assert_eq!(check(300, 300, 300, 600), Err("--heartbeat-ms: 300 is not below --lease-ms 300".into()));
+        assert_eq!(check(100, 300, 299, 600), Err("--election-min-ms: 299 is below --lease-ms 300".into()));
+        let drawn = check(100, 300, 600, 600);
+        assert_eq!(drawn, Err("--election-max-ms: 600 is not above --election-min-ms 600".into()));
     }
 }

@@ -37,12 +37,14 @@ pub(crate) struct Session {
     env: Env,
     id: Option<SessionId>,
     format: Format,
+    /// How long a statement may wait to be accepted; the client's default if `None`.
+    deadline: Option<Duration>,
 }
 
 impl Session {
-    pub(crate) fn new(client: Client, env: Env, format: Format) -> Self {
+    pub(crate) fn new(client: Client, env: Env, format: Format, deadline: Option<Duration>) -> Self {
         let id = SessionId::new(format!("cli-{:016x}", env.random.next_u64())).ok();
-        Self { client, env, id, format }
+        Self { client, env, id, format, deadline }
     }
 
     /// Runs the statements of `script` one after the other and stops at the first that fails.
@@ -70,6 +72,7 @@ impl Session {
         let options = SubmitOptions {
             session: self.id.clone(),
             cancel_when_unwatched: Some(UNWATCHED),
+            deadline: self.deadline,
             ..SubmitOptions::default()
         };
         let answer = tokio::select! {

@@ -1,6 +1,6 @@
 //! Values of flags: sizes, addresses, names. Each parser's error says what was expected.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
 
 /// Longest scale that fits TPC-H's 32-bit keys in `tpchgen`.
 const MAX_SCALE: f64 = 1_000.0;
@@ -28,6 +28,8 @@ pub(crate) enum ValueError {
     Label,
     #[error("expected a scale above 0 and at most {MAX_SCALE}, such as 0.1 or 10")]
     Scale,
+    #[error("expected a time such as 500ms, 30s, 2m or 1h, above 0 and at most a day")]
+    Duration,
 }
 
 /// A byte count, as `512MB` (powers of 1000) or `2GiB` (powers of 1024).
@@ -152,6 +154,26 @@ pub(crate) fn scale(text: &str) -> Result<f64, ValueError> {
     }
 }
 
+/// Longest time that a flag may say.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// `500ms`, `30s`, `2m`, `1h`. A number alone would leave its unit to the reader's memory.
+pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).ok_or(ValueError::Duration)?;
+    let (number, unit) = text.split_at(end);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(ValueError::Duration),
+    };
+    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms));
+    let duration = ms.map(Duration::from_millis).filter(|time| !time.is_zero() && *time <= MAX_DURATION);
+    duration.ok_or(ValueError::Duration)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +230,18 @@ mod tests {
         assert_eq!(scale("0.01"), Ok(0.01));
         for bad in ["0", "-1", "NaN", "inf", "5000", "one"] {
             assert_eq!(scale(bad), Err(ValueError::Scale), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        let ms = |text: &str| duration(text).map(|time| time.as_millis());
+        assert_eq!(
+            [ms("500ms"), ms("30s"), ms("2m"), ms(" 1h ")],
+            [Ok(500), Ok(30_000), Ok(120_000), Ok(3_600_000)]
+        );
+        for bad in ["30", "s", "", "0s", "1.5s", "-1s", "30 s", "25h", "99999999999999999999h"] {
+            assert_eq!(ms(bad), Err(ValueError::Duration), "{bad}");
         }
     }
 }

@@ -34,7 +34,7 @@ impl Fixture {
     }
 
     fn apply(&mut self, command: Command) -> Result<Change, Rejection> {
-        let applied = self.state.apply(&Entry::new(Term(1), 1, vec![command]));
+        let applied = self.state.apply(&Entry::new(self.state.version(), Term(1), 1, vec![command]));
         applied.outcomes.into_iter().next().unwrap()
     }
 

@@ -28,7 +28,7 @@ use crate::{
     error::RequestError,
     executors::{OUTGOING_MESSAGES, Outgoing, Stream, StreamId},
     input::{Input, Registration, Report, Reports},
-    leader::refuse_registration,
+    settle::refuse_registration,
     shared::Shared,
 };
 
@@ -82,13 +82,13 @@ impl Reader {
         let (alive, mut dropped) = oneshot::channel();
         let stream = Stream { id: self.id, outgoing, _alive: alive };
         if let Err(error) = self.shared.require_leader() {
-            return refuse_registration(stream, &error, true);
+            return refuse_registration(&stream, &error, true);
         }
         let (executor, command, running) = match registration(register) {
             Ok(registration) => registration,
             Err(error) => {
                 let why = RequestError::Refused { reason: error.to_string() };
-                return refuse_registration(stream, &why, false);
+                return refuse_registration(&stream, &why, false);
             }
         };
         let registration = Registration { executor: executor.clone(), command, running, stream };
@@ -116,7 +116,9 @@ impl Reader {
             };
             let input = match message {
                 Message::Register(_) => return "it registered twice".to_owned(),
-                Message::Heartbeat(heartbeat) => Ok(Input::Beat(beat(executor, &heartbeat))),
+                Message::Heartbeat(heartbeat) => {
+                    Ok(Input::Beat { stream: self.id, beat: beat(executor, &heartbeat) })
+                }
                 Message::Reports(reports) => self.reports(executor, reports).map(Input::Reports),
             };
             match input {
@@ -179,6 +181,7 @@ fn beat(executor: &ExecutorId, heartbeat: &Heartbeat) -> Beat {
         memory_used_bytes: heartbeat.memory_used_bytes,
         shuffle_bytes: heartbeat.shuffle_bytes,
         running_tasks: heartbeat.running_tasks,
+        refused_commands: heartbeat.refused_commands,
     }
 }
 

@@ -1,14 +1,17 @@
 //! The services of a replica, and how what they ask for is told from what is wrong with it.
 
 mod attach;
+mod cluster;
 mod query;
 mod show;
+mod status;
 mod submit;
 mod watch;
 
 use std::str::FromStr;
 
 pub(crate) use attach::ExecutorRpc;
+pub(crate) use cluster::ClusterRpc;
 use polybolos_model::{IdParseError, JobId};
 use polybolos_proto::{
     status_with,
@@ -68,7 +71,17 @@ fn rejected(rejection: Rejection) -> Status {
         | Rejection::AddressInUse { .. }
         | Rejection::NoSlots { .. }
         | Rejection::BadAddress { .. }
-        | Rejection::LabelsTooLarge { .. } => (Code::Unavailable, Reason::Unspecified, None),
+        | Rejection::LabelsTooLarge { .. }
+        | Rejection::VersionNotInUse { .. }
+        | Rejection::NeedsVersion { .. }
+        | Rejection::ClusterNamed { .. }
+        | Rejection::BadClusterId { .. }
+        | Rejection::ReplicaFolder { .. }
+        | Rejection::ReplicaRetired { .. }
+        | Rejection::TooManyReplicas
+        | Rejection::ReplicaTooOld { .. }
+        | Rejection::VersionTooNew { .. }
+        | Rejection::NoReplicas { .. } => (Code::Unavailable, Reason::Unspecified, None),
     };
     let job_id = job.map(|job| job.to_string()).unwrap_or_default();
     status_with(code, message, &ErrorDetail { reason: reason.into(), job_id, leader: String::new() })

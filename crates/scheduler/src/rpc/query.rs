@@ -8,15 +8,15 @@ use polybolos_model::SessionId;
 use polybolos_planner::{StageProfile, explain_analyze};
 use polybolos_proto::v1::{
     CancelRequest, CancelResponse, CloseSessionRequest, CloseSessionResponse, ClusterStatusRequest,
-    ClusterStatusResponse, GetJobRequest, InlineResult, JobDetail, JobUpdate, ListJobsRequest,
-    ListJobsResponse, ListRelationsRequest, ListRelationsResponse, ProfileRequest, ReleaseRequest,
-    ReleaseResponse, ReplicaStatus, SubmitRequest, SubmitResponse, WatchRequest,
+    ClusterStatusResponse, GetJobRequest, InlineResult, JobDetail, JobUpdate, LeaderRequest, LeaderResponse,
+    ListJobsRequest, ListJobsResponse, ListRelationsRequest, ListRelationsResponse, ProfileRequest,
+    ReleaseRequest, ReleaseResponse, SubmitRequest, SubmitResponse, WatchRequest,
     query_service_server::QueryService,
 };
 use polybolos_state::{Command, Job, JobStatus, Rejection};
 use tonic::{Code, Request, Response, Status};
 
-use super::{done, job_id, optional_name, show, statement_status, submit, watch};
+use super::{done, job_id, optional_name, show, statement_status, status, submit, watch};
 use crate::{error::RequestError, front, input::Refusal, shared::Shared};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -41,7 +41,7 @@ impl QueryService for QueryRpc {
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
         let job = job_id(&request.into_inner().job_id)?;
-        let updates = watch::watch(&self.shared, job)?;
+        let updates = watch::watch(&self.shared, job).await?;
         Ok(Response::new(Box::pin(updates)))
     }
 
@@ -63,61 +63,51 @@ impl QueryService for QueryRpc {
         Ok(Response::new(ReleaseResponse {}))
     }
 
-    async fn list_jobs(&self, _: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
-        self.shared.require_leader()?;
+    async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
+        let freshness = self.shared.fresh(request.into_inner().stale).await?;
         let jobs = self.shared.read(|state| {
             let dispatcher = self.shared.dispatcher();
             state.jobs().rev().map(|job| show::summary(job, &dispatcher)).collect()
         });
-        Ok(Response::new(ListJobsResponse { jobs }))
+        Ok(Response::new(ListJobsResponse { jobs, freshness: Some(freshness) }))
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Answer<JobDetail> {
-        self.shared.require_leader()?;
-        let id = job_id(&request.into_inner().job_id)?;
+        let GetJobRequest { job_id: id, stale } = request.into_inner();
+        let id = job_id(&id)?;
+        let freshness = self.shared.fresh(stale).await?;
         let detail = self.shared.read(|state| {
             let dispatcher = self.shared.dispatcher();
             state.job(id).map(|job| show::detail(job, &dispatcher))
         });
         let missing = || RequestError::JobNotFound { job: id.to_string() };
-        Ok(Response::new(detail.ok_or_else(missing)?))
+        Ok(Response::new(JobDetail { freshness: Some(freshness), ..detail.ok_or_else(missing)? }))
     }
 
     async fn profile(&self, request: Request<ProfileRequest>) -> Answer<InlineResult> {
-        self.shared.require_leader()?;
         let id = job_id(&request.into_inner().job_id)?;
+        self.shared.fresh(false).await?;
         let profile = self.shared.read(|state| state.job(id).map(profile));
         let arrow_stream = profile.ok_or_else(|| RequestError::JobNotFound { job: id.to_string() })??;
         Ok(Response::new(InlineResult { arrow_stream: Bytes::from(arrow_stream) }))
     }
 
-    async fn cluster_status(&self, _: Request<ClusterStatusRequest>) -> Answer<ClusterStatusResponse> {
-        let leadership = self.shared.log.leadership().borrow().clone();
-        let now_ms = self.shared.env.clock.wall_ms();
-        let status = self.shared.read(|state| {
-            let dispatcher = self.shared.dispatcher();
-            let replica = ReplicaStatus {
-                id: self.shared.config.id.0,
-                address: self.shared.address.clone(),
-                leader: leadership.is_self,
-                term: leadership.term.0,
-                applied_index: *self.shared.log.applied().borrow(),
-                state_hash: state.hash(),
-            };
-            ClusterStatusResponse {
-                cluster_id: state.cluster_id().to_owned(),
-                replicas: vec![replica],
-                executors: state.executors().map(|one| show::executor(one, &dispatcher, now_ms)).collect(),
-                active_jobs: show::count(state.active_job_count()),
-                relations: show::count(state.catalogue().relations.len()),
-            }
-        });
-        Ok(Response::new(status))
+    async fn cluster_status(&self, request: Request<ClusterStatusRequest>) -> Answer<ClusterStatusResponse> {
+        status::cluster_status(&self.shared, &request.into_inner()).await.map(Response::new)
     }
 
-    async fn list_relations(&self, _: Request<ListRelationsRequest>) -> Answer<ListRelationsResponse> {
+    async fn list_relations(&self, request: Request<ListRelationsRequest>) -> Answer<ListRelationsResponse> {
+        self.shared.fresh(request.into_inner().stale).await?;
         let names = self.shared.read(|state| self.shared.front.relation_names(state.catalogue()));
         Ok(Response::new(ListRelationsResponse { names }))
+    }
+
+    async fn leader(&self, _: Request<LeaderRequest>) -> Answer<LeaderResponse> {
+        let leadership = self.shared.log.leadership().borrow().clone();
+        let is_self = self.shared.serves();
+        // Itself, too, by the address that the others know.
+        let leader = leadership.leader.map(|(_, address)| address).unwrap_or_default();
+        Ok(Response::new(LeaderResponse { leader, term: leadership.term.0, is_self }))
     }
 
     async fn close_session(&self, request: Request<CloseSessionRequest>) -> Answer<CloseSessionResponse> {

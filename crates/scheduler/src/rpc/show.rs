@@ -1,10 +1,8 @@
-//! Jobs and executors as they are shown.
+//! Jobs as they are shown.
 
 use polybolos_model::{StageId, TaskId};
-use polybolos_proto::v1::{
-    ExecutorStatus, JobDetail, JobError as WireError, JobState, JobSummary, StageDetail, TaskDetail,
-};
-use polybolos_state::{Dispatcher, Executor, Job, JobError, JobStatus, TaskRun};
+use polybolos_proto::v1::{JobDetail, JobError as WireError, JobState, JobSummary, StageDetail, TaskDetail};
+use polybolos_state::{Dispatcher, Job, JobError, JobStatus, TaskRun};
 
 /// Statements in lists are cut to this.
 const SUMMARY_SQL_BYTES: usize = 1_000;
@@ -69,6 +67,7 @@ pub(crate) fn detail(job: &Job, dispatcher: &Dispatcher) -> JobDetail {
         summary: Some(summary(job, dispatcher)),
         error: job.error.as_ref().map(job_error),
         stages: stages.collect(),
+        freshness: None,
     }
 }
 
@@ -100,20 +99,5 @@ fn task_detail(
             ..shown("running")
         },
         None => shown("waiting"),
-    }
-}
-
-pub(crate) fn executor(executor: &Executor, dispatcher: &Dispatcher, now_ms: u64) -> ExecutorStatus {
-    ExecutorStatus {
-        executor_id: executor.id.to_string(),
-        address: executor.address.clone(),
-        incarnation: executor.incarnation.0,
-        state: executor.state.to_string(),
-        slots: executor.slots,
-        busy_slots: count(dispatcher.busy_slots(&executor.id)),
-        memory_bytes: executor.memory_bytes,
-        memory_used_bytes: executor.usage.memory_used_bytes,
-        shuffle_bytes: executor.usage.shuffle_bytes,
-        silent_ms: now_ms.saturating_sub(executor.last_beat_ms),
     }
 }

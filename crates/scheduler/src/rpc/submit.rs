@@ -5,18 +5,20 @@ use polybolos_model::{IdempotencyKey, JobId, SessionId};
 use polybolos_proto::v1::{
     InlineResult, JobAccepted, SubmitRequest, SubmitResponse, submit_request, submit_response::Answer,
 };
-use polybolos_state::{Change, ClusterState, Command, Job};
+use polybolos_state::{Change, ClusterState, Command, Job, Rejection, Relation};
 use tonic::{Code, Status};
 
 use super::{optional_name, statement_status};
 use crate::{
     error::RequestError,
     front::{JobPlan, Planned, Request, Statement, encode_schema},
+    input::Refusal,
     shared::Shared,
 };
 
 pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<SubmitResponse, Status> {
-    shared.require_leader()?;
+    // What it is planned against is as of now, and a repeated submit finds its job.
+    shared.fresh(false).await?;
     let key: Option<IdempotencyKey> = optional_name(&request.idempotency_key)?;
     let session: Option<SessionId> = optional_name(&request.session_id)?;
     // A repeated submit is not planned again.
@@ -35,7 +37,7 @@ pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<Su
     match planned {
         Planned::Inline(arrow_stream) => Ok(inline(arrow_stream)),
         Planned::Commit(command) => {
-            shared.request(command).await?;
+            change(shared, command).await?;
             let no_columns = encode_schema(&arrow::datatypes::Schema::empty());
             Ok(inline(no_columns.map_err(crate::error::PlanningError::from)?))
         }
@@ -44,6 +46,53 @@ pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<Su
             commit(shared, *plan, key, session, limit_ms).await
         }
     }
+}
+
+/// A change of the catalogue or of a session. Unlike a job it has no key, so a repetition of one that was done after
+/// all may be refused: then the answers say so.
+async fn change(shared: &Shared, command: Command) -> Result<(), Status> {
+    let wanted = created(&command);
+    let repeatable = is_repeatable(&command);
+    match shared.request(command).await {
+        Ok(_) => Ok(()),
+        Err(Refusal::Unserved(RequestError::Unknown)) if !repeatable => {
+            Err(RequestError::UnknownStatement.into())
+        }
+        Err(Refusal::Rejected(Rejection::RelationExists { name, kind })) => {
+            let there = shared.read(|state| state.catalogue().relations.get(&name).cloned());
+            let is_the_same = wanted.is_some() && wanted == there;
+            let rejection = Rejection::RelationExists { name, kind };
+            if !is_the_same {
+                return Err(Refusal::Rejected(rejection).into());
+            }
+            let message = format!(
+                "{rejection}, just as this statement defines it (an earlier try of the statement may have created it)"
+            );
+            Err(statement_status(Code::AlreadyExists, message))
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// What a `CREATE` makes.
+fn created(command: &Command) -> Option<Relation> {
+    if let Command::CreateTable { table, .. } = command {
+        return Some(Relation::Table(table.clone()));
+    }
+    if let Command::CreateView { sql, .. } = command {
+        return Some(Relation::View { sql: sql.clone() });
+    }
+    None
+}
+
+/// Whether it may be done twice without an error.
+fn is_repeatable(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::CreateTable { or_replace: false, if_not_exists: false, .. }
+            | Command::CreateView { or_replace: false, if_not_exists: false, .. }
+            | Command::DropRelation { if_exists: false, .. }
+    )
 }
 
 async fn commit(

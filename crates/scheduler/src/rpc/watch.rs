@@ -38,13 +38,15 @@ struct Watcher {
     _guard: WatchGuard,
 }
 
+/// The stream ends in an error when this replica does not serve any more, so that the watcher finds who does.
+///
 /// # Errors
-/// The job is not known.
-pub(crate) fn watch(
+/// The job is not known, or this replica does not serve.
+pub(crate) async fn watch(
     shared: &Arc<Shared>,
     job: JobId,
 ) -> Result<impl Stream<Item = Result<JobUpdate, Status>> + Send + use<>, Status> {
-    shared.require_leader()?;
+    shared.fresh(false).await?;
     if !shared.read(|state| state.job(job).is_some()) {
         return Err(RequestError::JobNotFound { job: job.to_string() }.into());
     }

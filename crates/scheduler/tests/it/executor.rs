@@ -1,19 +1,26 @@
 //! An executor that does what the test says.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use polybolos_env::grpc;
 use polybolos_proto::v1::{
-    AttemptId, ErrorClass, ExecutorMessage, FetchFailure, LaunchTasks, PartitionStats, PrepareStage, Refused,
-    Register, RunningTask, SchedulerMessage, TaskCompleted, TaskFailed, TaskReport, TaskReports,
-    executor_message::Message as Out, executor_service_client::ExecutorServiceClient,
-    scheduler_message::Message as In, task_report::Outcome,
+    AttemptId, ErrorClass, ExecutorMessage, FetchFailure, Heartbeat, LaunchTasks, PartitionStats,
+    PrepareStage, Refused, Register, Registered, RunningTask, SchedulerMessage, TaskCompleted, TaskFailed,
+    TaskReport, TaskReports, executor_message::Message as Out,
+    executor_service_client::ExecutorServiceClient, scheduler_message::Message as In, task_report::Outcome,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use crate::harness::Harness;
+use crate::harness::Place;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,11 +36,16 @@ pub(crate) struct FakeExecutor {
     acks: Vec<u64>,
     launches: Vec<LaunchTasks>,
     releases: Vec<String>,
+    /// Attempts that it was told to stop.
+    pub(crate) cancelled: Vec<AttemptId>,
+    pub(crate) answered_beats: usize,
+    /// What its heartbeats say.
+    pub(crate) refused_commands: Arc<AtomicU64>,
     beats: tokio::task::JoinHandle<()>,
 }
 
 impl FakeExecutor {
-    pub(crate) async fn attach(harness: &Harness, name: &str, slots: u32) -> Self {
+    pub(crate) async fn attach(place: &impl Place, name: &str, slots: u32) -> Self {
         let register = Register {
             executor_id: name.to_owned(),
             address: format!("{name}:1"),
@@ -42,10 +54,10 @@ impl FakeExecutor {
             process_id: 7,
             ..Register::default()
         };
-        Self::open(harness, register).await.expect("the registration is accepted")
+        Self::open(place, register).await.expect("the registration is accepted")
     }
 
-    pub(crate) async fn refused(harness: &Harness, name: &str, address: &str) -> Refused {
+    pub(crate) async fn refused(place: &impl Place, name: &str, address: &str) -> Refused {
         let register = Register {
             executor_id: name.to_owned(),
             address: address.to_owned(),
@@ -53,11 +65,11 @@ impl FakeExecutor {
             process_id: 8,
             ..Register::default()
         };
-        Self::open(harness, register).await.err().expect("the registration is refused")
+        Self::open(place, register).await.err().expect("the registration is refused")
     }
 
     /// The same process over a new stream, still running `launches`.
-    pub(crate) async fn reattach(self, harness: &Harness, launches: &[&LaunchTasks]) -> Self {
+    pub(crate) async fn reattach(self, place: &impl Place, launches: &[&LaunchTasks]) -> Self {
         let running = launches.iter().flat_map(|launch| {
             launch.tasks.iter().map(|task| RunningTask {
                 job_id: launch.job_id.clone(),
@@ -68,11 +80,11 @@ impl FakeExecutor {
         });
         let register = Register { running: running.collect(), ..self.register.clone() };
         drop(self);
-        Self::open(harness, register).await.expect("the registration is accepted")
+        Self::open(place, register).await.expect("the registration is accepted")
     }
 
-    async fn open(harness: &Harness, register: Register) -> Result<Self, Refused> {
-        let channel = grpc::connect(&harness.env.net, &harness.address).await.unwrap();
+    async fn open(place: &impl Place, register: Register) -> Result<Self, Refused> {
+        let channel = grpc::connect(&place.env().net, place.address()).await.unwrap();
         let (outgoing, messages) = mpsc::channel(64);
         outgoing.send(message(Out::Register(register.clone()))).await.unwrap();
         let mut client = ExecutorServiceClient::new(channel);
@@ -83,13 +95,17 @@ impl FakeExecutor {
             other => panic!("{other:?} before the registration"),
         };
         assert!(!registered.cluster_id.is_empty());
-        let beats =
-            tokio::spawn(beat(outgoing.clone(), registered.incarnation, registered.heartbeat_interval_ms));
+        let incarnation = registered.incarnation;
+        let refused_commands = Arc::new(AtomicU64::new(0));
+        let beats = tokio::spawn(beat(outgoing.clone(), registered, Arc::clone(&refused_commands)));
         Ok(Self {
             register,
             outgoing,
             incoming,
-            incarnation: registered.incarnation,
+            incarnation,
+            cancelled: Vec::new(),
+            answered_beats: 0,
+            refused_commands,
             sequence: 0,
             prepared: HashMap::new(),
             deleted: Vec::new(),
@@ -117,9 +133,42 @@ impl FakeExecutor {
             In::Release(release) => self.releases.push(release.job_id),
             In::DeleteOutputs(delete) => self.deleted.extend(delete.attempts),
             In::Committed(committed) => self.acks.extend(committed.sequences),
-            In::Cancel(_) => {}
+            In::Cancel(cancel) => self.cancelled.extend(cancel.attempts),
+            In::Heartbeat(_) => self.answered_beats += 1,
             other => panic!("unexpected {other:?}"),
         }
+    }
+
+    /// From now on it beats only when it is told to.
+    pub(crate) fn stop_beating(&self) {
+        self.beats.abort();
+    }
+
+    pub(crate) async fn beat(&self) {
+        let heartbeat = Heartbeat { incarnation: self.incarnation, ..Heartbeat::default() };
+        self.outgoing.send(message(Out::Heartbeat(heartbeat))).await.unwrap();
+    }
+
+    /// Closes its side of the stream.
+    pub(crate) fn hang_up(&mut self) {
+        self.beats.abort();
+        self.outgoing = mpsc::channel(1).0;
+    }
+
+    /// Waits until the stream ends.
+    pub(crate) async fn left(&mut self) {
+        let ended = async { while matches!(self.incoming.message().await, Ok(Some(_))) {} };
+        timeout(PATIENCE, ended).await.expect("the stream's end in time");
+    }
+
+    /// Takes what comes for a while.
+    pub(crate) async fn listen(&mut self, time: Duration) {
+        let _ = timeout(time, async {
+            loop {
+                self.receive().await;
+            }
+        })
+        .await;
     }
 
     /// The next launch, in the order in which they came.
@@ -194,10 +243,21 @@ impl Drop for FakeExecutor {
     }
 }
 
-async fn beat(outgoing: mpsc::Sender<ExecutorMessage>, incarnation: u64, interval_ms: u64) {
-    let heartbeat = polybolos_proto::v1::Heartbeat { incarnation, ..Default::default() };
-    while outgoing.send(message(Out::Heartbeat(heartbeat))).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(interval_ms)).await;
+async fn beat(
+    outgoing: mpsc::Sender<ExecutorMessage>,
+    registered: Registered,
+    refused_commands: Arc<AtomicU64>,
+) {
+    loop {
+        let heartbeat = Heartbeat {
+            incarnation: registered.incarnation,
+            refused_commands: refused_commands.load(Ordering::Relaxed),
+            ..Default::default()
+        };
+        if outgoing.send(message(Out::Heartbeat(heartbeat))).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(registered.heartbeat_interval_ms)).await;
     }
 }
 

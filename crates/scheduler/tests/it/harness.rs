@@ -23,6 +23,22 @@ pub(crate) type Query = QueryServiceClient<Channel>;
 
 const SESSION: &str = "session-1";
 
+/// Where a replica is reached.
+pub(crate) trait Place {
+    fn env(&self) -> &Env;
+    fn address(&self) -> &str;
+}
+
+impl Place for Harness {
+    fn env(&self) -> &Env {
+        &self.env
+    }
+
+    fn address(&self) -> &str {
+        &self.address
+    }
+}
+
 pub(crate) struct Harness {
     pub(crate) env: Env,
     pub(crate) address: String,
@@ -41,9 +57,7 @@ impl Harness {
         let env = Env::production(2).unwrap();
         let handle = start_at("127.0.0.1:0").await.unwrap();
         let address = handle.address();
-        let channel = grpc::connect(&env.net, &address).await.unwrap();
-        // Larger than the server takes, to see what it says.
-        let query = QueryServiceClient::new(channel).max_encoding_message_size(2 * MAX_MESSAGE_BYTES);
+        let query = query(&env, &address).await;
         Self { env, address, query, folder: tempfile::tempdir().unwrap(), handle }
     }
 
@@ -93,6 +107,20 @@ impl Harness {
 
     pub(crate) async fn watch(&mut self, job_id: &str) -> Streaming<JobUpdate> {
         self.query.watch(WatchRequest { job_id: job_id.to_owned() }).await.unwrap().into_inner()
+    }
+}
+
+pub(crate) async fn query(env: &Env, address: &str) -> Query {
+    let channel = grpc::connect(&env.net, address).await.unwrap();
+    // Larger than the server takes, to see what it says.
+    QueryServiceClient::new(channel).max_encoding_message_size(2 * MAX_MESSAGE_BYTES)
+}
+
+/// The id of the job that the statement becomes.
+pub(crate) async fn job_of(query: &mut Query, statement: &str) -> String {
+    match query.submit(sql(statement)).await.unwrap().into_inner().answer {
+        Some(Answer::Job(job)) => job.job_id,
+        other => panic!("no job but {other:?}"),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
 
 /// What happens when the name is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Creation {
+enum Creation {
     Refuse,
     Replace,
     Keep,
@@ -21,7 +21,7 @@ pub(crate) enum Creation {
 
 impl Creation {
     /// `IF NOT EXISTS` wins over `OR REPLACE`, as nothing is lost by it.
-    pub(crate) fn of(or_replace: bool, if_not_exists: bool) -> Self {
+    fn of(or_replace: bool, if_not_exists: bool) -> Self {
         match (if_not_exists, or_replace) {
             (true, _) => Self::Keep,
             (false, true) => Self::Replace,
@@ -31,8 +31,14 @@ impl Creation {
 }
 
 impl Catalogue {
-    pub(crate) fn create(&mut self, name: &RelationName, relation: Relation, how: Creation) -> Outcome {
-        let kind = relation.kind();
+    pub(crate) fn create(
+        &mut self,
+        name: &RelationName,
+        relation: Relation,
+        or_replace: bool,
+        if_not_exists: bool,
+    ) -> Outcome {
+        let (kind, how) = (relation.kind(), Creation::of(or_replace, if_not_exists));
         check_size(name, &relation)?;
         let change = match (self.relations.get(name), how) {
             (Some(_), Creation::Keep) => return Ok(Change::Unchanged),

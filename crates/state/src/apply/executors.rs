@@ -6,7 +6,7 @@ use polybolos_model::{ExecutorId, Incarnation};
 
 use super::Outcome;
 use crate::{
-    Beat, Change, ClusterState, Effects, Executor, ExecutorState, Loss, Rejection, Usage,
+    Change, ClusterState, Effects, Executor, ExecutorState, LoggedBeat, Loss, Rejection, Usage,
     limits::{MAX_ADDRESS_BYTES, MAX_EXECUTORS, MAX_LABEL_BYTES, MAX_LOST_EXECUTORS},
 };
 
@@ -71,6 +71,7 @@ impl ClusterState {
         }
         let (incarnation, state) = same.unwrap_or_else(|| {
             self.last_incarnation.0 += 1;
+            self.extension.refused_commands.remove(new.executor);
             (self.last_incarnation, ExecutorState::Live)
         });
         let record = Executor {
@@ -124,7 +125,7 @@ impl ClusterState {
         Ok(Change::Lost { executor: id.clone(), incarnation, effects })
     }
 
-    pub(crate) fn beats(&mut self, beats: &[Beat]) -> Change {
+    pub(crate) fn beats(&mut self, beats: &[LoggedBeat]) -> Change {
         let mut accepted = 0;
         let mut stale = Vec::new();
         for beat in beats {
@@ -146,6 +147,21 @@ impl ClusterState {
         Change::Beats { accepted, stale }
     }
 
+    pub(crate) fn count_refused(&mut self, counts: &[(ExecutorId, u64)]) -> Change {
+        let mut executors = 0;
+        for (id, count) in counts {
+            if !self.executors.contains_key(id) || self.refused_commands(id) == *count {
+                continue;
+            }
+            match *count {
+                0 => self.extension.refused_commands.remove(id),
+                more => self.extension.refused_commands.insert(id.clone(), more),
+            };
+            executors += 1;
+        }
+        if executors == 0 { Change::Unchanged } else { Change::RefusedCommandsCounted { executors } }
+    }
+
     pub(crate) fn check_present(&self, id: &ExecutorId, reported: Incarnation) -> Result<(), Rejection> {
         let known = self.executor(id).ok_or_else(|| Rejection::ExecutorNotFound { executor: id.clone() })?;
         if known.is_present() && known.incarnation == reported {
@@ -156,7 +172,7 @@ impl ClusterState {
     }
 
     /// Keeps the record for `status`, and forgets the longest lost when there are too many.
-    fn mark_lost(&mut self, id: &ExecutorId, reason: &str) {
+    pub(crate) fn mark_lost(&mut self, id: &ExecutorId, reason: &str) {
         let at_ms = self.now_ms;
         let Some(executor) = self.executors.get_mut(id) else { return };
         executor.state = ExecutorState::Lost;
@@ -169,6 +185,7 @@ impl ClusterState {
             let surplus = lost.len() - MAX_LOST_EXECUTORS;
             for (_, old) in lost.into_iter().take(surplus) {
                 self.executors.remove(&old);
+                self.extension.refused_commands.remove(&old);
             }
         }
     }

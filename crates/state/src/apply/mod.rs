@@ -3,24 +3,26 @@
 //! Each command checks first and changes after, so that a [`Rejection`] leaves no trace.
 
 mod catalogue;
+mod cluster;
 mod ending;
 mod executors;
 mod jobs;
 mod loss;
 mod tasks;
 
-use catalogue::Creation;
 use executors::Registration;
 use jobs::Submission;
 use tasks::Report;
 
-use crate::{Applied, Change, ClusterState, Command, ENTRY_VERSION, Entry, Rejection, Relation};
+use crate::{
+    Applied, Change, ClusterState, Command, ENTRY_VERSION, Entry, Rejection, Relation, ReplicaRecord,
+};
 
 pub(crate) type Outcome = Result<Change, Rejection>;
 
 impl ClusterState {
-    /// Applies every command of the entry, each alone and in order. An entry of an older term or an unknown version
-    /// is refused as a whole.
+    /// Applies every command of the entry, each alone and in order. An entry of an older term, of an unknown version
+    /// or of one that is not in use yet is refused as a whole.
     pub fn apply(&mut self, entry: &Entry) -> Applied {
         if let Some(rejection) = self.refusal(entry) {
             return Applied { outcomes: vec![Err(rejection); entry.commands.len()] };
@@ -30,12 +32,22 @@ impl ClusterState {
             self.term = entry.term;
             self.term_since_ms = self.now_ms;
         }
-        Applied { outcomes: entry.commands.iter().map(|command| self.apply_command(command)).collect() }
+        let apply = |command: &Command| {
+            let needs = command.needs_version();
+            if needs > entry.version {
+                return Err(Rejection::NeedsVersion { needs, entry: entry.version });
+            }
+            self.apply_command(command)
+        };
+        Applied { outcomes: entry.commands.iter().map(apply).collect() }
     }
 
     fn refusal(&self, entry: &Entry) -> Option<Rejection> {
         if entry.version > ENTRY_VERSION {
             return Some(Rejection::UnknownVersion { version: entry.version });
+        }
+        if entry.version > self.version {
+            return Some(Rejection::VersionNotInUse { entry: entry.version, in_use: self.version });
         }
         (entry.term < self.term).then_some(Rejection::StaleTerm { entry: entry.term, current: self.term })
     }
@@ -70,12 +82,10 @@ impl ClusterState {
             Command::ReleaseJob { job } => self.release(*job),
             Command::ExpireJobs => Ok(self.expire()),
             Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics } => {
-                let report = Report { executor, incarnation: *incarnation, task: *task, attempt: *attempt };
-                self.complete_task(&report, outputs, metrics)
+                self.complete_task(&Report::new(executor, *incarnation, *task, *attempt), outputs, metrics)
             }
             Command::FailTask { executor, incarnation, task, attempt, error } => {
-                let report = Report { executor, incarnation: *incarnation, task: *task, attempt: *attempt };
-                self.fail_task(&report, error)
+                self.fail_task(&Report::new(executor, *incarnation, *task, *attempt), error)
             }
             Command::RegisterExecutor { executor, address, slots, memory_bytes, labels, process_id } => self
                 .register(Registration {
@@ -93,17 +103,25 @@ impl ClusterState {
             Command::Heartbeats { beats } => Ok(self.beats(beats)),
             Command::SuspectExecutor { executor, incarnation } => self.suspect(executor, *incarnation),
             Command::CreateTable { name, table, or_replace, if_not_exists } => {
-                let how = Creation::of(*or_replace, *if_not_exists);
-                self.catalogue.create(name, Relation::Table(table.clone()), how)
+                self.catalogue.create(name, Relation::Table(table.clone()), *or_replace, *if_not_exists)
             }
             Command::CreateView { name, sql, or_replace, if_not_exists } => {
-                let how = Creation::of(*or_replace, *if_not_exists);
-                self.catalogue.create(name, Relation::View { sql: sql.clone() }, how)
+                self.catalogue.create(name, Relation::View { sql: sql.clone() }, *or_replace, *if_not_exists)
             }
             Command::DropRelation { name, if_exists, kind } => self.catalogue.drop(name, *if_exists, *kind),
             Command::SetSession { session, key, value } => self.catalogue.set(session, key, value),
             Command::ResetSession { session, key } => Ok(self.catalogue.reset(session, key)),
             Command::CloseSession { session } => Ok(self.catalogue.close(session)),
+            Command::FoundCluster { cluster_id } => self.found(cluster_id),
+            Command::RegisterReplica { replica, folder, version } => {
+                self.register_replica(*replica, ReplicaRecord { folder: *folder, version: *version })
+            }
+            Command::RetireReplica { replica } => Ok(self.retire_replica(*replica)),
+            Command::RaiseVersion { to } => self.raise_version(*to),
+            Command::RestartCluster { cluster_id, replica, note } => {
+                self.restart(cluster_id.as_deref(), *replica, note)
+            }
+            Command::RefusedCommands { counts } => Ok(self.count_refused(counts)),
         }
     }
 }

@@ -19,7 +19,16 @@ pub(crate) struct Report<'a> {
     pub(crate) attempt: AttemptId,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    pub(crate) fn new(
+        executor: &'a ExecutorId,
+        incarnation: Incarnation,
+        task: TaskId,
+        attempt: AttemptId,
+    ) -> Self {
+        Self { executor, incarnation, task, attempt }
+    }
+
     fn to_past(&self, fate: Fate) -> PastAttempt {
         PastAttempt { attempt: self.attempt, executor: self.executor.clone(), fate }
     }

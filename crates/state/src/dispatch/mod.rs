@@ -79,6 +79,12 @@ impl Dispatcher {
         }
     }
 
+    /// The same leader begins anew, as an entry's fate is unknown to it: forgets every attempt, stream and wait. Names
+    /// of attempts go on from the last one, so that no two in its term are alike.
+    pub fn restart(&mut self) {
+        *self = Self { counter: self.counter, ..Self::new(self.term) };
+    }
+
     /// A new leader launches nothing until each present executor has attached (and told what it runs) or is lost, so
     /// that it starts nothing twice. [`Dispatcher::stop_waiting`] ends the wait early.
     pub fn await_executors(&mut self, state: &ClusterState) {

@@ -6,10 +6,13 @@ use crate::{ClusterState, Job, StageRun, TaskRun, transcript::Lab};
 
 pub(super) const JOB: JobId = JobId(1);
 
-/// Executors `a` and `b`; job 1 with stage 0 (two tasks) complete on both and stage 1 (two tasks) half done.
+/// Replicas 1 and 2, and 3 that has left; executors `a` and `b`; job 1 with stage 0 (two tasks) complete on both and stage 1 (two tasks) half done.
 pub(super) fn sound() -> ClusterState {
     let mut lab = Lab::new();
     lab.run_all(&[
+        "replica 1",
+        "replica 2",
+        "retire 3",
         "register a",
         "register b",
         "submit 1 hash(2,2)",

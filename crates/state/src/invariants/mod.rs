@@ -7,9 +7,12 @@ mod catalogue_is_bounded;
 mod completions_win_once;
 mod ends_are_whole;
 mod executors_are_told_apart;
+mod extensions_wait;
 mod indexes_agree;
 mod needed_outputs_exist;
 mod open_means_not_done;
+mod replicas_are_bound;
+mod replicas_stay_bound;
 mod time_moves_forward;
 
 use crate::ClusterState;
@@ -33,13 +36,16 @@ const OF_A_STATE: &[StateRule] = &[
     ("catalogue_is_bounded", catalogue_is_bounded::check),
     ("ends_are_whole", ends_are_whole::check),
     ("executors_are_told_apart", executors_are_told_apart::check),
+    ("extensions_wait", extensions_wait::check),
     ("indexes_agree", indexes_agree::check),
     ("needed_outputs_exist", needed_outputs_exist::check),
     ("open_means_not_done", open_means_not_done::check),
+    ("replicas_are_bound", replicas_are_bound::check),
 ];
 
 const OF_A_STEP: &[StepRule] = &[
     ("completions_win_once", completions_win_once::check),
+    ("replicas_stay_bound", replicas_stay_bound::check),
     ("time_moves_forward", time_moves_forward::check),
 ];
 

@@ -1,4 +1,4 @@
-//! Terms, times, numbers, incarnations, epochs, counts and statuses never go back, and an end is for good.
+//! Terms, versions, times, numbers, incarnations, epochs, counts and statuses never go back, and an end is for good.
 //! From: "identity includes the attempt; status only moves forward".
 
 use super::{Check, ensure};
@@ -7,6 +7,9 @@ use crate::{ClusterState, Job, StageRun};
 pub(super) fn check(before: &ClusterState, after: &ClusterState) -> Check {
     ensure(before.term <= after.term, || format!("term {} became {}", before.term, after.term))?;
     ensure(before.term_since_ms <= after.term_since_ms, || "the term began earlier than it did".into())?;
+    ensure(before.version <= after.version, || {
+        format!("version {} became {}", before.version, after.version)
+    })?;
     ensure(before.now_ms <= after.now_ms, || format!("{} ms became {} ms", before.now_ms, after.now_ms))?;
     ensure(before.last_incarnation <= after.last_incarnation, || {
         "an incarnation will be given again".into()
@@ -61,8 +64,9 @@ mod tests {
 
     #[test]
     fn steps_back_are_found() {
-        let broken: [fn(&mut ClusterState); 7] = [
+        let broken: [fn(&mut ClusterState); 8] = [
             |state| state.term = Term(0),
+            |state| state.version = 0,
             |state| state.now_ms = 0,
             |state| state.jobs.last_number = 0,
             |state| job(state).status = JobStatus::Queued,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     ClusterState, CodecError, Command, Entry, ExecutorState, Fate, JobStatus, Relation, RelationKind,
-    TableDef, transcript::Lab,
+    TableDef, extension::Extension, transcript::Lab,
 };
 
 /// One of each, in the order of the enum.
@@ -31,6 +31,12 @@ const ALL_COMMANDS: &[&str] = &[
     "reset s a",
     "close s",
     "suspect a",
+    "found test",
+    "replica 1 folder=300 version=2",
+    "retire 9",
+    "raise 2",
+    "restart 1 by-hand name=beta",
+    "refused a=3",
 ];
 
 fn commands() -> Vec<Command> {
@@ -66,7 +72,7 @@ fn the_numbers_of_variants_are_pinned() {
         numbers(&[ReadMode::Partition, ReadMode::All]),
     ];
     expect![[r#"
-        SubmitJob=0 CancelJob=1 FailJob=2 ReleaseJob=3 ExpireJobs=4 CompleteTask=5 FailTask=6 RegisterExecutor=7 DrainExecutor=8 LoseExecutor=9 Heartbeats=10 CreateTable=11 CreateView=12 DropRelation=13 SetSession=14 ResetSession=15 CloseSession=16 SuspectExecutor=17
+        SubmitJob=0 CancelJob=1 FailJob=2 ReleaseJob=3 ExpireJobs=4 CompleteTask=5 FailTask=6 RegisterExecutor=7 DrainExecutor=8 LoseExecutor=9 Heartbeats=10 CreateTable=11 CreateView=12 DropRelation=13 SetSession=14 ResetSession=15 CloseSession=16 SuspectExecutor=17 FoundCluster=18 RegisterReplica=19 RetireReplica=20 RaiseVersion=21 RestartCluster=22 RefusedCommands=23
         Queued=0 Running=1 Succeeded=2
         Failed=3 Cancelled=4
         Live=0 Draining=1 Lost=2
@@ -79,50 +85,105 @@ fn the_numbers_of_variants_are_pinned() {
         Partition=0 All=1"#]].assert_eq(&all.join("\n"));
 }
 
+/// A state with something in every part: at version 2 the extension too.
+fn full(version: u16) -> ClusterState {
+    let mut lab = Lab::new();
+    let lines = ALL_COMMANDS.iter().filter(|line| version == 2 || !line.starts_with("raise"));
+    lines.for_each(|line| drop(lab.run(line)));
+    lab.run_all(&["register a", "register b", "submit 3 hash(1,1)", "complete b 3/0/0 3"]);
+    lab.run_all(&["fail b 3/1/0 4 resources", "replica 1", "replica 2", "retire 3", "refused a=3"]);
+    assert_eq!((lab.state.version(), lab.state.extension == Extension::default()), (version, version == 1));
+    lab.state
+}
+
 #[test]
 fn the_bytes_of_an_entry_and_of_a_state_are_pinned() {
-    let entry = Entry::new(Term(3), 1_700_000_000_000, commands());
+    let entry = Entry::new(1, Term(3), 1_700_000_000_000, commands());
     let bytes = entry.encode().unwrap();
-    let mut lab = Lab::new();
-    lab.run_all(ALL_COMMANDS);
-    lab.run_all(&["register b", "submit 3 hash(1,1)", "complete b 3/0/0 3", "fail b 3/1/0 4 resources"]);
-    let state = lab.state.encode().unwrap();
-    let pins = format!(
-        "entry {} bytes, crc {:08x}\nstate {} bytes, crc {:08x}, hash {:016x}",
-        bytes.len(),
-        crc32fast::hash(&bytes),
-        state.len(),
-        crc32fast::hash(&state),
-        lab.state.hash(),
-    );
+    let mut pins = format!("entry {} bytes, crc {:08x}\n", bytes.len(), crc32fast::hash(&bytes));
+    for version in 1..=2 {
+        let state = full(version);
+        let bytes = state.encode().unwrap();
+        pins += &format!(
+            "state at version {version}: format {}, {} bytes, crc {:08x}, hash {:016x}\n",
+            bytes[0],
+            bytes.len(),
+            crc32fast::hash(&bytes),
+            state.hash(),
+        );
+        assert_eq!(ClusterState::decode(&bytes), Ok(state));
+    }
     // A change here makes stored data unreadable: raise the format or find another way.
     expect![[r#"
-        entry 330 bytes, crc 664db515
-        state 402 bytes, crc 07253f89, hash 26b29df903b5a13b"#]]
+        entry 366 bytes, crc 64de5fea
+        state at version 1: format 1, 412 bytes, crc 029ad6a4, hash 42add38287cb50c6
+        state at version 2: format 2, 416 bytes, crc 52404a70, hash 6d1004d88c5c3a7b
+    "#]]
     .assert_eq(&pins);
     assert_eq!(Entry::decode(&bytes), Ok(entry));
-    assert_eq!(ClusterState::decode(&state), Ok(lab.state));
+}
+
+#[test]
+fn a_program_of_an_older_version_reads_on_until_the_newer_one_is_in_use() {
+    let read = |bytes: &[u8]| ClusterState::decode_up_to(bytes, 1);
+    let old = full(1);
+    assert_eq!(read(&old.encode().unwrap()), Ok(old));
+    let new = full(2);
+    let bytes = new.encode().unwrap();
+    expect!["a snapshot has format 2, and this program knows formats up to 1: upgrade it"]
+        .assert_eq(&read(&bytes).unwrap_err().to_string());
+    assert_eq!(read(&bytes), Err(CodecError::Format { what: "a snapshot", found: 2, known: 1 }));
+
+    let entry = |version, line: &str| Entry::new(version, Term(1), 2, vec![Lab::new().parse(line)]);
+    let old = entry(1, "expire");
+    assert_eq!(Entry::decode_up_to(&old.encode().unwrap(), 1), Ok(old));
+    let bytes = entry(2, "refused a=3").encode().unwrap();
+    assert_eq!(Entry::decode(&bytes), Ok(entry(2, "refused a=3")));
+    expect!["a log entry needs version 2, and this program knows versions up to 1: upgrade it"]
+        .assert_eq(&Entry::decode_up_to(&bytes, 1).unwrap_err().to_string());
+    // What stands behind the version may be anything: nobody has looked at it.
+    let unknown = [&bytes[..2], &[200, 201, 202]].concat();
+    assert_eq!(Entry::decode_up_to(&unknown, 1), Entry::decode_up_to(&bytes, 1));
+    assert!(matches!(Entry::decode(&unknown), Err(CodecError::Malformed { .. })));
+}
+
+/// It does not know the newer version, and yet applied the entry that brought it into use.
+#[test]
+fn the_last_snapshot_of_an_older_program_is_read_by_a_newer_one() {
+    let mut state = full(2);
+    state.extension = Extension::default();
+    let body = postcard::to_stdvec(&state).unwrap();
+    let bytes = [&[1], crc32fast::hash(&body).to_le_bytes().as_slice(), &body].concat();
+    assert_eq!(ClusterState::decode(&bytes), Ok(state));
+    let error = CodecError::Version { what: "a snapshot", found: 2, known: 1 };
+    assert_eq!(ClusterState::decode_up_to(&bytes, 1), Err(error));
+}
+
+#[test]
+fn a_snapshot_whose_format_is_newer_than_its_version_is_malformed() {
+    let good = full(1).encode().unwrap();
+    let bad = [&[2], &good[1..]].concat();
+    assert!(matches!(ClusterState::decode(&bad), Err(CodecError::Malformed { .. })));
 }
 
 #[test]
 fn damage_is_found() {
-    let mut lab = Lab::new();
-    lab.run_all(&["register a", "submit 1 hash(2,2)"]);
-    let good = lab.state.encode().unwrap();
-    for at in 0..good.len() {
-        let mut bad = good.clone();
-        bad[at] ^= 0x10;
-        assert!(ClusterState::decode(&bad).is_err(), "flipped byte {at}");
-        assert!(ClusterState::decode(&good[..at]).is_err(), "cut at {at}");
+    for good in [full(1), full(2)].map(|state| state.encode().unwrap()) {
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            assert!(ClusterState::decode(&bad).is_err(), "flipped byte {at}");
+            assert!(ClusterState::decode(&good[..at]).is_err(), "cut at {at}");
+        }
     }
-    let entry = Entry::new(Term(1), 2, commands()).encode().unwrap();
+    let entry = Entry::new(1, Term(1), 2, commands()).encode().unwrap();
     for at in 0..entry.len() {
         assert!(Entry::decode(&entry[..at]).is_err(), "cut at {at}");
     }
     let longer = [entry.as_slice(), &[0]].concat();
     assert!(matches!(Entry::decode(&longer), Err(CodecError::Trailing { bytes: 1, .. })));
     let newer = [&[9], &entry[1..]].concat();
-    expect!["a log entry has format 9, and this version knows format 1: upgrade it"]
+    expect!["a log entry has format 9, and this program knows formats up to 1: upgrade it"]
         .assert_eq(&Entry::decode(&newer).unwrap_err().to_string());
     expect!["a snapshot is cut short: 0 bytes"]
         .assert_eq(&ClusterState::decode(&[]).unwrap_err().to_string());
@@ -132,9 +193,18 @@ fn damage_is_found() {
 fn the_hash_tells_states_apart() {
     let mut lab = Lab::new();
     let mut seen = std::collections::BTreeSet::from([lab.state.hash()]);
-    for line in
-        ["register a", "submit 1 hash(2,2)", "complete a 1/0/0 1", "fail a 1/0/1 2 retryable", "beat a"]
-    {
+    for line in [
+        "register a",
+        "submit 1 hash(2,2)",
+        "complete a 1/0/0 1",
+        "fail a 1/0/1 2 retryable",
+        "beat a",
+        "replica 1",
+        "retire 2",
+        "raise 2",
+        "refused a=1",
+        "restart 1 by-hand",
+    ] {
         lab.run(line);
         assert_eq!(lab.state.hash(), lab.state.clone().hash());
         assert!(seen.insert(lab.state.hash()), "{line}");

@@ -326,7 +326,7 @@ fn thousands_of_waiting_jobs_cost_little() {
     lab.run_all(&["register a slots=4"]);
     for job in 0..5_000 {
         let command = lab.parse(&format!("submit {job} hash(4,1)"));
-        lab.state.apply(&crate::Entry::new(Term(1), 1, vec![command]));
+        lab.state.apply(&crate::Entry::new(1, Term(1), 1, vec![command]));
     }
     let mut d = Dispatcher::new(Term(1));
     attach(&lab, &mut d, "a");

@@ -17,6 +17,8 @@ enum Fault {
     Restart,
     Reconnect,
     NewLeader,
+    /// The fate of an entry is unknown to the leader.
+    Unknown,
     Cancel,
 }
 
@@ -25,6 +27,8 @@ struct World {
     dispatcher: Dispatcher,
     /// What really runs.
     running: BTreeMap<AttemptId, Running>,
+    /// Every attempt that there ever was.
+    named: BTreeSet<AttemptId>,
 }
 
 const EXECUTORS: [&str; 3] = ["a", "b", "c"];
@@ -36,7 +40,8 @@ impl World {
         for (job, shape) in jobs.iter().enumerate() {
             lab.run(&format!("submit {job} {shape}"));
         }
-        let mut world = Self { lab, dispatcher: Dispatcher::new(Term(1)), running: BTreeMap::new() };
+        let dispatcher = Dispatcher::new(Term(1));
+        let mut world = Self { lab, dispatcher, running: BTreeMap::new(), named: BTreeSet::new() };
         EXECUTORS.iter().for_each(|name| world.attach(name));
         world
     }
@@ -80,13 +85,21 @@ impl World {
             Fault::NewLeader => {
                 self.lab.term.0 += 1;
                 self.dispatcher = Dispatcher::new(self.lab.term);
-                self.dispatcher.await_executors(&self.lab.state);
-                assert!(!self.any_present() || self.dispatcher.plan(&self.lab.state).is_empty());
-                EXECUTORS.iter().for_each(|name| self.attach(name));
+                self.adopt();
+            }
+            Fault::Unknown => {
+                self.dispatcher.restart();
+                self.adopt();
             }
             Fault::Cancel => drop(self.lab.run(&format!("cancel {} x", seed % 8))),
         }
         self.plan();
+    }
+
+    fn adopt(&mut self) {
+        self.dispatcher.await_executors(&self.lab.state);
+        assert!(!self.any_present() || self.dispatcher.plan(&self.lab.state).is_empty());
+        EXECUTORS.iter().for_each(|name| self.attach(name));
     }
 
     fn any_present(&self) -> bool {
@@ -131,7 +144,8 @@ impl World {
             assert!(!self.running.values().any(|r| r.task == launch.task), "{launch:?} runs already");
             let running =
                 Running { task: launch.task, executor: launch.executor, incarnation: launch.incarnation };
-            assert!(self.running.insert(launch.attempt, running).is_none(), "an attempt id was given twice");
+            assert!(self.named.insert(launch.attempt), "an attempt id was given twice");
+            self.running.insert(launch.attempt, running);
         }
         self.check_slots(&runnable.into_keys().collect());
     }
@@ -177,6 +191,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         2 => Just(Fault::Restart),
         2 => Just(Fault::Reconnect),
         1 => Just(Fault::NewLeader),
+        1 => Just(Fault::Unknown),
         1 => Just(Fault::Cancel),
     ]
 }

@@ -3,5 +3,7 @@
 mod codec;
 mod dispatch;
 mod dispatch_random;
+mod failover;
+mod leader_clock;
 mod policy;
 mod random;

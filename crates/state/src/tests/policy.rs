@@ -1,11 +1,13 @@
 //! What the leader decides.
 
-use polybolos_model::{ExecutorId, Incarnation, Term};
+use std::collections::BTreeSet;
+
+use polybolos_model::{ExecutorId, Incarnation, ReplicaId, Term};
 
 use crate::{
-    Command, Entry,
+    Beat, Command, Entry, LoggedBeat,
     limits::{EXECUTOR_TIMEOUT_MS, RESULT_TTL_MS, STREAM_GRACE_MS},
-    policy::{Event, decide},
+    policy::{Event, decide, upgrade},
     transcript::Lab,
 };
 
@@ -21,8 +23,20 @@ fn request(lab: &Lab, line: &str) -> Event {
 
 fn beat(lab: &Lab, name: &str) -> Event {
     match lab.parse(&format!("beat {name}")) {
-        Command::Heartbeats { beats } => Event::Beat(beats[0].clone()),
+        Command::Heartbeats { beats } => Event::Beat(counting(&beats[0], 0)),
         other => panic!("{other:?}"),
+    }
+}
+
+/// What the executor said, with that count of refused commands.
+fn counting(beat: &LoggedBeat, refused_commands: u64) -> Beat {
+    Beat {
+        executor: beat.executor.clone(),
+        incarnation: beat.incarnation,
+        memory_used_bytes: beat.memory_used_bytes,
+        shuffle_bytes: beat.shuffle_bytes,
+        running_tasks: beat.running_tasks,
+        refused_commands,
     }
 }
 
@@ -42,7 +56,7 @@ fn nothing_gives_no_entry_but_a_new_term_does() {
     let lab = two();
     assert_eq!(decide(&lab.state, &[], TERM, 1_000), None);
     assert_eq!(decide(&lab.state, &[Event::Tick], TERM, 1_000), None);
-    assert_eq!(decide(&lab.state, &[], Term(2), 1_500), Some(Entry::new(Term(2), 1_500, vec![])));
+    assert_eq!(decide(&lab.state, &[], Term(2), 1_500), Some(Entry::new(1, Term(2), 1_500, vec![])));
 }
 
 #[test]
@@ -68,7 +82,7 @@ fn the_last_beat_of_the_newest_incarnation_counts() {
     new.incarnation = Incarnation(9);
     old.running_tasks = 77;
     let events = [Event::Beat(new.clone()), Event::Beat(old)];
-    let expected = [Command::Heartbeats { beats: vec![new] }];
+    let expected = [Command::Heartbeats { beats: vec![new.into()] }];
     assert_eq!(commands(decide(&lab.state, &events, TERM, 1_000)), expected);
 }
 
@@ -97,7 +111,7 @@ fn a_new_leader_waits_a_whole_time_out() {
     let mut lab = two();
     let much_later = 1_000 + 10 * EXECUTOR_TIMEOUT_MS;
     assert_eq!(commands(decide(&lab.state, &[Event::Tick], Term(2), much_later)), []);
-    lab.state.apply(&Entry::new(Term(2), much_later, vec![]));
+    lab.state.apply(&Entry::new(1, Term(2), much_later, vec![]));
     let listening = much_later + EXECUTOR_TIMEOUT_MS;
     assert_eq!(decide(&lab.state, &[Event::Tick], Term(2), listening - 1), None);
     assert_eq!(commands(decide(&lab.state, &[Event::Tick], Term(2), listening)).len(), 2);
@@ -141,4 +155,61 @@ fn results_that_nobody_fetched_expire() {
 fn a_clock_that_went_back_loses_nobody() {
     let lab = two();
     assert_eq!(decide(&lab.state, &[Event::Tick], TERM, 0), None);
+}
+
+fn with_count(lab: &Lab, name: &str, refused_commands: u64) -> Event {
+    match beat(lab, name) {
+        Event::Beat(beat) => Event::Beat(Beat { refused_commands, ..beat }),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn refused_commands_are_logged_from_version_2_on_and_only_when_they_are_news() {
+    let mut lab = two();
+    let events = |lab: &Lab| [with_count(lab, "a", 3), with_count(lab, "b", 0)];
+    let both = lab.parse("beat a b");
+    assert_eq!(commands(decide(&lab.state, &events(&lab), TERM, 1_000)), std::slice::from_ref(&both));
+    lab.run_all(&["replica 1", "raise 2"]);
+    let entry = decide(&lab.state, &events(&lab), TERM, 1_000).unwrap();
+    assert_eq!((entry.version, &entry.commands), (2, &vec![both.clone(), lab.parse("refused a=3")]));
+    lab.state.apply(&entry);
+    assert_eq!(commands(decide(&lab.state, &events(&lab), TERM, 1_000)), [both]);
+    lab.run("lose a");
+    let of_the_dead = [with_count(&lab, "a", 9)];
+    assert_eq!(commands(decide(&lab.state, &of_the_dead, TERM, 1_000)), [lab.parse("beat a")]);
+}
+
+#[test]
+fn the_version_is_raised_once_every_member_knows_the_newer_one() {
+    let mut lab = two();
+    let members = |ids: &[u64]| ids.iter().copied().map(ReplicaId).collect::<BTreeSet<_>>();
+    let raise = |lab: &Lab, ids: &[u64]| upgrade(&lab.state, &members(ids));
+    assert_eq!(raise(&lab, &[]), None);
+    lab.run_all(&["replica 1 version=2", "replica 2 version=1"]);
+    assert_eq!(raise(&lab, &[1, 2]), None, "replica 2 can't follow");
+    assert_eq!(raise(&lab, &[1]), None, "replica 2 is known and may still be there");
+    lab.run("replica 2 version=7");
+    assert_eq!(raise(&lab, &[1, 2, 3]), None, "replica 3 has not told");
+    assert_eq!(raise(&lab, &[1, 2]), Some(lab.parse("raise 2")));
+    lab.run("replica 1 version=7");
+    assert_eq!(raise(&lab, &[1, 2]), Some(lab.parse("raise 2")), "this program knows no more");
+    lab.run("raise 2");
+    assert_eq!(raise(&lab, &[1, 2]), None);
+}
+
+#[test]
+fn what_is_of_the_past_counts_as_fenced() {
+    let mut lab = two();
+    lab.run_all(&["submit 1 one", "lose a"]);
+    let fenced = |lab: &mut Lab, line: &str| {
+        let commands = vec![lab.parse(line)];
+        lab.apply(commands).outcomes.remove(0).unwrap_err().is_fencing()
+    };
+    assert!(fenced(&mut lab, "complete a 1/0/0 1"));
+    assert!(fenced(&mut lab, "complete b#7 1/0/0 1"));
+    assert!(fenced(&mut lab, "complete z 1/0/0 1"));
+    assert!(!fenced(&mut lab, "complete b 1/0/7 1"));
+    lab.run_all(&["term 2", "beat b", "term 1"]);
+    assert!(fenced(&mut lab, "complete b 1/0/0 1"));
 }

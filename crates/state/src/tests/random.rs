@@ -96,12 +96,28 @@ fn catalogue_line() -> impl Strategy<Value = String> {
     proptest::sample::select(lines.to_vec()).prop_map(str::to_owned)
 }
 
+fn cluster_line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => (0..5u64, 0..3u64, 0..3u16)
+            .prop_map(|(id, folder, version)| format!("replica {id} folder={folder} version={version}")),
+        1 => (0..5u64).prop_map(|id| format!("retire {id}")),
+        2 => (0..4u16).prop_map(|to| format!("raise {to}")),
+        1 => (0..3u32).prop_map(|id| format!("found c{id}")),
+        1 => (0..5u64, 0..4u32).prop_map(|(id, name)| match name {
+            0 => format!("restart {id} by-hand"),
+            _ => format!("restart {id} restored name=c{name}"),
+        }),
+        3 => (executor(), 0..3u64, 0..3u64).prop_map(|(id, n, m)| format!("refused {id}={n} a={m} z=1")),
+    ]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let line = prop_oneof![
         4 => job_line(),
         2 => wild_report(),
         4 => executor_line(),
         1 => catalogue_line(),
+        1 => cluster_line(),
     ];
     let lines = proptest::collection::vec(line, 1..4).prop_map(|lines| Op::Line(lines.join(" ; ")));
     prop_oneof![
@@ -146,7 +162,7 @@ fn drive(lab: &mut Lab, ops: &[Op]) -> Vec<Entry> {
             }
         };
         let commands = line.iter().flat_map(|line| line.split(';')).map(|line| lab.parse(line)).collect();
-        let entry = Entry::new(lab.term, lab.now_ms, commands);
+        let entry = lab.entry(commands);
         step(lab, &entry);
         entries.push(entry);
     }
@@ -157,10 +173,11 @@ fn drive(lab: &mut Lab, ops: &[Op]) -> Vec<Entry> {
 fn step(lab: &mut Lab, entry: &Entry) {
     let mut whole = lab.state.clone();
     let outcomes = whole.apply(entry).outcomes;
-    lab.state.apply(&Entry::new(entry.term, entry.at_ms, vec![]));
+    let part = |commands| Entry::new(entry.version, entry.term, entry.at_ms, commands);
+    lab.state.apply(&part(vec![]));
     for (command, outcome) in entry.commands.iter().zip(&outcomes) {
         let before = lab.state.clone();
-        let single = lab.state.apply(&Entry::new(entry.term, entry.at_ms, vec![command.clone()]));
+        let single = lab.state.apply(&part(vec![command.clone()]));
         assert_eq!(single.outcomes.as_slice(), std::slice::from_ref(outcome));
         invariants::check(&lab.state).unwrap();
         invariants::check_step(&before, &lab.state).unwrap();
@@ -199,11 +216,13 @@ proptest! {
     #[test]
     fn any_bytes_decode_or_fail_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = Entry::decode(&[&[crate::ENTRY_FORMAT], bytes.as_slice()].concat());
-        let mut snapshot = vec![crate::SNAPSHOT_FORMAT];
-        snapshot.extend(crc32fast::hash(&bytes).to_le_bytes());
-        snapshot.extend(&bytes);
-        if let Ok(state) = ClusterState::decode(&snapshot) {
-            prop_assert_eq!(state.encode().unwrap(), snapshot);
+        for format in 1..=crate::SNAPSHOT_FORMAT {
+            let mut snapshot = vec![format];
+            snapshot.extend(crc32fast::hash(&bytes).to_le_bytes());
+            snapshot.extend(&bytes);
+            if let Ok(state) = ClusterState::decode(&snapshot) {
+                prop_assert_eq!(ClusterState::decode(&state.encode().unwrap()), Ok(state));
+            }
         }
     }
 }

@@ -203,7 +203,7 @@ fn executors_and_lost_records_are_bounded() {
     for n in 0..MAX_EXECUTORS {
         let line = format!("register e{n}");
         let command = super::parse::command(&lab, &line);
-        lab.state.apply(&crate::Entry::new(lab.term, lab.now_ms, vec![command]));
+        lab.state.apply(&lab.entry(vec![command]));
     }
     assert_eq!(lab.run("register late").trim(), "REJECTED 1000 executors are present; no more are allowed");
     for n in 0..MAX_LOST_EXECUTORS + 5 {

@@ -238,9 +238,9 @@ fn results_expire_ten_minutes_after_the_end() {
 fn the_oldest_released_jobs_are_forgotten_and_their_keys_are_not() {
     let mut lab = Lab::new();
     for n in 0..MAX_ENDED_JOBS + 2 {
-        lab.state.apply(&crate::Entry::new(lab.term, lab.now_ms, vec![submit(n as u64)]));
+        lab.state.apply(&lab.entry(vec![submit(n as u64)]));
         let cancel = Command::CancelJob { job: polybolos_model::JobId(n as u64), reason: "x".into() };
-        lab.state.apply(&crate::Entry::new(lab.term, lab.now_ms, vec![cancel]));
+        lab.state.apply(&lab.entry(vec![cancel]));
     }
     crate::invariants::check(&lab.state).unwrap();
     assert_eq!(lab.state.jobs().count(), MAX_ENDED_JOBS);

@@ -4,6 +4,7 @@
 //! as a diff. Words and shapes are in [`parse`], outcomes in [`render`].
 
 mod catalogue;
+mod cluster;
 mod executors;
 mod jobs;
 mod loss;
@@ -31,11 +32,16 @@ impl Lab {
         Self { state: ClusterState::new("test"), now_ms: 1_000, term: Term(1) }
     }
 
+    /// What its leader would write.
+    pub(crate) fn entry(&self, commands: Vec<Command>) -> Entry {
+        Entry::new(self.state.version(), self.term, self.now_ms, commands)
+    }
+
     /// Applies the commands as one entry and checks every invariant.
     pub(crate) fn apply(&mut self, commands: Vec<Command>) -> Applied {
         let before = self.state.clone();
         let count = commands.len();
-        let applied = self.state.apply(&Entry::new(self.term, self.now_ms, commands));
+        let applied = self.state.apply(&self.entry(commands));
         assert_eq!(applied.outcomes.len(), count, "one outcome for each command");
         invariants::check(&self.state).unwrap();
         invariants::check_step(&before, &self.state).unwrap();

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use polybolos_model::{
     AttemptId, ErrorClass, Exchange, ExecutorId, FetchFailure, Incarnation, JobId, PartitionStats, ReadMode,
-    Stage, StageGraph, StageId, StageInput, TaskError, TaskId, TaskMetrics, Term,
+    ReplicaId, Stage, StageGraph, StageId, StageInput, TaskError, TaskId, TaskMetrics, Term,
 };
 
 use super::Lab;
-use crate::{Beat, Command, JobError, RelationKind, RelationName, TableDef};
+use crate::{Command, JobError, LoggedBeat, RelationKind, RelationName, TableDef};
 
 pub(super) fn command(lab: &Lab, line: &str) -> Command {
     let all: Vec<&str> = line.split_whitespace().collect();
@@ -48,8 +48,32 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
         ["beat", names @ ..] => {
             Command::Heartbeats { beats: names.iter().map(|name| beat(lab, name)).collect() }
         }
-        _ => catalogue(&words, &options),
+        _ => cluster(&words, &options).unwrap_or_else(|| catalogue(&words, &options)),
     }
+}
+
+fn cluster(words: &[&str], options: &BTreeMap<&str, &str>) -> Option<Command> {
+    let replica = |word: &str| ReplicaId(word.parse().unwrap());
+    let number = |key: &str, default: u64| options.get(key).map_or(default, |n| n.parse().unwrap());
+    Some(match words {
+        ["found", name] => Command::FoundCluster { cluster_id: (*name).into() },
+        ["replica", id] => Command::RegisterReplica {
+            replica: replica(id),
+            folder: number("folder", 7),
+            version: u16::try_from(number("version", 2)).unwrap(),
+        },
+        ["retire", id] => Command::RetireReplica { replica: replica(id) },
+        ["raise", to] => Command::RaiseVersion { to: to.parse().unwrap() },
+        ["restart", id, note] => {
+            let cluster_id = options.get("name").map(|name| (*name).to_owned());
+            Command::RestartCluster { cluster_id, replica: replica(id), note: (*note).into() }
+        }
+        ["refused"] => {
+            let count = |(name, n): (&&str, &&str)| (ExecutorId::new(*name).unwrap(), n.parse().unwrap());
+            Command::RefusedCommands { counts: options.iter().map(count).collect() }
+        }
+        _ => return None,
+    })
 }
 
 fn catalogue(words: &[&str], options: &BTreeMap<&str, &str>) -> Command {
@@ -121,9 +145,9 @@ fn register(name: &str, options: &BTreeMap<&str, &str>) -> Command {
     }
 }
 
-fn beat(lab: &Lab, name: &str) -> Beat {
+fn beat(lab: &Lab, name: &str) -> LoggedBeat {
     let (executor, incarnation) = executor(lab, name);
-    Beat { executor, incarnation, memory_used_bytes: 5, shuffle_bytes: 6, running_tasks: 1 }
+    LoggedBeat { executor, incarnation, memory_used_bytes: 5, shuffle_bytes: 6, running_tasks: 1 }
 }
 
 fn executor(lab: &Lab, word: &str) -> (ExecutorId, Incarnation) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use polybolos_model::{JobId, StageId, TaskId};
+use polybolos_model::{ExecutorId, JobId, StageId, TaskId};
 
 use crate::{Change, ClusterState, Effects, Job, Rejection};
 
@@ -45,6 +45,12 @@ fn change(change: &Change) -> String {
         Change::Dropped => "dropped".into(),
         Change::SessionSet => "session set".into(),
         Change::SessionClosed => "session closed".into(),
+        Change::ClusterFounded => "founded".into(),
+        Change::ReplicaRegistered { replica } => format!("registered replica {replica}"),
+        Change::ReplicaRetired { replica } => format!("retired replica {replica}"),
+        Change::VersionRaised { to } => format!("version {to} is in use"),
+        Change::ClusterRestarted { effects } => format!("restarted{}", self::effects(effects)),
+        Change::RefusedCommandsCounted { executors } => format!("counted for {executors}"),
     }
 }
 
@@ -115,9 +121,24 @@ pub(super) fn show(state: &ClusterState, what: &[&str]) -> String {
             format!("  {} at version {}\n", list(all), state.catalogue().version)
         }
         ["session", id] => format!("  {:?}\n", state.session_options(&id.parse().unwrap())),
+        ["cluster"] => cluster(state),
+        ["refused", name] => {
+            format!("  {}\n", state.refused_commands(&ExecutorId::new(*name).unwrap()))
+        }
         ["term"] => format!("  {} since {} at {}\n", state.term(), state.term_since_ms(), state.now_ms()),
         _ => panic!("can't show {what:?}"),
     }
+}
+
+fn cluster(state: &ClusterState) -> String {
+    let replicas = state
+        .replicas()
+        .map(|(id, record)| format!("{id} in folder {} up to version {}", record.folder, record.version));
+    let mut out = format!("  '{}' at version {}: {}\n", state.cluster_id(), state.version(), list(replicas));
+    for (at_ms, note) in state.history() {
+        out += &format!("  at {at_ms}: {note}\n");
+    }
+    out
 }
 
 fn job(job: &Job) -> String {

@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::{Lab, check};
-use crate::{ENTRY_VERSION, Entry, Rejection};
+use crate::{Command, ENTRY_VERSION, Entry, FIRST_VERSION, Rejection};
 
 #[test]
 fn an_entry_of_an_older_term_changes_nothing() {
@@ -56,9 +56,26 @@ fn an_entry_of_an_older_term_changes_nothing() {
 fn an_entry_of_a_newer_version_changes_nothing() {
     let mut lab = Lab::new();
     let hash = lab.state.hash();
-    let mut entry = Entry::new(lab.term, 5, vec![crate::Command::ExpireJobs]);
-    entry.version = ENTRY_VERSION + 1;
+    let entry = Entry::new(ENTRY_VERSION + 1, lab.term, 5, vec![Command::ExpireJobs]);
     let applied = lab.state.apply(&entry);
     assert_eq!(applied.outcomes, [Err(Rejection::UnknownVersion { version: ENTRY_VERSION + 1 })]);
     assert_eq!(lab.state.hash(), hash);
+}
+
+#[test]
+fn an_entry_of_a_version_that_is_not_in_use_changes_nothing() {
+    let mut lab = Lab::new();
+    let hash = lab.state.hash();
+    let applied = lab.state.apply(&Entry::new(2, lab.term, 5, vec![Command::ExpireJobs]));
+    assert_eq!(applied.outcomes, [Err(Rejection::VersionNotInUse { entry: 2, in_use: 1 })]);
+    assert_eq!(lab.state.hash(), hash);
+}
+
+#[test]
+fn an_entry_that_was_decided_before_the_version_was_raised_still_counts() {
+    let mut lab = Lab::new();
+    lab.run_all(&["replica 1", "raise 2"]);
+    let command = lab.parse("submit 1 one");
+    let applied = lab.state.apply(&Entry::new(FIRST_VERSION, lab.term, 5, vec![command]));
+    assert!(applied.outcomes[0].is_ok());
 }

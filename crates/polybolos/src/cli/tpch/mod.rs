@@ -6,9 +6,10 @@ mod report;
 mod run;
 mod verify;
 
+pub(crate) use baseline::{Answer, Baseline};
 pub(crate) use generate::{Writing, generate, write_tables};
 pub(crate) use report::Times;
-pub(crate) use run::{register_statements, run};
+pub(crate) use run::{difference, register_statements, run};
 
 /// The eight tables, largest first.
 pub(crate) const TABLES: [&str; 8] =

@@ -18,8 +18,8 @@ use super::{
     verify,
 };
 
-/// The cluster that runs the queries if none is named.
-const EMBEDDED: (u32, u32) = (2, 1);
+/// The cluster that runs the queries if none is named: schedulers, executors, slots of each.
+const EMBEDDED: (u32, u32, u32) = (1, 2, 1);
 
 pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
     let statements = register_statements(&args.data)?;
@@ -28,7 +28,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), CliError> {
         let client = Client::connect(args.schedulers.clone(), env.clone())?;
         return measure(&args, &client, &env, &statements).await;
     }
-    let cluster = local::start(EMBEDDED.0, EMBEDDED.1).await?;
+    let cluster = local::start(EMBEDDED.0, EMBEDDED.1, EMBEDDED.2).await?;
     let done = measure(&args, &cluster.client(), &env, &statements).await;
     cluster.shutdown().await;
     done
@@ -162,7 +162,8 @@ impl Bench<'_> {
     }
 }
 
-fn difference(
+/// The first way in which the cluster's answer is another than DataFusion's.
+pub(crate) fn difference(
     expected: &Answer,
     actual: &QueryResult,
     sort_columns: &[usize],

@@ -1,10 +1,10 @@
-//! `bench`: how quickly a running cluster answers, one query after the other and many at once.
+//! `bench latency`, `bench concurrent`: how quickly a running cluster answers.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use polybolos_client::{Client, QueryResult};
 use serde_json::json;
 
-use super::{
+use super::super::{
     args::{ConcurrentArgs, LatencyArgs, ListFormat},
     error::CliError,
     local, output,

@@ -1,66 +1,15 @@
-//! `status` and `jobs`: what the cluster says of itself, as tables or JSON.
+//! Queries and what ran where, as tables or JSON.
 
-use polybolos_client::{
-    Client, ClusterStatusResponse, ExecutorStatus, JobDetail, JobState, JobSummary, StageDetail, TaskDetail,
-};
-use polybolos_env::Env;
+use polybolos_client::{JobDetail, JobState, JobSummary, StageDetail, TaskDetail};
 use polybolos_model::AttemptId;
 use serde_json::{Value, json};
 
-use super::{
-    args::{JobArgs, ListFormat, StatusArgs},
-    error::CliError,
-    output, text,
-};
+use super::{super::text, freshness_json};
 
 /// Longest statement in a list.
 const SQL_WIDTH: usize = 60;
 /// Longest line of a plan in a table; JSON has all of it.
 const PLAN_WIDTH: usize = 160;
-
-fn connect(args: &StatusArgs) -> Result<Client, CliError> {
-    let env = Env::production(1).map_err(CliError::Threads)?;
-    Ok(Client::connect(args.cluster.schedulers.clone(), env)?)
-}
-
-fn show(
-    format: ListFormat,
-    table: impl FnOnce() -> String,
-    json: impl FnOnce() -> Value,
-) -> Result<(), CliError> {
-    match format {
-        ListFormat::Table => output::print(&table()),
-        ListFormat::Json => output::print(&format!("{:#}\n", json())),
-    }
-}
-
-pub(crate) async fn status(args: StatusArgs) -> Result<(), CliError> {
-    let status = connect(&args)?.status().await?;
-    show(args.format, || status_table(&status), || status_json(&status))
-}
-
-pub(crate) async fn list(args: StatusArgs) -> Result<(), CliError> {
-    let jobs = connect(&args)?.jobs().await?;
-    show(args.format, || jobs_table(&jobs), || jobs.iter().map(summary_json).collect())
-}
-
-pub(crate) async fn job(args: JobArgs) -> Result<(), CliError> {
-    let job = connect(&args.status)?.job(args.id).await?;
-    show(args.status.format, || job_table(&job), || job_json(&job))
-}
-
-pub(crate) async fn cancel(args: JobArgs) -> Result<(), CliError> {
-    let client = connect(&args.status)?;
-    client.cancel(args.id, "cancelled by `polybolos jobs cancel`").await?;
-    let job = client.job(args.id).await?;
-    let summary = job.summary.unwrap_or_default();
-    let state = state_name(summary.state);
-    show(
-        args.status.format,
-        || format!("query {} is {state}\n", args.id),
-        || json!({"job_id": args.id.to_string(), "state": state}),
-    )
-}
 
 pub(crate) fn state_name(state: i32) -> &'static str {
     match JobState::try_from(state) {
@@ -73,73 +22,12 @@ pub(crate) fn state_name(state: i32) -> &'static str {
     }
 }
 
-fn status_table(status: &ClusterStatusResponse) -> String {
-    let replicas: Vec<Vec<String>> = status
-        .replicas
-        .iter()
-        .map(|replica| {
-            let role = if replica.leader { "leader" } else { "follower" };
-            let numbers = [replica.term.to_string(), replica.applied_index.to_string()];
-            let names = [replica.id.to_string(), replica.address.clone(), role.to_owned()];
-            names.into_iter().chain(numbers).chain([format!("{:016x}", replica.state_hash)]).collect()
-        })
-        .collect();
-    let executor = |executor: &ExecutorStatus| {
-        vec![
-            executor.executor_id.clone(),
-            executor.address.clone(),
-            executor.state.clone(),
-            format!("{}/{}", executor.busy_slots, executor.slots),
-            format!("{} of {}", text::bytes(executor.memory_used_bytes), text::bytes(executor.memory_bytes)),
-            text::bytes(executor.shuffle_bytes),
-            text::milliseconds(executor.silent_ms as f64),
-        ]
-    };
-    let executors: Vec<Vec<String>> = status.executors.iter().map(executor).collect();
-    format!(
-        "cluster {}: {} active queries, {} tables and views\n\n{}\n{}",
-        status.cluster_id,
-        status.active_jobs,
-        status.relations,
-        text::columns(&["replica", "address", "role", "term", "applied", "state hash"], &replicas),
-        text::columns(
-            &["executor", "address", "state", "busy", "memory", "shuffle", "last heard"],
-            &executors
-        ),
-    )
-}
-
-fn status_json(status: &ClusterStatusResponse) -> Value {
-    let replicas = status.replicas.iter().map(|replica| {
-        json!({
-            "id": replica.id, "address": replica.address, "leader": replica.leader, "term": replica.term,
-            // As text: JSON numbers lose the last bits of 64.
-            "applied_index": replica.applied_index, "state_hash": format!("{:016x}", replica.state_hash),
-        })
-    });
-    let executors = status.executors.iter().map(|executor| {
-        json!({
-            "executor_id": executor.executor_id, "address": executor.address, "state": executor.state,
-            "incarnation": executor.incarnation, "slots": executor.slots, "busy_slots": executor.busy_slots,
-            "memory_bytes": executor.memory_bytes, "memory_used_bytes": executor.memory_used_bytes,
-            "shuffle_bytes": executor.shuffle_bytes, "silent_ms": executor.silent_ms,
-        })
-    });
-    json!({
-        "cluster_id": status.cluster_id,
-        "replicas": replicas.collect::<Value>(),
-        "executors": executors.collect::<Value>(),
-        "active_jobs": status.active_jobs,
-        "relations": status.relations,
-    })
-}
-
 /// From submit to end; `None` while the job runs.
 fn elapsed_ms(job: &JobSummary) -> Option<u64> {
     (job.ended_at_ms > 0).then(|| job.ended_at_ms.saturating_sub(job.submitted_at_ms))
 }
 
-fn jobs_table(jobs: &[JobSummary]) -> String {
+pub(super) fn jobs_table(jobs: &[JobSummary]) -> String {
     let row = |job: &JobSummary| {
         vec![
             job.job_id.clone(),
@@ -154,7 +42,7 @@ fn jobs_table(jobs: &[JobSummary]) -> String {
     text::columns(&["id", "state", "tasks", "submitted", "time", "statement"], &rows)
 }
 
-fn summary_json(job: &JobSummary) -> Value {
+pub(super) fn summary_json(job: &JobSummary) -> Value {
     json!({
         "job_id": job.job_id, "state": state_name(job.state), "sql": job.sql, "session_id": job.session_id,
         "submitted_at_ms": job.submitted_at_ms, "ended_at_ms": job.ended_at_ms, "elapsed_ms": elapsed_ms(job),
@@ -226,7 +114,7 @@ fn stage_table(stage: &StageDetail) -> String {
     shown + &text::columns(&headers, &rows)
 }
 
-fn job_json(job: &JobDetail) -> Value {
+pub(super) fn job_json(job: &JobDetail) -> Value {
     let mut value = summary_json(&job.summary.clone().unwrap_or_default());
     value["error"] = job.error.as_ref().map_or(Value::Null, |error| {
         json!({
@@ -235,6 +123,7 @@ fn job_json(job: &JobDetail) -> Value {
         })
     });
     value["stages"] = job.stages.iter().map(stage_json).collect();
+    value["freshness"] = freshness_json(job.freshness.as_ref());
     value
 }
 
@@ -300,6 +189,7 @@ mod tests {
                 plan: "A\n  B".into(),
                 tasks: vec![done, waiting],
             }],
+            freshness: None,
         }
     }
 

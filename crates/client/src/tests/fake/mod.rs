@@ -1,7 +1,10 @@
 //! Servers that do what a script says and note what they were asked.
 
+mod executor;
+mod replicas;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -12,47 +15,43 @@ use arrow::{
     datatypes::SchemaRef,
     record_batch::RecordBatch,
 };
-use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
-    HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
-    encode::FlightDataEncoderBuilder,
-    error::FlightError,
-    flight_service_server::{FlightService, FlightServiceServer},
-};
 use arrow_ipc::writer::StreamWriter;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+pub(in crate::tests) use executor::{Executor, OnFetch};
+use futures::{Stream, StreamExt, stream};
 use polybolos_env::{Env, grpc};
 use polybolos_proto::{
     status_with,
     v1::{
         self, JobState,
+        cluster_service_server::ClusterServiceServer,
         error_detail::Reason,
         query_service_server::{QueryService, QueryServiceServer},
     },
 };
+pub(in crate::tests) use replicas::BACKUP;
 use tokio::sync::watch;
-use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+use tonic::{Code, Request, Response, Status, async_trait};
 
 use crate::Client;
 
-pub(super) const JOB: &str = "0000000000000007";
+pub(in crate::tests) const JOB: &str = "0000000000000007";
 
-pub(super) fn env() -> Env {
+pub(in crate::tests) fn env() -> Env {
     Env::production(1).unwrap()
 }
 
-pub(super) fn client(addresses: &[&str]) -> Client {
+pub(in crate::tests) fn client(addresses: &[&str]) -> Client {
     let addresses = addresses.iter().map(ToString::to_string).collect();
     Client::connect_within(addresses, env(), Duration::from_millis(400)).unwrap()
 }
 
 /// An address where nobody listens.
-pub(super) async fn nowhere() -> String {
+pub(in crate::tests) async fn nowhere() -> String {
     let listener = env().net.listen("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
-pub(super) fn rows(values: &[i32]) -> RecordBatch {
+pub(in crate::tests) fn rows(values: &[i32]) -> RecordBatch {
     RecordBatch::try_from_iter([("n", Arc::new(Int32Array::from(values.to_vec())) as ArrayRef)]).unwrap()
 }
 
@@ -60,7 +59,7 @@ fn schema() -> SchemaRef {
     rows(&[]).schema()
 }
 
-pub(super) fn ipc(batches: &[RecordBatch]) -> Vec<u8> {
+pub(in crate::tests) fn ipc(batches: &[RecordBatch]) -> Vec<u8> {
     let mut writer = StreamWriter::try_new(vec![], &schema()).unwrap();
     for batch in batches {
         writer.write(batch).unwrap();
@@ -68,31 +67,33 @@ pub(super) fn ipc(batches: &[RecordBatch]) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-pub(super) fn accepted(ordered: bool) -> v1::SubmitResponse {
+pub(in crate::tests) fn accepted(ordered: bool) -> v1::SubmitResponse {
     let job =
         v1::JobAccepted { job_id: JOB.to_owned(), schema: ipc(&[]).into(), explain_analyze: false, ordered };
     v1::SubmitResponse { answer: Some(v1::submit_response::Answer::Job(job)) }
 }
 
-pub(super) fn refusal(reason: Reason, leader: &str) -> Status {
+pub(in crate::tests) fn refusal(reason: Reason, leader: &str) -> Status {
     let detail = v1::ErrorDetail { reason: reason.into(), job_id: JOB.to_owned(), leader: leader.to_owned() };
     status_with(Code::FailedPrecondition, format!("{reason:?}"), &detail)
 }
 
-pub(super) fn update(state: JobState, results: Vec<v1::ResultPartition>) -> v1::JobUpdate {
+pub(in crate::tests) fn update(state: JobState, results: Vec<v1::ResultPartition>) -> v1::JobUpdate {
     v1::JobUpdate { job_id: JOB.to_owned(), state: state.into(), results, ..Default::default() }
 }
 
 /// What the scheduler does when it is asked to submit.
-pub(super) enum OnSubmit {
+pub(in crate::tests) enum OnSubmit {
     Answer(v1::SubmitResponse),
     Refuse(Status),
     /// Accepts, and loses its answer.
     Silence,
+    /// Accepts, and answers never: it is paused, or cut off.
+    Hang,
 }
 
 /// What happens on a watch.
-pub(super) enum OnWatch {
+pub(in crate::tests) enum OnWatch {
     Update(v1::JobUpdate),
     Break,
     /// Goes on when [`Scheduler::go`] was called this many times.
@@ -103,41 +104,59 @@ pub(super) enum OnWatch {
 struct Script {
     submits: VecDeque<OnSubmit>,
     watches: VecDeque<Vec<OnWatch>>,
+    /// Answers of the services for operators; the last is for all further calls.
+    operations: VecDeque<Result<(), Status>>,
+    /// What it says of who leads; nothing if it is `None`, as one that is paused.
+    leader: Option<v1::LeaderResponse>,
     log: Vec<String>,
 }
 
 #[derive(Clone)]
-pub(super) struct Scheduler {
+pub(in crate::tests) struct Scheduler {
     script: Arc<Mutex<Script>>,
     gate: Arc<watch::Sender<u32>>,
-    pub(super) address: String,
+    pub(in crate::tests) address: String,
 }
 
 impl Scheduler {
-    pub(super) async fn start() -> Self {
+    pub(in crate::tests) async fn start() -> Self {
         let listener = env().net.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let scheduler = Self { script: Arc::default(), gate: Arc::new(watch::Sender::new(0)), address };
-        let service = QueryServiceServer::new(scheduler.clone());
-        tokio::spawn(grpc::server().add_service(service).serve_with_incoming(grpc::incoming(listener)));
+        let server = grpc::server()
+            .add_service(QueryServiceServer::new(scheduler.clone()))
+            .add_service(ClusterServiceServer::new(scheduler.clone()));
+        tokio::spawn(server.serve_with_incoming(grpc::incoming(listener)));
         scheduler
     }
 
-    pub(super) fn on_submit(&self, what: OnSubmit) -> &Self {
+    pub(in crate::tests) fn on_submit(&self, what: OnSubmit) -> &Self {
         self.script.lock().unwrap().submits.push_back(what);
         self
     }
 
-    pub(super) fn on_watch(&self, what: Vec<OnWatch>) -> &Self {
+    pub(in crate::tests) fn on_watch(&self, what: Vec<OnWatch>) -> &Self {
         self.script.lock().unwrap().watches.push_back(what);
         self
     }
 
-    pub(super) fn go(&self) {
+    pub(in crate::tests) fn on_operation(&self, what: Result<(), Status>) -> &Self {
+        self.script.lock().unwrap().operations.push_back(what);
+        self
+    }
+
+    /// From now on it says that `leader` leads, in `term`.
+    pub(in crate::tests) fn says_leader(&self, leader: &str, term: u64) {
+        let is_self = leader == self.address;
+        let leader = v1::LeaderResponse { leader: leader.to_owned(), term, is_self };
+        self.script.lock().unwrap().leader = Some(leader);
+    }
+
+    pub(in crate::tests) fn go(&self) {
         self.gate.send_modify(|opened| *opened += 1);
     }
 
-    pub(super) fn log(&self) -> Vec<String> {
+    pub(in crate::tests) fn log(&self) -> Vec<String> {
         self.script.lock().unwrap().log.clone()
     }
 
@@ -146,7 +165,7 @@ impl Scheduler {
     }
 
     /// Waits until the log has a line that starts with `what`.
-    pub(super) async fn noted(&self, what: &str) {
+    pub(in crate::tests) async fn noted(&self, what: &str) {
         for _ in 0..500 {
             if self.log().iter().any(|line| line.starts_with(what)) {
                 return;
@@ -172,6 +191,7 @@ impl QueryService for Scheduler {
             Some(OnSubmit::Answer(answer)) => Ok(Response::new(answer)),
             Some(OnSubmit::Refuse(status)) => Err(status),
             Some(OnSubmit::Silence) => Err(Status::unavailable("the connection was reset")),
+            Some(OnSubmit::Hang) => std::future::pending().await,
             None => Err(Status::unimplemented("the script has ended")),
         }
     }
@@ -215,10 +235,22 @@ impl QueryService for Scheduler {
 
     async fn list_jobs(
         &self,
-        _: Request<v1::ListJobsRequest>,
+        request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let stale = request.into_inner().stale;
+        self.note(format!("list jobs, stale: {stale}"));
         let job = v1::JobSummary { job_id: JOB.to_owned(), ..Default::default() };
-        Ok(Response::new(v1::ListJobsResponse { jobs: vec![job] }))
+        let freshness = v1::Freshness { linearizable: !stale, age_ms: 70 * u64::from(stale), replica: 1 };
+        Ok(Response::new(v1::ListJobsResponse { jobs: vec![job], freshness: Some(freshness) }))
+    }
+
+    async fn leader(&self, _: Request<v1::LeaderRequest>) -> Result<Response<v1::LeaderResponse>, Status> {
+        self.note("leader".to_owned());
+        let leader = self.script.lock().unwrap().leader.clone();
+        match leader {
+            Some(leader) => Ok(Response::new(leader)),
+            None => std::future::pending().await,
+        }
     }
 
     async fn get_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<v1::JobDetail>, Status> {
@@ -250,120 +282,5 @@ impl QueryService for Scheduler {
     ) -> Result<Response<v1::CloseSessionResponse>, Status> {
         self.note(format!("close {}", request.into_inner().session_id));
         Ok(Response::new(v1::CloseSessionResponse {}))
-    }
-}
-
-/// What a partition's stream does.
-#[derive(Clone)]
-pub(super) enum OnFetch {
-    Rows(Vec<i32>),
-    Break,
-    /// Many batches of one row, as long as they are read.
-    Endless,
-}
-
-#[derive(Clone)]
-pub(super) struct Executor {
-    /// For each ticket, what each read of it gets. The last is for all further ones.
-    scripts: Arc<Mutex<BTreeMap<String, VecDeque<Vec<OnFetch>>>>>,
-    pub(super) reads: Arc<Mutex<Vec<String>>>,
-    pub(super) sent: Arc<Mutex<usize>>,
-    address: String,
-}
-
-impl Executor {
-    pub(super) async fn start() -> Self {
-        let listener = env().net.listen("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let executor = Self { scripts: Arc::default(), reads: Arc::default(), sent: Arc::default(), address };
-        let service = FlightServiceServer::new(executor.clone());
-        tokio::spawn(grpc::server().add_service(service).serve_with_incoming(grpc::incoming(listener)));
-        executor
-    }
-
-    /// A partition whose reads get `scripts`, one after the other.
-    pub(super) fn holds(&self, partition: u32, scripts: Vec<Vec<OnFetch>>) -> v1::ResultPartition {
-        let ticket = format!("p{partition}");
-        self.scripts.lock().unwrap().insert(ticket.clone(), scripts.into());
-        let address = self.address.clone();
-        v1::ResultPartition { partition, address, ticket: ticket.into(), rows: 1, bytes: 1 }
-    }
-
-    pub(super) fn holds_rows(&self, partition: u32, values: &[i32]) -> v1::ResultPartition {
-        self.holds(partition, vec![vec![OnFetch::Rows(values.to_vec())]])
-    }
-
-    fn script(&self, ticket: &str) -> Result<Vec<OnFetch>, Status> {
-        let mut scripts = self.scripts.lock().unwrap();
-        let script = scripts.get_mut(ticket).ok_or_else(|| Status::not_found("no such output"))?;
-        let next = if script.len() > 1 { script.pop_front() } else { script.front().cloned() };
-        next.ok_or_else(|| Status::not_found("no such output"))
-    }
-}
-
-#[async_trait]
-impl FlightService for Executor {
-    type HandshakeStream = Boxed<HandshakeResponse>;
-    type ListFlightsStream = Boxed<FlightInfo>;
-    type DoGetStream = Boxed<FlightData>;
-    type DoPutStream = Boxed<PutResult>;
-    type DoExchangeStream = Boxed<FlightData>;
-    type DoActionStream = Boxed<arrow_flight::Result>;
-    type ListActionsStream = Boxed<ActionType>;
-
-    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let ticket = String::from_utf8(request.into_inner().ticket.to_vec()).unwrap();
-        self.reads.lock().unwrap().push(ticket.clone());
-        let sent = Arc::clone(&self.sent);
-        let steps =
-            self.script(&ticket)?.into_iter().flat_map(|step| -> Box<dyn Iterator<Item = OnFetch> + Send> {
-                match step {
-                    OnFetch::Endless => Box::new((0..1_000_000).map(|n| OnFetch::Rows(vec![n; 10_000]))),
-                    other => Box::new(std::iter::once(other)),
-                }
-            });
-        let batches = stream::iter(steps).map(move |step| {
-            *sent.lock().unwrap() += 1;
-            match step {
-                OnFetch::Rows(values) => Ok(rows(&values)),
-                OnFetch::Break | OnFetch::Endless => Err(FlightError::from(Status::unavailable("reset"))),
-            }
-        });
-        let data = FlightDataEncoderBuilder::new().with_schema(schema()).build(batches).map_err(Status::from);
-        Ok(Response::new(Box::pin(data)))
-    }
-
-    async fn handshake(
-        &self,
-        _: Request<Streaming<HandshakeRequest>>,
-    ) -> Result<Response<Self::HandshakeStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn do_exchange(
-        &self,
-        _: Request<Streaming<FlightData>>,
-    ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        Err(Status::unimplemented(""))
     }
 }

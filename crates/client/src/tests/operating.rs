@@ -1,0 +1,42 @@
+//! Calls that change the set of replicas.
+
+use polybolos_model::{ReplicaId, Term};
+use polybolos_proto::v1::error_detail::Reason;
+use tonic::Status;
+
+use super::fake::{BACKUP, Scheduler, client, refusal};
+use crate::ClientError;
+
+#[tokio::test]
+async fn an_operation_follows_the_hint_and_is_repeated_when_its_answer_is_lost() {
+    let (follower, leader) = (Scheduler::start().await, Scheduler::start().await);
+    follower.on_operation(Err(refusal(Reason::NotLeader, &leader.address)));
+    leader.on_operation(Err(Status::unavailable("the connection was reset"))).on_operation(Ok(()));
+    let client = client(&[&follower.address]);
+    client.add_replica(ReplicaId(4), "h:4").await.unwrap();
+    client.remove_replica(ReplicaId(1)).await.unwrap();
+    assert_eq!(client.transfer_leadership(Some(ReplicaId(2))).await.unwrap(), (ReplicaId(2), Term(9)));
+    assert_eq!(client.transfer_leadership(None).await.unwrap().0, ReplicaId(0));
+    // Once anew by the hint of the follower, which is asked when the leader was lost.
+    assert_eq!(follower.log(), ["add 4 at h:4", "add 4 at h:4"]);
+    let done = ["add 4 at h:4", "add 4 at h:4", "remove 1", "transfer to 2", "transfer to 0"];
+    assert_eq!(leader.log(), done);
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_and_in_the_clusters_words() {
+    let leader = Scheduler::start().await;
+    leader.on_operation(Err(Status::failed_precondition("replica 7 is not a member of this cluster")));
+    let error = client(&[&leader.address]).remove_replica(ReplicaId(7)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "replica 7 is not a member of this cluster");
+    assert_eq!(leader.log().len(), 1);
+}
+
+#[tokio::test]
+async fn a_backup_is_whole_or_asked_for_again() {
+    let leader = Scheduler::start().await;
+    leader.on_operation(Err(Status::unavailable("the connection was reset"))).on_operation(Ok(()));
+    assert_eq!(client(&[&leader.address]).backup().await.unwrap(), BACKUP);
+    assert_eq!(leader.log(), ["backup", "backup"]);
+}

@@ -1,0 +1,163 @@
+//! What other replicas ask of this one.
+
+use std::sync::Arc;
+
+use openraft::error::{Fatal, InstallSnapshotError, RaftError};
+use polybolos_model::ReplicaId;
+use polybolos_proto::v1::{
+    AdmitRequest, AdmitResponse, AppendRequest, AppendResponse, DescribeRequest, DescribeResponse,
+    PreVoteRequest, PreVoteResponse, SnapshotChunk, SnapshotChunkResponse, TakeOverRequest,
+    TakeOverResponse, VoteRequest, VoteResponse,
+    replica_service_server::{ReplicaService, ReplicaServiceServer},
+    snapshot_chunk_response,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    heard::Asked, node::Node, peers::MAX_REPLICA_MESSAGE_BYTES, runtime, steward, wire,
+};
+
+/// The service that the other replicas call; to be served at the replica's address.
+pub type ReplicaServer = ReplicaServiceServer<ReplicaRpc>;
+
+/// See [`ReplicaServer`].
+pub struct ReplicaRpc(Arc<Node>);
+
+pub(crate) fn server(node: Arc<Node>) -> ReplicaServer {
+    ReplicaServiceServer::new(ReplicaRpc(node))
+        .max_decoding_message_size(MAX_REPLICA_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_REPLICA_MESSAGE_BYTES)
+}
+
+fn stopped(fatal: &Fatal<u64>) -> Status {
+    Status::unavailable(format!("the replica's log has stopped: {fatal}"))
+}
+
+fn failed(error: &RaftError<u64>) -> Status {
+    match error {
+        RaftError::Fatal(fatal) => stopped(fatal),
+        RaftError::APIError(never) => match *never {},
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl ReplicaRpc {
+    /// A leader of no older term than this replica's was heard.
+    fn heard(&self, leader: ReplicaId, term: u64, committed: u64) {
+        let node = &self.0;
+        if term < node.raft.metrics().borrow().current_term {
+            // The answer tells it of the higher term; a deposed leader is nobody to wait for.
+            node.member.count_refusal();
+            return;
+        }
+        let applied = *node.shared.applied().borrow();
+        node.heard().leader(leader, node.env.clock.now(), committed, applied);
+    }
+}
+
+#[tonic::async_trait]
+impl ReplicaService for ReplicaRpc {
+    async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
+        let request = request.into_inner();
+        let leader = self.0.member.check_admitted(request.sender.as_ref())?;
+        let append = wire::from_append(request)?;
+        let (term, committed) = (append.vote.leader_id.term, append.leader_commit.map_or(0, |id| id.index));
+        self.heard(leader, term, committed);
+        let appended = runtime::within(&self.0.env, self.0.raft.append_entries(append)).await;
+        let appended = appended.map_err(|error| failed(&error))?;
+        // Once more: the disk may have taken longer than the lease, and the leader waited for it.
+        if appended.is_success() {
+            self.heard(leader, term, committed);
+        }
+        Ok(Response::new(wire::appended(appended)))
+    }
+
+    async fn vote(&self, request: Request<VoteRequest>) -> Answer<VoteResponse> {
+        let request = request.into_inner();
+        self.0.member.check_admitted(request.sender.as_ref())?;
+        let vote = wire::from_vote_request(request)?;
+        let voted = runtime::within(&self.0.env, self.0.raft.vote(vote)).await;
+        Ok(Response::new(wire::voted(&voted.map_err(|error| failed(&error))?)))
+    }
+
+    async fn install_snapshot(&self, request: Request<SnapshotChunk>) -> Answer<SnapshotChunkResponse> {
+        let chunk = request.into_inner();
+        let leader = self.0.member.check_admitted(chunk.sender.as_ref())?;
+        if crc32fast::hash(&chunk.data) != chunk.crc {
+            let at = chunk.offset;
+            return Err(Status::data_loss(format!("the snapshot's chunk at {at} fails its checksum")));
+        }
+        let chunk = wire::from_chunk(chunk)?;
+        self.heard(leader, chunk.vote.leader_id.term, 0);
+        let installed = runtime::within(&self.0.env, self.0.raft.install_snapshot(chunk)).await;
+        let outcome = match installed {
+            Ok(installed) => snapshot_chunk_response::Outcome::Vote(wire::vote(&installed.vote)),
+            Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(_))) => {
+                snapshot_chunk_response::Outcome::Mismatch(true)
+            }
+            Err(RaftError::Fatal(fatal)) => return Err(stopped(&fatal)),
+        };
+        Ok(Response::new(SnapshotChunkResponse { outcome: Some(outcome) }))
+    }
+
+    async fn pre_vote(&self, request: Request<PreVoteRequest>) -> Answer<PreVoteResponse> {
+        let request = request.into_inner();
+        let node = &self.0;
+        let candidate = node.member.check_admitted(request.sender.as_ref())?;
+        let last = node.last_log_id().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let asked = Asked {
+            me: node.id(),
+            last,
+            leads: node.leads_surely(),
+            knows_candidate: node.members().iter().any(|known| known.id == candidate && known.is_voter),
+        };
+        let now = node.env.clock.now();
+        let claim = (request.last.map(wire::from_log_id), candidate);
+        let (consent, leader) = {
+            let mut heard = node.heard();
+            (heard.consent(claim, asked, &node.timing, now), heard.leader_within(node.timing.lease, now))
+        };
+        let leader = if asked.leads { Some(node.id()) } else { leader };
+        let term = node.raft.metrics().borrow().current_term;
+        Ok(Response::new(PreVoteResponse {
+            granted: consent.is_ok(),
+            reason: consent.err().map(|refusal| refusal.to_string()).unwrap_or_default(),
+            term,
+            leader: leader.map_or(0, |id| id.0),
+        }))
+    }
+
+    async fn take_over(&self, request: Request<TakeOverRequest>) -> Answer<TakeOverResponse> {
+        let request = request.into_inner();
+        let node = &self.0;
+        let leader = node.member.check_admitted(request.sender.as_ref())?;
+        let (term, known) = {
+            let metrics = node.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.current_term, metrics.current_leader)
+        };
+        if request.term != term || known != Some(leader.0) {
+            node.member.count_refusal();
+            return Err(Status::failed_precondition(format!(
+                "replica {leader} does not lead term {term}, so it can't give way"
+            )));
+        }
+        node.take_over.notify_one();
+        Ok(Response::new(TakeOverResponse {}))
+    }
+
+    /// Also for replicas of other clusters: they learn so that they are.
+    async fn describe(&self, _: Request<DescribeRequest>) -> Answer<DescribeResponse> {
+        Ok(Response::new(self.0.describe().await))
+    }
+
+    async fn admit(&self, request: Request<AdmitRequest>) -> Answer<AdmitResponse> {
+        let request = request.into_inner();
+        let replica = self.0.member.check_admitted(request.sender.as_ref())?;
+        let version = request.sender.as_ref().map_or(0, |sender| sender.version);
+        let version = u16::try_from(version).unwrap_or(u16::MAX);
+        let outcome = steward::admit(&self.0, replica, request.folder, version).await?;
+        Ok(Response::new(AdmitResponse { outcome: Some(outcome) }))
+    }
+}

@@ -1,0 +1,11 @@
+//! `bench`: how quickly a cluster answers, survives its leader, and commits.
+
+mod failover;
+mod fake_executor;
+mod fsync;
+mod log;
+mod queries;
+
+pub(crate) use failover::failover;
+pub(crate) use log::log;
+pub(crate) use queries::{concurrent, latency};

@@ -1,0 +1,36 @@
+//! The benches that start clusters of their own.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{alone, support::run};
+
+#[track_caller]
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("no {key} in {value:#}"))
+}
+
+#[test]
+fn the_pause_of_a_fail_over_is_measured() {
+    alone(Duration::from_secs(100), async {
+        let pause = run(&["bench", "failover", "--rounds", "2", "--format", "json"]).exits(0).json();
+        assert_eq!(number(&pause, "rounds"), 2.0, "{pause:#}");
+        let [p50, p99, max] = ["p50_ms", "p99_ms", "max_ms"].map(|key| number(&pause, key));
+        // Nobody campaigns before the lease is over; the aim of a second is for an idle machine.
+        assert!(50.0 < p50 && p50 <= p99 && p99 <= max && max < 20_000.0, "{pause:#}");
+    });
+}
+
+#[test]
+fn the_log_is_measured_beside_the_disk() {
+    alone(Duration::from_secs(100), async {
+        let log = run(&["bench", "log", "--seconds", "1", "--format", "json"]).exits(0).json();
+        for key in
+            ["entries_per_second", "completions_per_second", "commit_p50_ms", "commit_p99_ms", "fsync_p50_ms"]
+        {
+            assert!(number(&log, key) > 0.0, "{key}: {log:#}");
+        }
+        assert!(number(&log, "commit_p50_ms") <= number(&log, "commit_p99_ms"), "{log:#}");
+    });
+}
