@@ -14,15 +14,16 @@ use polybolos_env::{Clock, Cpu, CpuTask, Env, Random};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
+pub use disk::MemoryDisk;
 pub use spill::MemorySpill;
 
-/// What one host of the simulation may reach. `seed` should differ from host to host.
-pub fn simulated(host: &str, seed: u64) -> Env {
+/// What one host of the simulation may reach. `seed` should differ from host to host, and `disk` outlives a crash.
+pub fn simulated(host: &str, seed: u64, disk: &MemoryDisk) -> Env {
     Env {
         net: Arc::new(net::TurmoilNet::new(host)),
         clock: Arc::new(SimClock),
         random: Arc::new(SeededRandom(Mutex::new(StdRng::seed_from_u64(seed)))),
-        disk: Arc::new(disk::MemoryDisk::default()),
+        disk: Arc::new(disk.clone()),
         cpu: Arc::new(SameThread),
     }
 }

@@ -56,8 +56,10 @@ fn main() -> ExitCode {
         Action::Run { seed } => match cluster::run(seed) {
             Ok(done) => {
                 println!(
-                    "seed {seed}: {} executors, {} queries, {} rows, {:.3} s simulated",
+                    "seed {seed}: {} replicas, {} executors, {} crashes, {} queries, {} rows, {:.3} s simulated",
+                    done.replicas,
                     done.executors,
+                    done.crashes,
                     done.queries,
                     done.rows,
                     done.elapsed.as_secs_f64()

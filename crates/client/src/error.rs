@@ -31,11 +31,11 @@ pub enum ClientError {
     #[error("the cluster is busy: {message}")]
     Busy { message: String },
     /// The outcome is unknown: the call may have been done. Repeating it with the same key is safe.
-    #[error("{what} got no answer within {} s and may have been done (last: {last})", waited.as_secs_f32())]
+    #[error("{what} got no answer within {:.1} s and may have been done (last: {last})", waited.as_secs_f32())]
     Deadline { what: &'static str, waited: Duration, last: String },
     /// Too few scheduler replicas run, or reach each other, to decide anything. `states` is what one of them said.
-    #[error("{what} waited {} s, and the cluster has no quorum: {states} (start replicas that are down; {})",
-        waited.as_secs_f32(), if *may_be_done { "it may have been done" } else { "nothing was done" })]
+    #[error("{what} found no quorum for {:.1} s, and {}: {states}",
+        waited.as_secs_f32(), if *may_be_done { "may have been done" } else { "nothing was done" })]
     NoQuorum { what: &'static str, waited: Duration, states: String, may_be_done: bool },
     /// The cluster can't do it as it is now; the message says why, and nothing was changed.
     #[error("{message}")]

@@ -154,9 +154,13 @@ pub enum ConfirmError {
 pub enum ReplicasError {
     #[error("this replica does not lead, {}", leader_text(.leader.as_ref()))]
     NotLeader { leader: Option<(ReplicaId, String)> },
-    #[error("replica {id} was removed from this cluster, and its id is never used again (choose another one)")]
+    #[error(
+        "replica {id} was removed from this cluster, and its id is never used again (choose another one)"
+    )]
     Retired { id: ReplicaId },
-    #[error("replica {id} is a member already, at {address} (remove it first, and give the new one another id)")]
+    #[error(
+        "replica {id} is a member already, at {address} (remove it first, and give the new one another id)"
+    )]
     OtherAddress { id: ReplicaId, address: String },
     #[error("replica {id} is not a member of this cluster")]
     NotAMember { id: ReplicaId },

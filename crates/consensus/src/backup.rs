@@ -24,7 +24,9 @@ pub(crate) struct Header {
 pub enum BackupError {
     #[error("this is no file of `polybolos cluster snapshot`")]
     Alien,
-    #[error("the backup has format {found}, and this version of Polybolos knows only up to {FORMAT} (use a newer one)")]
+    #[error(
+        "the backup has format {found}, and this version of Polybolos knows only up to {FORMAT} (use a newer one)"
+    )]
     Format { found: u8 },
     #[error("the backup is damaged: {reason} (use another copy)")]
     Damaged { reason: String },

@@ -56,10 +56,7 @@ impl Confirmer {
         Ok(())
     }
 
-    fn failed(
-        &self,
-        error: RaftError<u64, CheckIsLeaderError<u64, openraft::BasicNode>>,
-    ) -> ConfirmError {
+    fn failed(&self, error: RaftError<u64, CheckIsLeaderError<u64, openraft::BasicNode>>) -> ConfirmError {
         match error {
             RaftError::Fatal(fatal) => ConfirmError::Stopped { reason: fatal.to_string() },
             RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward)) => {

@@ -25,7 +25,8 @@ pub(crate) async fn beat(node: Arc<Node>) {
     loop {
         ticks.tick().await;
         let leads = node.raft.metrics().borrow().state == ServerState::Leader;
-        let beat = if leads && !*node.silent.borrow() { node.raft.trigger().heartbeat().await } else { Ok(()) };
+        let beat =
+            if leads && !*node.silent.borrow() { node.raft.trigger().heartbeat().await } else { Ok(()) };
         let cut = if node.shared.is_snapshot_due(SNAPSHOT_EVERY_BYTES) {
             node.raft.trigger().snapshot().await
         } else {
@@ -97,9 +98,7 @@ async fn canvass(node: &Arc<Node>) -> bool {
     let mut heard = node.heard();
     heard.canvass(None);
     // A leader or a better candidate may have turned up meanwhile.
-    granted
-        && heard.leader_within(node.timing.lease, now).is_none()
-        && !heard.gave_way(&node.timing, now)
+    granted && heard.leader_within(node.timing.lease, now).is_none() && !heard.gave_way(&node.timing, now)
 }
 
 async fn ask(node: &Arc<Node>, last: Option<LogId<u64>>) -> bool {
@@ -114,11 +113,8 @@ async fn ask(node: &Arc<Node>, last: Option<LogId<u64>>) -> bool {
         .into_iter()
         .filter(|member| member.is_voter)
         .map(|voter| {
-            let request = PreVoteRequest {
-                sender: Some(node.member.sender()),
-                term,
-                last: last.map(wire::log_id),
-            };
+            let request =
+                PreVoteRequest { sender: Some(node.member.sender()), term, last: last.map(wire::log_id) };
             async move {
                 let asked = node.peers.call((voter.id, &voter.address), deadline, |mut peer| async move {
                     peer.pre_vote(request).await

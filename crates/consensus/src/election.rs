@@ -106,6 +106,8 @@ fn draw_between(least: Duration, most: Duration, draw: Draw<'_>) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the moments are made up")]
+
     use super::*;
 
     const MAY: Standing = Standing { may_lead: true, is_alone: false };

@@ -136,6 +136,8 @@ fn hold(timing: &Timing) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the moments are made up")]
+
     use openraft::CommittedLeaderId;
 
     use super::*;

@@ -12,16 +12,15 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use openraft::{BasicNode, error::{InitializeError, RaftError}};
+use openraft::{
+    BasicNode,
+    error::{InitializeError, RaftError},
+};
 use polybolos_model::ReplicaId;
 use polybolos_proto::v1::{DescribeRequest, DescribeResponse, admit_response::Outcome};
 use tokio::time::sleep;
 
-use crate::{
-    node::Node,
-    open, runtime, steward,
-    store::identity::Identity,
-};
+use crate::{node::Node, open, runtime, steward, store::identity::Identity};
 
 const INTERVAL: Duration = Duration::from_millis(200);
 const ASK_DEADLINE: Duration = Duration::from_millis(500);
@@ -56,7 +55,8 @@ fn verdict(me: ReplicaId, bootstrap: &BTreeMap<ReplicaId, String>, answers: &Ans
     if let Some((other, answer)) = answers.iter().find(|(_, answer)| !agrees(answer)) {
         let theirs: BTreeMap<_, _> =
             answer.members.iter().map(|(id, at)| (ReplicaId(*id), at.clone())).collect();
-        let (ours, theirs) = (crate::open_error::cluster_text(bootstrap), crate::open_error::cluster_text(&theirs));
+        let (ours, theirs) =
+            (crate::open_error::cluster_text(bootstrap), crate::open_error::cluster_text(&theirs));
         return Verdict::Wait(format!(
             "replica {me} was started with --cluster {ours}, and replica {other} with {theirs}: they must be the same"
         ));
@@ -119,7 +119,9 @@ async fn ask(node: &Node, replicas: Vec<(ReplicaId, String)>) -> Asked {
             Some(Outcome::ClusterId(cluster_id)) => return Asked::Entered(cluster_id),
             Some(Outcome::Refused(reason)) => return Asked::Refused(reason),
             Some(Outcome::NotAMember(_)) => {
-                why = format!("replica {me} is not a member yet: `polybolos cluster add --id {me} --address {address}` makes it one");
+                why = format!(
+                    "replica {me} is not a member yet: `polybolos cluster add --id {me} --address {address}` makes it one"
+                );
             }
             // The leader is asked in the next round, when it says that it is.
             Some(Outcome::Leader(_)) | None => {}

@@ -87,7 +87,8 @@ fn of(metrics: &Metrics, hears_leader: bool) -> Leadership {
         let node = metrics.membership_config.nodes().find(|(member, _)| **member == id);
         node.map(|(_, node)| node.addr.clone()).unwrap_or_default()
     };
-    let leader = metrics.current_leader.filter(|id| if *id == metrics.id { leads && is_ready } else { hears_leader });
+    let leader =
+        metrics.current_leader.filter(|id| if *id == metrics.id { leads && is_ready } else { hears_leader });
     let voters = metrics.membership_config.voter_ids().count();
     let answered = metrics.millis_since_quorum_ack.is_none_or(|ms| ms < QUORUM_TIMEOUT_MS);
     Leadership {

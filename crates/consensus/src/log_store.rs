@@ -90,6 +90,40 @@ impl LogStore {
         Ok(self.kv.write(batch, Durability::Flushed).await?)
     }
 
+    /// From the end, so that a crash in between leaves no hole.
+    async fn remove_from(&self, first: u64) -> Result<(), StoreError> {
+        for before in entry::steps(self.kv.as_ref(), first, u64::MAX)?.into_iter().rev().filter(|_| true) {
+            if crate::kv::mutant(18) {
+                let mut b = Batch::default();
+                entry::remove(&mut b, first, before);
+                self.kv.write(b, Durability::Buffered).await?;
+                continue;
+            }
+            let mut batch = Batch::default();
+            entry::remove(&mut batch, before.saturating_add(1), u64::MAX);
+            self.kv.write(batch, Durability::Buffered).await?;
+        }
+        let mut batch = Batch::default();
+        entry::remove(&mut batch, first, u64::MAX);
+        Ok(self.kv.write(batch, Durability::Flushed).await?)
+    }
+
+    /// Not flushed: a crash that undoes it leaves entries that the snapshot holds too.
+    async fn remove_to(&self, last: LogId<u64>) -> Result<(), StoreError> {
+        let kv = self.kv.as_ref();
+        for index in entry::steps(kv, 0, last.index)? {
+            self.purge_once(entry::log_id(kv, index)?).await?;
+        }
+        self.purge_once(last).await
+    }
+
+    async fn purge_once(&self, last: LogId<u64>) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        store::put(&mut batch, &Purged(last.into()))?;
+        entry::remove(&mut batch, 0, last.index);
+        Ok(self.kv.write(batch, Durability::Buffered).await?)
+    }
+
     fn state(&self) -> Result<LogState<TypeConfig>, StoreError> {
         let kv = self.kv.as_ref();
         let purged = store::get::<Purged>(kv)?.map(|purged| purged.0.into());
@@ -161,7 +195,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         for entry in entry::scan(self.kv.as_ref(), start, last) {
             let entry = entry.map_err(read_logs)?;
             bytes += bytes_of(&entry);
-            if bytes > MAX_READ_BYTES && !entries.is_empty() {
+            if bytes > MAX_READ_BYTES && (crate::kv::mutant(19) || !entries.is_empty()) {
                 break;
             }
             entries.push(entry);
@@ -224,30 +258,40 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId<u64>) -> Result<(), StorageError> {
-        let mut batch = Batch::default();
-        entry::remove(&mut batch, log_id.index, u64::MAX);
-        self.kv.write(batch, Durability::Flushed).await.map_err(|error| write_logs(error.into()))
+        self.remove_from(log_id.index).await.map_err(write_logs)
     }
 
-    /// Not flushed: a crash that undoes it leaves entries that the snapshot holds too.
     async fn purge(&mut self, log_id: LogId<u64>) -> Result<(), StorageError> {
-        let mut batch = Batch::default();
-        store::put(&mut batch, &Purged(log_id.into())).map_err(write_logs)?;
-        entry::remove(&mut batch, 0, log_id.index);
-        self.kv.write(batch, Durability::Buffered).await.map_err(|error| write_logs(error.into()))
+        self.remove_to(log_id).await.map_err(write_logs)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
     use openraft::{CommittedLeaderId, storage::RaftLogStorageExt};
+    use polybolos_model::{SessionId, Term};
+    use polybolos_state::Command;
 
     use super::*;
-    use crate::{kv::memory::MemoryKv, raft::Proposal};
+    use crate::{
+        kv::{KvError, Pairs, memory::MemoryKv},
+        raft::Proposal,
+    };
 
     fn entry_of(index: u64, bytes: usize) -> Entry<TypeConfig> {
         let log_id = LogId::new(CommittedLeaderId::new(1, 0), index);
         Entry { log_id, payload: EntryPayload::Normal(Proposal(vec![7; bytes])) }
+    }
+
+    /// One that can be decoded.
+    fn proposal_of(index: u64, version: u16, bytes: usize) -> Entry<TypeConfig> {
+        let session = SessionId::new("session").unwrap();
+        let set = Command::SetSession { session, key: "key".to_owned(), value: "x".repeat(bytes) };
+        let content = polybolos_state::Entry::new(version, Term(1), 0, vec![set]).encode().unwrap();
+        Entry { payload: EntryPayload::Normal(Proposal(content)), ..entry_of(index, 0) }
     }
 
     #[tokio::test]
@@ -271,16 +315,63 @@ mod tests {
         assert!(log.limited_get_log_entries(6, 9).await.unwrap().is_empty());
     }
 
+    /// Passes so many writes on, and fails then.
+    struct Failing(MemoryKv, AtomicUsize);
+
+    #[async_trait]
+    impl Kv for Failing {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+            self.0.get(key)
+        }
+
+        fn range(&self, from: &[u8], to: &[u8]) -> Pairs<'_> {
+            self.0.range(from, to)
+        }
+
+        async fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+            let left = |writes: usize| writes.checked_sub(1);
+            match self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left) {
+                Ok(_) => self.0.write(batch, durability).await,
+                Err(_) => Err(KvError::Io { operation: "write", source: io::Error::other("as asked") }),
+            }
+        }
+
+        async fn free_bytes(&self) -> Result<u64, KvError> {
+            self.0.free_bytes().await
+        }
+    }
+
+    /// A log of ten entries of a megabyte, of which all but the first or all but the last are removed while only so
+    /// many writes succeed: purged up to, and last entry.
+    async fn cut_off(purge: bool, writes: usize) -> (Option<u64>, u64) {
+        let kv = Arc::new(Failing(MemoryKv::default(), AtomicUsize::new(usize::MAX)));
+        let mut log = LogStore::open(Arc::clone(&kv) as Arc<dyn Kv>, 2).unwrap();
+        log.blocking_append((0..=9).map(|index| proposal_of(index, 1, 1_000_000))).await.unwrap();
+        kv.1.store(writes, Ordering::Relaxed);
+        let done = match purge {
+            true => log.purge(entry_of(8, 0).log_id).await,
+            false => log.truncate(entry_of(1, 0).log_id).await,
+        };
+        assert_eq!(done.is_ok(), writes == 2);
+        let state = LogStore::open(kv, 2).unwrap().state().unwrap();
+        (state.last_purged_log_id.map(|id| id.index), state.last_log_id.unwrap().index)
+    }
+
+    #[tokio::test]
+    async fn a_large_removal_that_is_cut_off_between_its_steps_leaves_no_hole() {
+        assert_eq!(cut_off(true, 0).await, (None, 9));
+        assert_eq!(cut_off(true, 1).await, (Some(4), 9));
+        assert_eq!(cut_off(true, 2).await, (Some(8), 9));
+        assert_eq!(cut_off(false, 0).await, (None, 9));
+        assert_eq!(cut_off(false, 1).await, (None, 5));
+        assert_eq!(cut_off(false, 2).await, (None, 0));
+    }
+
     #[tokio::test]
     async fn an_entry_that_is_too_new_for_this_replica_is_refused_and_named() {
         let kv = Arc::new(MemoryKv::default());
         let mut log = LogStore::open(Arc::clone(&kv) as Arc<dyn Kv>, 2).unwrap();
-        let proposal = |version| {
-            let entry = polybolos_state::Entry::new(version, polybolos_model::Term(1), 0, Vec::new());
-            EntryPayload::Normal(Proposal(entry.encode().unwrap()))
-        };
-        let entries = [(0, 1), (1, 2)]
-            .map(|(index, version)| Entry { payload: proposal(version), ..entry_of(index, 0) });
+        let entries = [(0, 1), (1, 2)].map(|(index, version)| proposal_of(index, version, 0));
         log.blocking_append(entries).await.unwrap();
         assert!(LogStore::open(Arc::clone(&kv) as Arc<dyn Kv>, 2).is_ok());
         let error = LogStore::open(kv, 1).err().unwrap();

@@ -318,8 +318,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMeta<u64, BasicNode>,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
-        let installed =
-            self.install(meta, snapshot.into_inner()).await.inspect_err(|error| self.note(error));
+        let installed = self.install(meta, snapshot.into_inner()).await.inspect_err(|error| self.note(error));
         installed.map_err(|error| StorageIOError::write_snapshot(Some(meta.signature()), &error).into())
     }
 

@@ -63,11 +63,7 @@ impl Member {
     }
 
     pub(crate) fn sender(&self) -> Sender {
-        Sender {
-            cluster_id: self.cluster_id(),
-            replica: self.id.0,
-            version: self.version.into(),
-        }
+        Sender { cluster_id: self.cluster_id(), replica: self.id.0, version: self.version.into() }
     }
 
     /// Who sends, if it is of this cluster. A replica of a cluster that is just being formed may not know its id yet.

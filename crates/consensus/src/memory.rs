@@ -10,9 +10,7 @@ use polybolos_model::{ReplicaId, Term};
 use polybolos_state::{ClusterState, Entry};
 use tokio::sync::watch;
 
-use crate::{
-    Committed, ConfirmError, Fatal, Leadership, Log, ProposeError, ReplicaInfo, Replicas, Role,
-};
+use crate::{Committed, ConfirmError, Fatal, Leadership, Log, ProposeError, ReplicaInfo, Replicas, Role};
 
 /// The only term of a log that has one leader in all its life.
 const TERM: Term = Term(1);

@@ -110,9 +110,9 @@ impl RaftNetwork<TypeConfig> for Peer {
     ) -> Rpc<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>> {
         let got = SnapshotSegmentId { id: rpc.meta.snapshot_id.clone(), offset: rpc.offset };
         let request = wire::chunk(self.sender(), rpc);
-        let sent = self.peers.call(self.to(), CHUNK_DEADLINE, |mut peer| async move {
-            peer.install_snapshot(request).await
-        });
+        let sent = self
+            .peers
+            .call(self.to(), CHUNK_DEADLINE, |mut peer| async move { peer.install_snapshot(request).await });
         match sent.await.map_err(|error| failed(&error))?.outcome {
             Some(snapshot_chunk_response::Outcome::Vote(vote)) => {
                 let vote = wire::from_vote(Some(vote)).map_err(|error| Self::malformed(&error))?;

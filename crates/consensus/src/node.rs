@@ -41,7 +41,7 @@ pub(crate) struct Node {
     pub(crate) timing: Timing,
     /// The `--cluster` that it was started with.
     pub(crate) bootstrap: BTreeMap<ReplicaId, String>,
-    heard: Mutex<Heard>,
+    pub(crate) heard: Mutex<Heard>,
     pub(crate) disk: watch::Receiver<DiskState>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) fatal: watch::Sender<Option<Fatal>>,
@@ -49,23 +49,6 @@ pub(crate) struct Node {
     pub(crate) silent: watch::Sender<bool>,
     /// The leader asks this replica to take over.
     pub(crate) take_over: Notify,
-    pub(crate) stopping: Arc<AtomicBool>,
-}
-
-/// What makes a [`Node`], but for what it begins with.
-pub(crate) struct Parts {
-    pub(crate) member: Arc<Member>,
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) raft: Raft,
-    pub(crate) log_store: LogStore,
-    pub(crate) kv: Arc<dyn Kv>,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) env: Env,
-    pub(crate) timing: Timing,
-    pub(crate) bootstrap: BTreeMap<ReplicaId, String>,
-    pub(crate) disk: watch::Receiver<DiskState>,
-    pub(crate) leadership: watch::Receiver<Leadership>,
-    pub(crate) fatal: watch::Sender<Option<Fatal>>,
     pub(crate) stopping: Arc<AtomicBool>,
 }
 
@@ -78,43 +61,6 @@ pub(crate) struct Address {
 }
 
 impl Node {
-    pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts {
-            member,
-            peers,
-            raft,
-            log_store,
-            kv,
-            shared,
-            env,
-            timing,
-            bootstrap,
-            disk,
-            leadership,
-            fatal,
-            stopping,
-        } = parts;
-        let (heard, silent, take_over) = (Mutex::default(), watch::Sender::new(false), Notify::new());
-        Arc::new(Self {
-            member,
-            peers,
-            raft,
-            log_store,
-            kv,
-            shared,
-            env,
-            timing,
-            bootstrap,
-            heard,
-            disk,
-            leadership,
-            fatal,
-            silent,
-            take_over,
-            stopping,
-        })
-    }
-
     pub(crate) fn id(&self) -> ReplicaId {
         self.member.id
     }

@@ -27,7 +27,9 @@ use crate::{
     machine::Machine,
     open,
     raft::{Proposal, TypeConfig},
-    store::{self, StoreError, StoredLogId, entry, identity::Identity, purged::Purged, snapshot, vote::StoredVote},
+    store::{
+        self, StoreError, StoredLogId, entry, identity::Identity, purged::Purged, snapshot, vote::StoredVote,
+    },
 };
 
 /// By how many terms such a folder is ahead of what it came from, so that executors which have heard its leader refuse
@@ -47,6 +49,11 @@ pub enum OfflineError {
     NotEmpty { data_dir: PathBuf },
     #[error("the data folder {} holds no replica of any cluster: there is nothing to recover", .data_dir.display())]
     Nothing { data_dir: PathBuf },
+    #[error(
+        "replica {id} of the data folder {} was removed from its cluster before the others were lost: recover from the folder of a member",
+        .data_dir.display()
+    )]
+    Removed { data_dir: PathBuf, id: ReplicaId },
     #[error("the data folder {} could not be written: {reason}", .data_dir.display())]
     Write { data_dir: PathBuf, reason: String },
 }
@@ -165,8 +172,11 @@ pub async fn recover(data_dir: &Path, env: &Env) -> Result<Recovered, OfflineErr
         return Err(OfflineError::Nothing { data_dir: data_dir.to_owned() });
     };
     let mut log_store = LogStore::open(Arc::clone(&kv), ENTRY_VERSION).map_err(broken)?;
-    let (members, version) = held(&kv, &mut log_store, env).await.map_err(&failed)?;
-    let id = ReplicaId(identity.replica);
+    let (members, state) = held(&kv, &mut log_store, env).await.map_err(&failed)?;
+    let (id, version) = (ReplicaId(identity.replica), state.version());
+    if state.is_retired(id) {
+        return Err(OfflineError::Removed { data_dir: data_dir.to_owned(), id });
+    }
     let log = log_store.get_log_state().await.map_err(|error| failed(error.to_string()))?;
     let Some(last) = log.last_log_id else {
         return Err(OfflineError::Nothing { data_dir: data_dir.to_owned() });
@@ -175,7 +185,10 @@ pub async fn recover(data_dir: &Path, env: &Env) -> Result<Recovered, OfflineErr
     let term = voted.max(last.leader_id.term) + TERM_JUMP;
     let lost: Vec<ReplicaId> = members.into_iter().filter(|member| *member != id).collect();
     let names = lost.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let note = format!("recovered by force from replica {id} at entry {}; replicas {names} were given up", last.index);
+    let note = format!(
+        "recovered by force from replica {id} at entry {}; replicas {names} were given up",
+        last.index
+    );
     let mut told = vec![Command::RestartCluster { cluster_id: None, replica: id, note }];
     told.extend(lost.iter().map(|replica| Command::RetireReplica { replica: *replica }));
     let payload = commands(version, term, env, told).map_err(&failed)?;
@@ -191,8 +204,12 @@ pub async fn recover(data_dir: &Path, env: &Env) -> Result<Recovered, OfflineErr
     Ok(Recovered { cluster_id: identity.cluster_id, id, index: last.index, lost })
 }
 
-/// The members by the newest membership of snapshot and log, and the version of entries in use at its end.
-async fn held(kv: &Arc<dyn Kv>, log: &mut LogStore, env: &Env) -> Result<(Vec<ReplicaId>, u16), String> {
+/// The members by the newest membership of snapshot and log, and the state at its end.
+async fn held(
+    kv: &Arc<dyn Kv>,
+    log: &mut LogStore,
+    env: &Env,
+) -> Result<(Vec<ReplicaId>, ClusterState), String> {
     let mut machine =
         Machine::open(Arc::clone(kv), env, ENTRY_VERSION).await.map_err(|error| error.to_string())?;
     let shared = machine.shared();
@@ -201,5 +218,5 @@ async fn held(kv: &Arc<dyn Kv>, log: &mut LogStore, env: &Env) -> Result<(Vec<Re
     machine.apply(entries).await.map_err(|error| error.to_string())?;
     let (_, members) = machine.applied_state().await.map_err(|error| error.to_string())?;
     let members = members.nodes().map(|(id, _)| ReplicaId(*id)).collect();
-    Ok((members, shared.read_with(ClusterState::version)))
+    Ok((members, shared.copy().1))
 }

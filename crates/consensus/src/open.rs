@@ -3,13 +3,13 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use openraft::{Config, SnapshotPolicy};
 use polybolos_env::Env;
 use polybolos_model::ReplicaId;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     DiskState, Leadership, Log, OpenError, ReplicaConfig, Store, Timing,
@@ -26,7 +26,7 @@ use crate::{
     machine::{Machine, MachineError},
     member::Member,
     network::{CHUNK_DEADLINE, Network},
-    node::{Node, Parts},
+    node::Node,
     peers::Peers,
     raft::Raft,
     replica::Replica,
@@ -66,10 +66,11 @@ impl std::fmt::Debug for Opened {
 /// # Errors
 /// Each says what to do about it. What only the other replicas can tell comes later, by [`Log::fatal`].
 pub async fn open(config: ReplicaConfig, env: &Env) -> Result<Opened, OpenError> {
-    let address = config.cluster.get(&config.id).cloned().ok_or_else(|| OpenError::NotInCluster {
-        id: config.id,
-        cluster: config.cluster.clone(),
-    })?;
+    let address = config
+        .cluster
+        .get(&config.id)
+        .cloned()
+        .ok_or_else(|| OpenError::NotInCluster { id: config.id, cluster: config.cluster.clone() })?;
     let data_dir = config.data_dir.as_path();
     let kv = match config.store {
         Store::Sled => open_kv(data_dir, env).await?,
@@ -111,7 +112,8 @@ pub(crate) async fn start(
     log_store.resign(config.id.0).await.map_err(|error| of_store(data_dir, error))?;
     let machine = Machine::open(Arc::clone(&kv), env, config.version).await;
     let machine = machine.map_err(|error| of_machine(data_dir, error))?;
-    let member = Member::new(config.id, &address, identity.folder, config.version, identity.cluster_id.clone());
+    let member =
+        Member::new(config.id, &address, identity.folder, config.version, identity.cluster_id.clone());
     let (member, peers) = (Arc::new(member), Peers::new(env));
     let shared = machine.shared();
     let network = Network::new(Arc::clone(&member), Arc::clone(&peers));
@@ -122,13 +124,13 @@ pub(crate) async fn start(
         openraft::error::Fatal::StorageError(error) => damaged(data_dir, error),
         other => OpenError::Stopped { data_dir: data_dir.to_owned(), reason: other.to_string() },
     })?;
-    let initialized = raft.is_initialized().await.map_err(|fatal| OpenError::Stopped {
-        data_dir: data_dir.to_owned(),
-        reason: fatal.to_string(),
-    })?;
+    let initialized = raft
+        .is_initialized()
+        .await
+        .map_err(|fatal| OpenError::Stopped { data_dir: data_dir.to_owned(), reason: fatal.to_string() })?;
     let (leadership, fatal) = (watch::Sender::new(Leadership::default()), watch::Sender::new(None));
     let stopping = Arc::new(AtomicBool::new(false));
-    let node = Node::new(Parts {
+    let node = Arc::new(Node {
         member,
         peers,
         raft,
@@ -142,6 +144,9 @@ pub(crate) async fn start(
         leadership: leadership.subscribe(),
         fatal,
         stopping,
+        heard: Mutex::default(),
+        silent: watch::Sender::new(false),
+        take_over: Notify::new(),
     });
     let log = runtime::within(env, async { run(&node, leadership, identity, initialized) }).await;
     Ok((Arc::new(log), service::server(node)))

@@ -72,7 +72,8 @@ impl Peers {
             let client = ReplicaServiceClient::new(channel)
                 .max_decoding_message_size(MAX_REPLICA_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_REPLICA_MESSAGE_BYTES);
-            let status = |status| PeerError::Status { id, address: address.to_owned(), status: Box::new(status) };
+            let status =
+                |status| PeerError::Status { id, address: address.to_owned(), status: Box::new(status) };
             send(client).await.map(tonic::Response::into_inner).map_err(status)
         });
         let waited_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);

@@ -209,9 +209,10 @@ impl Log for Replica {
                 return info(&member, Some(answer));
             }
             let request = DescribeRequest { sender: Some(node.member.sender()) };
-            let described = node.peers.call((member.id, &member.address), DESCRIBE_TIMEOUT, |mut peer| async move {
-                peer.describe(request).await
-            });
+            let described =
+                node.peers.call((member.id, &member.address), DESCRIBE_TIMEOUT, |mut peer| async move {
+                    peer.describe(request).await
+                });
             info(&member, described.await.ok())
         });
         join_all(asked).await

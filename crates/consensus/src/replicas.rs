@@ -149,9 +149,8 @@ async fn remove(node: &Arc<Node>, id: ReplicaId) -> Result<(), ReplicasError> {
         }
         Some(_) => change(node, ChangeMembers::RemoveNodes(BTreeSet::from([id.0]))).await?,
         None => {
-            let (retired, known) = node.shared.read_with(|state| {
-                (state.is_retired(id), state.replica(id).is_some())
-            });
+            let (retired, known) =
+                node.shared.read_with(|state| (state.is_retired(id), state.replica(id).is_some()));
             match (retired, known) {
                 (true, _) => return Ok(()),
                 // A removal that was cut off in the middle.
@@ -194,9 +193,10 @@ pub(crate) async fn transfer(node: &Arc<Node>, to: Option<ReplicaId>) -> Result<
         sender: Some(node.member.sender()),
         term: node.raft.metrics().borrow().current_term,
     };
-    let asked = node.peers.call((successor.id, &successor.address), TAKE_OVER_DEADLINE, |mut peer| async move {
-        peer.take_over(request).await
-    });
+    let asked =
+        node.peers.call((successor.id, &successor.address), TAKE_OVER_DEADLINE, |mut peer| async move {
+            peer.take_over(request).await
+        });
     let not_moved = |waited: Duration| ReplicasError::NotMoved {
         waited_ms: millis(waited),
         leader: node.leadership.borrow().leader.clone(),

@@ -6,16 +6,14 @@ use openraft::error::{Fatal, InstallSnapshotError, RaftError};
 use polybolos_model::ReplicaId;
 use polybolos_proto::v1::{
     AdmitRequest, AdmitResponse, AppendRequest, AppendResponse, DescribeRequest, DescribeResponse,
-    PreVoteRequest, PreVoteResponse, SnapshotChunk, SnapshotChunkResponse, TakeOverRequest,
-    TakeOverResponse, VoteRequest, VoteResponse,
+    PreVoteRequest, PreVoteResponse, SnapshotChunk, SnapshotChunkResponse, TakeOverRequest, TakeOverResponse,
+    VoteRequest, VoteResponse,
     replica_service_server::{ReplicaService, ReplicaServiceServer},
     snapshot_chunk_response,
 };
 use tonic::{Request, Response, Status};
 
-use crate::{
-    heard::Asked, node::Node, peers::MAX_REPLICA_MESSAGE_BYTES, runtime, steward, wire,
-};
+use crate::{heard::Asked, node::Node, peers::MAX_REPLICA_MESSAGE_BYTES, runtime, steward, wire};
 
 /// The service that the other replicas call; to be served at the replica's address.
 pub type ReplicaServer = ReplicaServiceServer<ReplicaRpc>;

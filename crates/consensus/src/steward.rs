@@ -8,9 +8,7 @@ use polybolos_state::{Applied, ClusterState, Command, Entry, Rejection, policy};
 use tokio::time::sleep;
 use tonic::Status;
 
-use crate::{
-    ProposeError, node::Node, open, replica, store::identity::Identity,
-};
+use crate::{ProposeError, node::Node, open, replica, store::identity::Identity};
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -62,8 +60,12 @@ fn due(
 /// Proposes commands of the replica set's own.
 pub(crate) async fn propose(node: &Arc<Node>, commands: Vec<Command>) -> Result<Applied, ProposeError> {
     let term = node.leadership.borrow().term;
-    let version = node.shared.read_with(ClusterState::version);
-    let entry = Entry::new(version, term, node.env.clock.wall_ms(), commands);
+    let wall_ms = node.env.clock.wall_ms();
+    let (version, at_ms) = node.shared.read_with(|state| {
+        // The run loop keeps the state's time. Only what comes before its first word of a term must bring a time along.
+        (state.version(), if state.term() == term { state.now_ms() } else { wall_ms })
+    });
+    let entry = Entry::new(version, term, at_ms, commands);
     Ok(replica::propose(node, entry).await?.applied)
 }
 

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::{
     BasicNode, Entry, EntryPayload, LeaderId, LogId, Membership, SnapshotMeta, StoredMembership, Vote,
-    raft::{
-        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest, VoteResponse,
-    },
+    raft::{AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest, VoteResponse},
 };
 use polybolos_proto::{
     ConvertError,
@@ -102,7 +100,9 @@ pub(crate) fn appended(response: AppendEntriesResponse<u64>) -> v1::AppendRespon
     v1::AppendResponse { outcome: Some(outcome) }
 }
 
-pub(crate) fn from_appended(response: v1::AppendResponse) -> Result<AppendEntriesResponse<u64>, ConvertError> {
+pub(crate) fn from_appended(
+    response: v1::AppendResponse,
+) -> Result<AppendEntriesResponse<u64>, ConvertError> {
     Ok(match response.outcome.ok_or(ConvertError::Missing("outcome"))? {
         append_response::Outcome::Success(_) => AppendEntriesResponse::Success,
         append_response::Outcome::Partial(partial) => {
@@ -181,8 +181,10 @@ mod tests {
     }
 
     fn a_vote() -> impl Strategy<Value = Vote<u64>> {
-        (any::<u64>(), any::<Option<u64>>(), any::<bool>())
-            .prop_map(|(term, voted_for, committed)| Vote { leader_id: LeaderId { term, voted_for }, committed })
+        (any::<u64>(), any::<Option<u64>>(), any::<bool>()).prop_map(|(term, voted_for, committed)| Vote {
+            leader_id: LeaderId { term, voted_for },
+            committed,
+        })
     }
 
     fn members() -> impl Strategy<Value = Membership<u64, BasicNode>> {

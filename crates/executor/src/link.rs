@@ -45,7 +45,8 @@ const SILENT_HEARTBEATS: u32 = 3;
 const MIN_SILENCE: Duration = Duration::from_millis(1_200);
 /// An executor that notices silence this late was itself paused or starved, and first reads what has come meanwhile.
 const STARVED: Duration = Duration::from_millis(200);
-/// The delay after the first round of tries, and the longest; each is drawn from its upper half.
+/// The delay after the first round of tries, and the longest. It doubles with every second round, as an election takes
+/// a few of the short ones; each is drawn from its upper half.
 const FIRST_DELAY_MS: u64 = 50;
 const MAX_DELAY_MS: u64 = 500;
 /// Hints to another leader that are followed at once; then the next address is tried.
@@ -257,13 +258,15 @@ impl Link {
         }
         self.hints_followed = 0;
         if !self.round.is_empty() {
-            tracing::info!(scheduler = %self.target, %error, "no registration here; the next address is tried");
+            tracing::debug!(scheduler = %self.target, %error, "no registration here; the next address is tried");
             self.state = State::Ready;
             return LinkEvent::Ready;
         }
-        let ceiling_ms = (FIRST_DELAY_MS << self.delays.min(16)).min(MAX_DELAY_MS);
+        let ceiling_ms = (FIRST_DELAY_MS << (self.delays / 2).min(16)).min(MAX_DELAY_MS);
         self.delays = self.delays.saturating_add(1);
-        tracing::warn!(scheduler = %self.target, %error, rounds = self.delays, ceiling_ms, "no scheduler took the registration; trying again");
+        if self.delays.is_power_of_two() {
+            tracing::warn!(scheduler = %self.target, %error, rounds = self.delays, "no scheduler takes the registration; still trying");
+        }
         self.state = State::Waiting(self.delay(ceiling_ms));
         LinkEvent::Lost
     }

@@ -1,5 +1,7 @@
 //! Between the wire's messages and the core's commands and reports.
 
+use std::collections::BTreeMap;
+
 use polybolos_model::{AttemptId, JobId, StageId, TaskId, Term};
 use polybolos_proto::{
     ConvertError, attempt,
@@ -73,8 +75,8 @@ pub(crate) fn report(report: &Report) -> v1::TaskReport {
     }
 }
 
-pub(crate) fn running(adoptable: impl Iterator<Item = (AttemptId, TaskId)>) -> Vec<v1::RunningTask> {
-    let running = adoptable.map(|(attempt, task)| v1::RunningTask {
+pub(crate) fn running(adoptable: BTreeMap<AttemptId, TaskId>) -> Vec<v1::RunningTask> {
+    let running = adoptable.into_iter().map(|(attempt, task)| v1::RunningTask {
         job_id: task.job.to_string(),
         stage_id: task.stage.0,
         partition: task.partition,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use polybolos_consensus::{Log, Timing};
+use polybolos_consensus::{Log, Store, Timing};
 use polybolos_model::ReplicaId;
 use polybolos_state::ENTRY_VERSION;
 
@@ -13,6 +13,7 @@ pub enum LogKind {
     Durable {
         cluster: BTreeMap<ReplicaId, String>,
         data_dir: PathBuf,
+        store: Store,
         timing: Timing,
         /// Highest version of entries that it says it can apply; lower than the program's only to keep a downgrade
         /// possible.
@@ -30,6 +31,7 @@ impl LogKind {
         Self::Durable {
             cluster,
             data_dir: data_dir.into(),
+            store: Store::default(),
             timing: Timing::default(),
             version: ENTRY_VERSION,
         }
@@ -39,10 +41,11 @@ impl LogKind {
 impl fmt::Debug for LogKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Durable { cluster, data_dir, timing, version } => f
+            Self::Durable { cluster, data_dir, store, timing, version } => f
                 .debug_struct("Durable")
                 .field("cluster", cluster)
                 .field("data_dir", data_dir)
+                .field("store", store)
                 .field("timing", timing)
                 .field("version", version)
                 .finish(),

@@ -69,8 +69,9 @@ async fn open_log(
     address: &str,
 ) -> Result<(Arc<dyn Log>, Option<ReplicaServer>), StartError> {
     match &config.log {
-        LogKind::Durable { cluster, data_dir, timing, version } => {
+        LogKind::Durable { cluster, data_dir, store, timing, version } => {
             let replica = ReplicaConfig {
+                store: *store,
                 timing: *timing,
                 version: *version,
                 ..ReplicaConfig::new(config.id, cluster.clone(), data_dir.clone())

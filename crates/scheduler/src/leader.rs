@@ -127,7 +127,9 @@ impl Leader {
     pub(crate) fn now_ms(&mut self) -> u64 {
         let elapsed = self.shared.env.clock.now() - self.began;
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        self.clock.read(self.shared.env.clock.wall_ms(), elapsed_ms)
+        let now_ms = self.clock.read(self.shared.env.clock.wall_ms(), elapsed_ms);
+        self.shared.note_leader_ms(now_ms);
+        now_ms
     }
 
     pub(crate) fn is_current(&self, executor: &ExecutorId, stream: StreamId) -> bool {

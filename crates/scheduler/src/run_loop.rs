@@ -141,6 +141,7 @@ impl RunLoop {
         }
         refuse_batch(std::mem::take(&mut self.next), || self.shared.not_serving());
         self.shared.dispatcher().restart();
+        self.shared.note_leader_ms(0);
     }
 
     /// Takes `first` and what else waits already.

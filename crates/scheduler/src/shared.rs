@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     life: watch::Sender<Life>,
     pub(crate) leaderless: Leaderless,
     refused_reports: AtomicU64,
+    /// The leader's time; 0 while this replica does not lead.
+    leader_ms: AtomicU64,
 }
 
 /// Who watches a job.
@@ -80,6 +82,7 @@ impl Shared {
             life: watch::Sender::new(Life::Serving),
             leaderless,
             refused_reports: AtomicU64::new(0),
+            leader_ms: AtomicU64::new(0),
         };
         (Arc::new(shared), receiver)
     }
@@ -99,6 +102,15 @@ impl Shared {
 
     pub(crate) fn tell_progress(&self) {
         self.progress.send_modify(|round| *round += 1);
+    }
+
+    /// The cluster's time, by which everything in the state is stamped. It is not the wall's.
+    pub(crate) fn now_ms(&self, state: &ClusterState) -> u64 {
+        self.leader_ms.load(Ordering::Relaxed).max(state.now_ms())
+    }
+
+    pub(crate) fn note_leader_ms(&self, now_ms: u64) {
+        self.leader_ms.store(now_ms, Ordering::Relaxed);
     }
 
     pub(crate) fn life(&self) -> watch::Receiver<Life> {

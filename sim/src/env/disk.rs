@@ -12,15 +12,35 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use polybolos_env::{Disk, DiskFile, DiskLock};
 
+#[derive(Debug, Default)]
+struct Content {
+    bytes: Vec<u8>,
+    /// So many of them survive a power cut.
+    synced: usize,
+}
+
 /// A file stays what it is when its path changes: who has it open writes on.
-type File = Arc<Mutex<Vec<u8>>>;
+type File = Arc<Mutex<Content>>;
 type Files = BTreeMap<PathBuf, File>;
 
-/// Folders exist as soon as a file in them does.
-#[derive(Default)]
-pub(super) struct MemoryDisk {
+/// Folders exist as soon as a file in them does. Clones are the same disk.
+#[derive(Clone, Default)]
+pub struct MemoryDisk {
     files: Arc<Mutex<Files>>,
     locked: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+impl MemoryDisk {
+    /// A power cut: what was not synced is gone, of each file as much as `keep` says of its unsynced bytes.
+    pub fn crash(&self, mut keep: impl FnMut(usize) -> usize) {
+        for file in lock(&self.files).values() {
+            let mut file = lock(file);
+            let unsynced = file.bytes.len().saturating_sub(file.synced);
+            let kept = file.synced + keep(unsynced).min(unsynced);
+            file.bytes.truncate(kept);
+            file.synced = kept;
+        }
+    }
 }
 
 fn not_found(path: &Path) -> io::Error {
@@ -58,12 +78,13 @@ impl Disk for MemoryDisk {
     async fn read(&self, path: &Path, offset: u64, length: usize) -> io::Result<Bytes> {
         let files = lock(&self.files);
         let file = lock(files.get(path).ok_or_else(|| not_found(path))?);
-        let range = usize::try_from(offset).ok().and_then(|from| file.get(from..from.checked_add(length)?));
+        let range =
+            usize::try_from(offset).ok().and_then(|from| file.bytes.get(from..from.checked_add(length)?));
         range.map(Bytes::copy_from_slice).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     async fn length(&self, path: &Path) -> io::Result<u64> {
-        lock(&self.files).get(path).map(|file| lock(file).len() as u64).ok_or_else(|| not_found(path))
+        lock(&self.files).get(path).map(|file| lock(file).bytes.len() as u64).ok_or_else(|| not_found(path))
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -114,11 +135,15 @@ struct MemoryFile(File);
 #[async_trait]
 impl DiskFile for MemoryFile {
     async fn append(&mut self, data: &[u8]) -> io::Result<()> {
-        lock(&self.0).extend_from_slice(data);
+        lock(&self.0).bytes.extend_from_slice(data);
         Ok(())
     }
 
-    async fn finish(&mut self, _durable: bool) -> io::Result<()> {
+    async fn finish(&mut self, durable: bool) -> io::Result<()> {
+        let mut file = lock(&self.0);
+        if durable {
+            file.synced = file.bytes.len();
+        }
         Ok(())
     }
 }
@@ -148,6 +173,23 @@ mod tests {
         assert!(disk.lock(Path::new("/w/lock")).await.is_err());
         drop(held);
         assert!(disk.lock(Path::new("/w/lock")).await.is_ok());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_power_cut_takes_what_was_not_synced() -> io::Result<()> {
+        let disk = MemoryDisk::default();
+        let path = Path::new("/d/log");
+        let mut file = disk.create(path).await?;
+        file.append(b"kept").await?;
+        file.finish(true).await?;
+        file.append(b"torn").await?;
+        file.finish(false).await?;
+        disk.crash(|unsynced| unsynced / 2);
+        assert_eq!(&disk.read(path, 0, 6).await?[..], b"keptto");
+        assert_eq!(disk.length(path).await?, 6);
+        disk.crash(|_| 0);
+        assert_eq!(disk.length(path).await?, 6);
         Ok(())
     }
 }

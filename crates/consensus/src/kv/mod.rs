@@ -68,11 +68,14 @@ impl Batch {
         Arc::make_mut(&mut self.0).removals.push((from, to));
     }
 
-    /// Of all keys and values.
+    /// Of the keys and values that it puts.
     pub(crate) fn bytes(&self) -> u64 {
-        let pairs = self.0.removals.iter().chain(&self.0.puts);
-        pairs.map(|(a, b)| a.len() as u64 + b.len() as u64).sum()
+        self.0.puts.iter().map(bytes_of).sum()
     }
+}
+
+fn bytes_of((key, value): &(Vec<u8>, Vec<u8>)) -> u64 {
+    key.len() as u64 + value.len() as u64
 }
 
 /// When a write counts as done.
@@ -117,4 +120,8 @@ where
             done => return done,
         }
     }
+}
+
+pub(crate) fn mutant(n: u32) -> bool {
+    std::env::var("POLYBOLOS_MUT").is_ok_and(|v| v == n.to_string())
 }

@@ -7,7 +7,7 @@ use crate::{
     kv::{Batch, Kv},
     raft::{Proposal, TypeConfig},
     store::{
-        Family, StoreError, StoredLogId, StoredMembers,
+        Family, STEP_BYTES, StoreError, StoredLogId, StoredMembers,
         record::{self, Chunks},
     },
 };
@@ -56,6 +56,26 @@ pub(crate) fn put(batch: &mut Batch, entry: &Entry<TypeConfig>) -> Result<(), St
 /// Removes the entries from `first` to `last`, both included.
 pub(crate) fn remove(batch: &mut Batch, first: u64, last: u64) {
     batch.remove(prefix(first), end(last));
+}
+
+/// The entries from `first` to `last`, both included, cut where a removal of all of them should pause: the last entry
+/// of each part but the last one.
+pub(crate) fn steps(kv: &dyn Kv, first: u64, last: u64) -> Result<Vec<u64>, StoreError> {
+    let (mut steps, mut bytes, mut before) = (Vec::new(), 0, None);
+    for pair in kv.range(&prefix(first), &end(last)) {
+        let (key, value) = pair?;
+        let index = index_of(&key)?;
+        if let Some(before) = before
+            && before != index
+            && bytes >= STEP_BYTES
+        {
+            steps.push(before);
+            bytes = 0;
+        }
+        before = Some(index);
+        bytes += key.len() + value.len();
+    }
+    Ok(steps)
 }
 
 fn decode(index: u64, version: u8, body: &[u8]) -> Result<Entry<TypeConfig>, StoreError> {

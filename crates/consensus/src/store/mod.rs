@@ -18,7 +18,7 @@ mod record;
 pub(crate) mod snapshot;
 pub(crate) mod vote;
 
-use crate::kv::{Batch, Kv, KvError};
+use crate::kv::{Batch, Durability, Kv, KvError};
 
 pub(crate) use raft_types::{StoredLogId, StoredMembers, StoredMembersAt};
 
@@ -86,6 +86,37 @@ pub(crate) fn put<T: Single>(batch: &mut Batch, value: &T) -> Result<(), StoreEr
     Ok(())
 }
 
+/// What one write removes at most, more or less: removing takes room on the disk as writing does.
+const STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Removes every key from `from` up to, and without, `to`, in several writes that are not flushed.
+async fn clear(kv: &dyn Kv, mut from: Vec<u8>, to: Vec<u8>) -> Result<(), StoreError> {
+    while kv.range(&from, &to).next().is_some() {
+        let next = step(kv, &from, &to)?;
+        let mut batch = Batch::default();
+        batch.remove(from, next.clone().unwrap_or_else(|| to.clone()));
+        kv.write(batch, Durability::Buffered).await?;
+        match next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// The key that the next step begins with, if this one does not reach `to`.
+fn step(kv: &dyn Kv, from: &[u8], to: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut bytes = 0;
+    for pair in kv.range(from, to) {
+        let (key, value) = pair?;
+        if bytes >= STEP_BYTES {
+            return Ok(Some(key));
+        }
+        bytes += key.len() + value.len();
+    }
+    Ok(None)
+}
+
 /// A record of a family with one of them, in any version.
 #[cfg(test)]
 pub(crate) fn sealed(family: Family, version: u8, body: &[u8]) -> Vec<u8> {
@@ -95,7 +126,23 @@ pub(crate) fn sealed(family: Family, version: u8, body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Durability, memory::MemoryKv};
+    use crate::kv::memory::MemoryKv;
+
+    #[tokio::test]
+    async fn what_is_cleared_goes_in_steps_and_what_lies_beside_it_stays() {
+        let kv = MemoryKv::default();
+        let value = vec![0; crate::kv::MAX_VALUE_BYTES];
+        let pairs = (3 * STEP_BYTES / 2 / value.len()) as u32;
+        let mut batch = Batch::default();
+        batch.put(vec![4], value.clone());
+        batch.put(vec![6], value.clone());
+        (0..pairs).for_each(|n| batch.put([&[5][..], &n.to_be_bytes()].concat(), value.clone()));
+        kv.write(batch, Durability::Buffered).await.unwrap();
+        let next = step(&kv, &[5], &[6]).unwrap().unwrap();
+        assert!(step(&kv, &next, &[6]).unwrap().is_none());
+        clear(&kv, vec![5], vec![6]).await.unwrap();
+        assert_eq!(kv.lock().keys().cloned().collect::<Vec<_>>(), [vec![4], vec![6]]);
+    }
 
     /// Puts, gets, damages and outdates a record.
     pub(super) fn check_single<T: Single + PartialEq + std::fmt::Debug>(value: &T) {

@@ -103,9 +103,7 @@ impl Cluster {
         let listener = env.net.listen(&address(id)).await.unwrap();
         let (disk, state) = watch::channel(DiskState::Ok);
         let (log, service) = open::start(kv, state, config, address(id), &env).await?;
-        let serve = grpc::server()
-            .add_service(service)
-            .serve_with_incoming(grpc::incoming(listener));
+        let serve = grpc::server().add_service(service).serve_with_incoming(grpc::incoming(listener));
         let server = tokio::spawn(async move { drop(serve.await) });
         self.running.insert(id, Running { log, server, disk });
         Ok(())
@@ -203,8 +201,9 @@ impl Cluster {
                 .iter()
                 .map(|id| (*self.log(*id).applied().borrow(), read_with(self.log(*id), |state| state.hash())))
                 .collect();
-            (seen.iter().all(|(applied, _)| *applied >= index) && seen.windows(2).all(|pair| pair[0] == pair[1]))
-                .then_some(())
+            (seen.iter().all(|(applied, _)| *applied >= index)
+                && seen.windows(2).all(|pair| pair[0] == pair[1]))
+            .then_some(())
         })
         .await;
     }
@@ -219,9 +218,7 @@ impl Cluster {
 
     /// Why the replica refuses to go on.
     pub(super) async fn refusal(&self, id: u64) -> String {
-        let fatal = self
-            .until("refusal", || self.log(id).fatal().borrow().clone())
-            .await;
+        let fatal = self.until("refusal", || self.log(id).fatal().borrow().clone()).await;
         assert!(fatal.refused, "{fatal}");
         fatal.to_string()
     }

@@ -1,10 +1,14 @@
 //! Leaders die, are cut off and come back.
+#![allow(clippy::disallowed_methods, reason = "measures pauses in simulated time")]
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{cluster::{Cluster, address}, entry};
+use super::{
+    cluster::{Cluster, address},
+    entry,
+};
 use crate::{ConfirmError, DiskState, ProposeError, read_with};
 
 const ALL: [u64; 3] = [1, 2, 3];

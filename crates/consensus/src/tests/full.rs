@@ -91,16 +91,28 @@ async fn child_that_fills_the_disk() {
     std::fs::remove_file(&other).unwrap();
     timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(*state.borrow(), DiskState::Ok);
+
+    // A purge takes room as well, and waits for it.
+    let free = patient.free_bytes().await.unwrap();
+    std::fs::write(&other, vec![1; (free - RESERVE_BYTES - 6 * MIB) as usize]).unwrap();
+    let mut purger = log.clone();
+    let last = entry(written, 0).log_id;
+    let purge = tokio::spawn(async move { purger.purge(last).await.map_err(|error| error.to_string()) });
+    state.wait_for(|state| *state != DiskState::Ok).await.unwrap();
+    assert!(patient.free_bytes().await.unwrap() > RESERVE_BYTES / 2);
+    std::fs::remove_file(&other).unwrap();
+    timeout(Duration::from_secs(10), purge).await.unwrap().unwrap().unwrap();
+    log.blocking_append([entry(written + 1, 100)]).await.unwrap();
     drop((log, patient));
 
     // A full disk refuses to open, and harms nothing.
     let free = fs2::available_space(&disk).unwrap();
-    std::fs::write(&other, vec![1; (free - 100_000) as usize]).unwrap();
+    std::fs::write(&other, vec![1; free as usize]).unwrap();
     assert!(matches!(open(&side, &folder).await, Err(KvError::Full { .. })));
     std::fs::remove_file(&other).unwrap();
     let kv = open(&side, &folder).await.unwrap();
     let mut log = LogStore::open(Arc::clone(&kv), u16::MAX).unwrap();
-    assert_eq!(log.get_log_state().await.unwrap().last_log_id.unwrap().index, written);
+    assert_eq!(log.get_log_state().await.unwrap().last_log_id.unwrap().index, written + 1);
     kv.write(Default::default(), Durability::Flushed).await.unwrap();
     println!("{side}: passed");
 }

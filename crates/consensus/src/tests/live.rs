@@ -67,7 +67,10 @@ async fn start(disk: &Arc<Disk>, env: &Env) -> Arc<Replica> {
     let (replica, _) = open::start(kv, state, config, ADDRESS.to_owned(), env).await.unwrap();
     leads(replica.as_ref()).await;
     let mut applied = replica.applied();
-    applied.wait_for(|_| read_with(replica.as_ref(), |state| state.version()) == ENTRY_VERSION).await.unwrap();
+    applied
+        .wait_for(|_| read_with(replica.as_ref(), |state| state.version()) == ENTRY_VERSION)
+        .await
+        .unwrap();
     while replica.node().member.cluster_id().is_empty() {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,5 @@
 //! The set of replicas changes, leadership is handed over, and wrong replicas are refused.
+#![allow(clippy::disallowed_methods, reason = "measures pauses in simulated time")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,7 +37,9 @@ async fn a_stopping_leader_hands_over_first() {
     running.log.shutdown().await;
     let rest: Vec<u64> = ALL.into_iter().filter(|id| *id != leader).collect();
     // It is there already.
-    assert!(rest.iter().any(|id| cluster.leadership(*id).is_self || cluster.leadership(*id).leader.is_some()));
+    assert!(
+        rest.iter().any(|id| cluster.leadership(*id).is_self || cluster.leadership(*id).leader.is_some())
+    );
     cluster.set(&rest, "on").await;
 }
 
@@ -129,10 +132,11 @@ async fn a_replica_of_another_cluster_is_refused_and_harms_nobody() {
     let right = cluster.disks.insert(place, Arc::new(MemoryKv::default())).unwrap();
     let net = std::mem::replace(&mut cluster.net, super::net::TestNet::new());
     cluster.start(place, &[place]).await.unwrap();
-    cluster.until("a name", || {
-        (!read_with(cluster.log(place), |state| state.cluster_id().is_empty())).then_some(())
-    })
-    .await;
+    cluster
+        .until("a name", || {
+            (!read_with(cluster.log(place), |state| state.cluster_id().is_empty())).then_some(())
+        })
+        .await;
     cluster.kill(place).await;
     cluster.net = net;
     cluster.start(place, &ALL).await.unwrap();
@@ -161,10 +165,11 @@ async fn the_version_rises_once_every_replica_can_apply_it() {
 
     cluster.kill(3).await;
     cluster.start(3, &ALL).await.unwrap();
-    cluster.until("the new version", || {
-        ALL.iter().all(|id| version(&cluster, *id) == ENTRY_VERSION).then_some(())
-    })
-    .await;
+    cluster
+        .until("the new version", || {
+            ALL.iter().all(|id| version(&cluster, *id) == ENTRY_VERSION).then_some(())
+        })
+        .await;
     let leader = cluster.leader(&ALL).await;
     let term = cluster.term(leader);
     let entry = polybolos_state::Entry { version: ENTRY_VERSION, ..super::entry(term, "new") };

@@ -48,6 +48,10 @@ impl Ledger {
         self.by_attempt.contains_key(&attempt)
     }
 
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (AttemptId, TaskId)> {
+        self.reports.values().map(|report| (report.attempt, report.task))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.reports.len()
     }

@@ -175,11 +175,12 @@ impl Core {
         self.attempts.values().filter(|attempt| attempt.phase != Phase::Queued).count()
     }
 
-    /// Attempts under way, ascending, for a new leader to adopt. Ended ones are not among them, even when their report
-    /// is not acknowledged: it may be in the log already, and then the leader would call the attempt off.
-    pub(crate) fn adoptable(&self) -> impl Iterator<Item = (AttemptId, TaskId)> {
+    /// What a new leader must not launch again, ascending: attempts under way, and those that have ended and whose reports
+    /// are not acknowledged. (If such a report is in the log already the leader calls the attempt off, which changes
+    /// nothing here.)
+    pub(crate) fn adoptable(&self) -> BTreeMap<AttemptId, TaskId> {
         let live = self.attempts.iter().filter(|(_, attempt)| attempt.phase != Phase::Stopping);
-        live.map(|(id, attempt)| (*id, attempt.task))
+        live.map(|(id, attempt)| (*id, attempt.task)).chain(self.ledger.attempts()).collect()
     }
 
     pub(crate) fn ledger(&mut self) -> &mut Ledger {

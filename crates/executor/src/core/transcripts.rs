@@ -341,9 +341,11 @@ fn a_reconnect_in_the_same_life_offers_what_runs_and_repeats_what_is_not_acknowl
          send
          running
          2 register c 7
+         2 cancel 1.1
          send
          2 prepare 1/0 e0
          2 committed 1
+         running
          end 1.2 ok
          send",
         expect![[r#"

@@ -150,7 +150,8 @@ async fn a_report_is_sent_on_every_stream_until_it_is_acknowledged() {
     drop(session);
     let mut session = rig.scheduler.registered(TERM + 1, 1).await;
     assert_eq!(session.register.process_id, process_id);
-    assert_eq!(session.register.running, [], "it has ended");
+    let offered: Vec<_> = session.register.running.iter().map(|running| running.attempt).collect();
+    assert_eq!(offered, [first.attempt], "it has ended, and must not be launched again");
     assert_eq!(session.report().await, first);
     session.commit(TERM + 1, vec![first.sequence]).await;
     // The commit is processed before the next command.

@@ -76,7 +76,7 @@ async fn restore(args: RestoreArgs) -> Result<(), CliError> {
     let restored = restored.map_err(|source| CliError::Restore {
         backup: from.clone(),
         data_dir: data_dir.clone(),
-        source,
+        source: Box::new(source),
     })?;
     output::print(&format!(
         "replica {id} of the new cluster {}, with entries up to {}; start it by:\n  polybolos scheduler --id {id} \
@@ -93,8 +93,10 @@ async fn recover(args: RecoverArgs) -> Result<(), CliError> {
         consent(std::io::stdin().is_terminal(), &mut std::io::stdin().lock())?;
     }
     let recovered = recover_folder(&args.force_from, &offline_env()?).await;
-    let recovered =
-        recovered.map_err(|source| CliError::Recover { data_dir: args.force_from.clone(), source })?;
+    let recovered = recovered.map_err(|source| CliError::Recover {
+        data_dir: args.force_from.clone(),
+        source: Box::new(source),
+    })?;
     let lost: Vec<String> = recovered.lost.iter().map(ToString::to_string).collect();
     if !lost.is_empty() {
         eprintln!("lost for good, never to be started again: replica {}", lost.join(", "));

@@ -10,7 +10,7 @@ use std::{path::Path, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use polybolos_client::{
-    Answer, Client, ClientError, JobDetail, JobHandle, JobUpdate, QueryResult, SubmitOptions,
+    Answer, Client, ClientError, JobDetail, JobHandle, JobUpdate, QueryResult, StageProgress, SubmitOptions,
 };
 use polybolos_env::Env;
 use tokio::time::sleep;
@@ -77,10 +77,11 @@ struct Timeline {
     lines: Vec<(Duration, String)>,
 }
 
-/// A query under way, caught while its tasks run.
+/// A query under way.
 struct Caught {
     job: JobHandle,
-    update: JobUpdate,
+    /// What its tasks did last; `None` if it was not seen while they ran.
+    update: Option<JobUpdate>,
 }
 
 impl Show<'_> {
@@ -101,6 +102,9 @@ impl Show<'_> {
         for node in &self.fleet.schedulers {
             let role = if node.name == self.fleet.schedulers[old.at].name { ", the leader" } else { "" };
             eprintln!("   {} at {}{role}", node.name, node.address);
+        }
+        for executor in self.client.status().await?.executors {
+            eprintln!("   {} at {}, {} slot", executor.executor_id, executor.address, executor.slots);
         }
         eprintln!(
             "\n3. Running TPC-H query {QUERY}, and killing the leader in the middle\n{}\n",
@@ -135,22 +139,21 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// Submits the query until one of its runs has tasks under way.
+    /// Submits the query until one of its runs is seen with work behind it and before it.
     async fn catch(&self, question: &Question) -> Result<Caught, CliError> {
         for _ in 1..ATTEMPTS {
             let job = self.submit(question.sql).await?;
             let mut updates = job.watch();
             while let Some(update) = updates.next().await {
                 let update = update?;
-                if update.stages.iter().any(|stage| stage.done > 0) && under_way(&update) {
-                    return Ok(Caught { job, update });
+                if is_in_the_middle(&update) {
+                    return Ok(Caught { job, update: Some(update) });
                 }
             }
-            // It was over before it was seen. Its rows are given back.
+            // It was over too soon. Its rows are given back.
             job.stream().try_collect::<Vec<_>>().await?;
         }
-        let job = self.submit(question.sql).await?;
-        Ok(Caught { job, update: JobUpdate::default() })
+        Ok(Caught { job: self.submit(question.sql).await?, update: None })
     }
 
     async fn submit(&self, sql: &str) -> Result<JobHandle, CliError> {
@@ -200,8 +203,9 @@ impl Show<'_> {
     }
 }
 
-fn under_way(update: &JobUpdate) -> bool {
-    update.stages.iter().any(|stage| stage.done < stage.tasks)
+fn is_in_the_middle(update: &JobUpdate) -> bool {
+    let any = |is: fn(&StageProgress) -> bool| update.stages.iter().any(is);
+    any(|stage| stage.done > 0) && any(|stage| stage.done < stage.tasks)
 }
 
 /// The timeline, and what became of the tasks.
@@ -216,11 +220,31 @@ fn tell(timeline: &Timeline, caught: &Caught, detail: &JobDetail, old: Leading) 
         eprintln!("   The query had ended before the kill, which hit nothing: try a larger --scale.");
         return;
     }
+    match &caught.update {
+        Some(update) => eprintln!("   At the kill: {}.", progress::line(update)),
+        None => eprintln!(
+            "   The kill came at once after the submit, as the query is too short: try a larger --scale."
+        ),
+    }
     let tasks = || detail.stages.iter().flat_map(|stage| &stage.tasks);
     let kept = tasks().filter(|task| task.attempt.is_some_and(|attempt| attempt.term <= old.term)).count();
     eprintln!(
-        "   At the kill: {}.\n   {kept} of {} tasks were started by the leader that died and were not run again.",
-        progress::line(&caught.update),
+        "   {kept} of {} tasks were started by the leader that died, and were not run again.",
         tasks().count()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_waits_for_work_behind_and_before_it() {
+        let stage = |tasks, done| StageProgress { tasks, done, ..StageProgress::default() };
+        let caught = |stages: &[StageProgress]| {
+            is_in_the_middle(&JobUpdate { stages: stages.to_vec(), ..JobUpdate::default() })
+        };
+        assert!(caught(&[stage(2, 1), stage(1, 0)]) && caught(&[stage(2, 2), stage(1, 0)]));
+        assert!(!caught(&[stage(2, 0), stage(1, 0)]) && !caught(&[stage(2, 2), stage(1, 1)]) && !caught(&[]));
+    }
 }

@@ -44,9 +44,9 @@ pub(crate) enum CliError {
     #[error("{0}; `--stale` shows what a single replica knows")]
     NoFreshAnswer(ClientError),
     #[error("{backup} can't be restored to {data_dir}: {source}", backup = backup.display(), data_dir = data_dir.display())]
-    Restore { backup: PathBuf, data_dir: PathBuf, source: OfflineError },
+    Restore { backup: PathBuf, data_dir: PathBuf, source: Box<OfflineError> },
     #[error("{data_dir} can't be recovered: {source}", data_dir = data_dir.display())]
-    Recover { data_dir: PathBuf, source: OfflineError },
+    Recover { data_dir: PathBuf, source: Box<OfflineError> },
     /// A process that this one has started.
     #[error("{name} {what}{}", end_of_log(log))]
     Node { name: String, what: String, log: String },

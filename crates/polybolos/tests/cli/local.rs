@@ -86,13 +86,22 @@ fn a_reader_that_leaves_early_is_no_error() {
 }
 
 #[test]
+fn several_schedulers_in_one_process_answer_as_one() {
+    let ended = run(&["local", "--schedulers", "3", "--format", "csv", "-c", "SELECT 1 AS a"]).exits(0);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("a\n1\n", ""));
+}
+
+#[test]
 fn wrong_usage_is_told_from_a_wrong_query() {
     run(&["local", "-c", "SELEC 1"]).exits(1).says("error:");
     run(&["local", "--formt", "csv"]).exits(2).says("--format");
     run(&["local", "--format", "xml", "-c", "SELECT 1"]).exits(2).says("[possible values: table, csv, json]");
-    run(&["local", "--schedulers", "3", "-c", "SELECT 1"])
+    let replica =
+        ["scheduler", "--id", "1", "--listen", "127.0.0.1:0", "--cluster", "1=h:1", "--data-dir", "d"];
+    run(&[replica.as_slice(), &["--heartbeat-ms", "300"]].concat())
         .exits(2)
-        .says("--schedulers: several scheduler replicas");
+        .says("--heartbeat-ms: 300 is not below --lease-ms 300");
+    run(&[replica.as_slice(), &["--hold-version", "99"]].concat()).exits(2).says("--hold-version");
     run(&["sql", "-c", "SELECT 1"]).exits(2).says("--schedulers");
     run(&["sql", "--schedulers", "http://h:1", "-c", "SELECT 1"]).exits(2).says("expected HOST:PORT");
     run(&["jobs", "show", "12", "--schedulers", "h:1"]).exits(2).says("16 hexadecimal digits");

@@ -69,7 +69,11 @@ fn a_wrong_file_in_the_data_is_told_with_its_query() {
 }
 
 #[test]
-fn the_demo_shows_what_ran_where() {
+fn the_demo_kills_the_leader_and_shows_the_pause_and_what_ran_where() {
     let ended = run(&["demo", "--scale", "0.01"]).exits(0).says("executor-1").says("tasks");
+    for part in ["is killed with SIGKILL", "leads, in term", "as DataFusion gives it", "all three have state"]
+    {
+        assert!(ended.stderr.contains(part), "'{part}' is not in {ended:#?}");
+    }
     assert!(ended.stdout.contains("n_name") && ended.stdout.contains("stage 0"), "{ended:?}");
 }

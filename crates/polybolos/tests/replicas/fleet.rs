@@ -63,7 +63,10 @@ impl Fleet {
         let leader = self.leader().await;
         let started = Instant::now();
         // A new cluster has its name a moment after its first leader.
-        while probe::stale_status(&self.schedulers[leader].address).await.is_none_or(|s| s.cluster_id.is_empty()) {
+        while probe::stale_status(&self.schedulers[leader].address)
+            .await
+            .is_none_or(|s| s.cluster_id.is_empty())
+        {
             assert!(started.elapsed() < SETTLE_DEADLINE, "the cluster gets no name");
             sleep(POLL).await;
         }

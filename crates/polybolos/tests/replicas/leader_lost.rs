@@ -101,7 +101,8 @@ async fn check(fleet: &Fleet, seen: &Seen) {
     assert!(unfinished.is_empty(), "{unfinished:#?}");
 
     let audit = Audit::of(fleet);
-    eprintln!("{} tasks completed, {} spare starts", audit.completed(), audit.spare_starts());
+    let twice = audit.started_twice();
+    eprintln!("{} tasks completed, {} of them started twice: {twice:#?}", audit.completed(), twice.len());
     let (reruns, unexplained) = (audit.reruns(), audit.unexplained());
     assert!(reruns.is_empty(), "committed tasks ran again: {reruns:#?}");
     assert!(unexplained.is_empty() && audit.completed() > seen.answers.len(), "{unexplained:#?}");

@@ -29,7 +29,7 @@ fn damage(folder: &Path) {
 }
 
 async fn wrong_folders() {
-    let mut fleet = Fleet::start(3, 0).await;
+    let mut fleet = Fleet::start(3, 1).await;
     fleet.sql("CREATE VIEW v AS SELECT 42 AS a").exits(0);
     fleet.agree().await;
 

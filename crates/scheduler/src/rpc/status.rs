@@ -15,9 +15,9 @@ pub(crate) async fn cluster_status(
 ) -> Result<ClusterStatusResponse, Status> {
     let freshness = shared.fresh(request.stale).await?;
     let infos = shared.log.describe().await;
-    let now_ms = shared.env.clock.wall_ms();
     let status = shared.read(|state| {
         let dispatcher = shared.dispatcher();
+        let now_ms = shared.now_ms(state);
         ClusterStatusResponse {
             cluster_id: state.cluster_id().to_owned(),
             replicas: replicas(shared, infos),

@@ -105,10 +105,10 @@ impl Watcher {
     }
 
     fn update(&mut self, seen: Seen) -> Result<(JobUpdate, bool), RequestError> {
-        let now_ms = self.shared.env.clock.wall_ms();
-        let made = self
-            .shared
-            .read(|state| state.job(self.job).map(|job| update(state, job, &seen.running, now_ms)));
+        let made = self.shared.read(|state| {
+            let now_ms = self.shared.now_ms(state);
+            state.job(self.job).map(|job| update(state, job, &seen.running, now_ms))
+        });
         let (update, ended) = made.ok_or_else(|| self.gone())?;
         self.last = Some((seen, self.shared.env.clock.now()));
         Ok((update, ended))

@@ -9,8 +9,8 @@ use polybolos_model::{JobId, SessionId};
 use polybolos_proto::{
     detail_of,
     v1::{
-        CancelRequest, JobState, ListJobsRequest, ReleaseRequest, SubmitRequest, WatchRequest,
-        error_detail::Reason,
+        CancelRequest, ClusterStatusRequest, JobState, ListJobsRequest, ReleaseRequest, SubmitRequest,
+        WatchRequest, error_detail::Reason,
     },
 };
 use polybolos_state::{ClusterState, Command, ExecutorState};
@@ -235,6 +235,10 @@ async fn a_lost_majority_is_nobodys_fault_and_costs_no_report() {
     assert_eq!((stays.incarnation, leaves.incarnation), (e1, e2));
     let lost = cluster.state(|state| state.executors().filter(|e| e.state == ExecutorState::Lost).count());
     assert_eq!(lost, 0);
+    // The cluster's time stood still, and so did everybody's silence.
+    let status = cluster.replicas[0].query.cluster_status(ClusterStatusRequest::default()).await.unwrap();
+    let silent_ms: Vec<_> = status.get_ref().executors.iter().map(|e| e.silent_ms).collect();
+    assert!(silent_ms.iter().all(|ms| *ms < 2_000), "{silent_ms:?}");
     cluster.stop().await;
 }
 

@@ -161,9 +161,9 @@ fn the_last_snapshot_of_an_older_program_is_read_by_a_newer_one() {
 
 #[test]
 fn a_snapshot_whose_format_is_newer_than_its_version_is_malformed() {
-    let good = full(1).encode().unwrap();
-    let bad = [&[2], &good[1..]].concat();
-    assert!(matches!(ClusterState::decode(&bad), Err(CodecError::Malformed { .. })));
+    let body = postcard::to_stdvec(&(full(1), Extension::default())).unwrap();
+    let bytes = [&[2], crc32fast::hash(&body).to_le_bytes().as_slice(), &body].concat();
+    assert!(matches!(ClusterState::decode(&bytes), Err(CodecError::Malformed { .. })));
 }
 
 #[test]

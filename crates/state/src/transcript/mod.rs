@@ -10,6 +10,7 @@ mod jobs;
 mod loss;
 mod parse;
 mod render;
+mod restarts;
 mod tasks;
 mod terms;
 

@@ -25,9 +25,9 @@ const EXECUTORS: [&str; 8] =
 pub(super) fn status_table(status: &ClusterStatusResponse) -> String {
     let replicas: Vec<Vec<String>> = status.replicas.iter().map(replica_row).collect();
     let executors: Vec<Vec<String>> = status.executors.iter().map(executor_row).collect();
+    let name = if status.cluster_id.is_empty() { "(being founded)" } else { &status.cluster_id };
     let mut shown = format!(
-        "cluster {}: {} active queries, {} tables and views, entries of version {}\n\n{}\n{}",
-        status.cluster_id,
+        "cluster {name}: {} active queries, {} tables and views, entries of version {}\n\n{}\n{}",
         status.active_jobs,
         status.relations,
         status.version,
