@@ -211,13 +211,14 @@ pub(crate) fn verdict(status: &Status, address: &str) -> Verdict {
     let text = format!("{address}: {}", describe(status));
     match status.code() {
         Code::Unavailable if was_not_sent(status) => Verdict::NotSent(text),
-        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Aborted => {
+        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded => {
             Verdict::Unknown(text)
         }
         // A reset HTTP/2 stream: the peer went away in the middle.
         Code::Internal if status.message().contains("h2 protocol error") => Verdict::Unknown(text),
         Code::OutOfRange => Verdict::Final(ClientError::TooLarge { message: status.message().to_owned() }),
-        Code::ResourceExhausted => Verdict::Busy(status.message().to_owned()),
+        // Something else is under way, or leadership has not moved (yet): either call is safe to repeat.
+        Code::ResourceExhausted | Code::Aborted => Verdict::Busy(status.message().to_owned()),
         Code::FailedPrecondition | Code::NotFound | Code::AlreadyExists => {
             Verdict::Final(ClientError::Refused { message: status.message().to_owned() })
         }

@@ -92,13 +92,7 @@ impl LogStore {
 
     /// From the end, so that a crash in between leaves no hole.
     async fn remove_from(&self, first: u64) -> Result<(), StoreError> {
-        for before in entry::steps(self.kv.as_ref(), first, u64::MAX)?.into_iter().rev().filter(|_| true) {
-            if crate::kv::mutant(18) {
-                let mut b = Batch::default();
-                entry::remove(&mut b, first, before);
-                self.kv.write(b, Durability::Buffered).await?;
-                continue;
-            }
+        for before in entry::steps(self.kv.as_ref(), first, u64::MAX)?.into_iter().rev() {
             let mut batch = Batch::default();
             entry::remove(&mut batch, before.saturating_add(1), u64::MAX);
             self.kv.write(batch, Durability::Buffered).await?;
@@ -195,7 +189,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         for entry in entry::scan(self.kv.as_ref(), start, last) {
             let entry = entry.map_err(read_logs)?;
             bytes += bytes_of(&entry);
-            if bytes > MAX_READ_BYTES && (crate::kv::mutant(19) || !entries.is_empty()) {
+            if bytes > MAX_READ_BYTES && !entries.is_empty() {
                 break;
             }
             entries.push(entry);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
@@ -38,6 +38,10 @@ use crate::{
 
 /// A snapshot replaces the log after this many entries; `driver` adds a limit by size.
 const SNAPSHOT_EVERY_ENTRIES: u64 = 2_000;
+/// And so many more for each replica id, so that not all replicas copy their state at the same entry.
+const SNAPSHOT_STAGGER_ENTRIES: u64 = 97;
+/// Ids beyond it share their places.
+const STAGGERED_REPLICAS: u64 = 8;
 /// Entries that stay in the log although a snapshot holds them.
 const KEEP_ENTRIES: u64 = 100;
 /// Entries that openraft reads or sends at once; the log store bounds their bytes.
@@ -84,17 +88,30 @@ pub async fn open(config: ReplicaConfig, env: &Env) -> Result<Opened, OpenError>
 
 /// A data folder as it is, for work while no replica runs on it.
 pub(crate) async fn open_kv(data_dir: &Path, env: &Env) -> Result<Arc<dyn Kv>, OpenError> {
-    make(data_dir, env).await?;
+    make(data_dir, &journal_in(data_dir), env).await?;
     Ok(Arc::new(SledKv::open(&sled::folder_in(data_dir)).await.map_err(|error| of_kv(data_dir, error))?))
 }
 
 async fn open_journal(data_dir: &Path, env: &Env) -> Result<Arc<dyn Kv>, OpenError> {
-    make(data_dir, env).await?;
-    Ok(Arc::new(JournalKv::open(env, data_dir).await.map_err(|error| of_kv(data_dir, error))?))
+    make(data_dir, &sled::folder_in(data_dir), env).await?;
+    let journal = journal_in(data_dir);
+    env.disk.create_dir_all(&journal).await.map_err(|source| folder(data_dir, "it can't be made", source))?;
+    Ok(Arc::new(JournalKv::open(env, &journal).await.map_err(|error| of_kv(data_dir, error))?))
 }
 
-async fn make(data_dir: &Path, env: &Env) -> Result<(), OpenError> {
-    env.disk.create_dir_all(data_dir).await.map_err(|source| folder(data_dir, "it can't be made", source))
+fn journal_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("journal")
+}
+
+/// Makes the data folder, unless it holds a log of the other kind: this one would take it for a new one.
+async fn make(data_dir: &Path, other: &Path, env: &Env) -> Result<(), OpenError> {
+    let failed = |reason| move |source| folder(data_dir, reason, source);
+    env.disk.create_dir_all(data_dir).await.map_err(failed("it can't be made"))?;
+    let present = env.disk.list(data_dir).await.map_err(failed("it can't be listed"))?;
+    if present.iter().any(|path| path == other) {
+        return Err(OpenError::OtherStore { data_dir: data_dir.to_owned(), found: other.to_owned() });
+    }
+    Ok(())
 }
 
 /// Starts the replica over an open store.
@@ -117,7 +134,7 @@ pub(crate) async fn start(
     let (member, peers) = (Arc::new(member), Peers::new(env));
     let shared = machine.shared();
     let network = Network::new(Arc::clone(&member), Arc::clone(&peers));
-    let raft_config = Arc::new(raft_config(config.timing));
+    let raft_config = Arc::new(raft_config(config.id, config.timing));
     let raft =
         runtime::within(env, Raft::new(config.id.0, raft_config, network, log_store.clone(), machine)).await;
     let raft = raft.map_err(|fatal| match fatal {
@@ -182,7 +199,8 @@ fn run(
 
 /// Not validated: openraft's own timers are off, and its rules are about them. Its draw of an election time-out is from
 /// a range of one value, so that its random generator decides nothing.
-fn raft_config(timing: Timing) -> Config {
+fn raft_config(id: ReplicaId, timing: Timing) -> Config {
+    let snapshot_every = SNAPSHOT_EVERY_ENTRIES + id.0 % STAGGERED_REPLICAS * SNAPSHOT_STAGGER_ENTRIES;
     let lease_ms = u64::try_from(timing.lease.as_millis()).unwrap_or(u64::MAX).max(1);
     Config {
         cluster_name: "polybolos".to_owned(),
@@ -191,7 +209,7 @@ fn raft_config(timing: Timing) -> Config {
         // The lease within which a follower refuses its vote.
         election_timeout_max: lease_ms,
         max_payload_entries: MAX_PAYLOAD_ENTRIES,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY_ENTRIES),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
         snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
         install_snapshot_timeout: u64::try_from(CHUNK_DEADLINE.as_millis()).unwrap_or(u64::MAX),
         max_in_snapshot_log_to_keep: KEEP_ENTRIES,

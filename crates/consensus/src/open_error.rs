@@ -35,10 +35,12 @@ pub enum OpenError {
         .data_dir.display()
     )]
     Damaged { data_dir: PathBuf, reason: String },
-    #[error("the data folder {} can't be read: {reason} (start the version of Polybolos that wrote it, or a newer one)", .data_dir.display())]
+    #[error("the data folder {} can't be read: {reason} (the version of Polybolos that wrote it can)", .data_dir.display())]
     Newer { data_dir: PathBuf, reason: String },
     #[error("the disk of the data folder {} is full ({free_bytes} bytes are free): make room, then start again", .data_dir.display())]
     Full { data_dir: PathBuf, free_bytes: u64 },
+    #[error("the data folder {} keeps its log in another kind of store, {} (start with that one)", .data_dir.display(), .found.display())]
+    OtherStore { data_dir: PathBuf, found: PathBuf },
     #[error("the replicated log of {} stopped while it started: {reason}", .data_dir.display())]
     Stopped { data_dir: PathBuf, reason: String },
 }

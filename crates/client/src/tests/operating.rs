@@ -34,6 +34,14 @@ async fn a_refusal_is_final_and_in_the_clusters_words() {
 }
 
 #[tokio::test]
+async fn a_change_waits_for_another_one_that_is_under_way() {
+    let leader = Scheduler::start().await;
+    leader.on_operation(Err(Status::aborted("another change is under way"))).on_operation(Ok(()));
+    client(&[&leader.address]).remove_replica(ReplicaId(7)).await.unwrap();
+    assert_eq!(leader.log(), ["remove 7", "remove 7"]);
+}
+
+#[tokio::test]
 async fn a_backup_is_whole_or_asked_for_again() {
     let leader = Scheduler::start().await;
     leader.on_operation(Err(Status::unavailable("the connection was reset"))).on_operation(Ok(()));

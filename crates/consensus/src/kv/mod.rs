@@ -121,7 +121,3 @@ where
         }
     }
 }
-
-pub(crate) fn mutant(n: u32) -> bool {
-    std::env::var("POLYBOLOS_MUT").is_ok_and(|v| v == n.to_string())
-}

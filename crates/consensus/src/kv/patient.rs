@@ -75,9 +75,6 @@ impl PatientKv {
     fn bytes_of(&self, batch: &Batch) -> Result<u64, KvError> {
         let mut bytes = batch.bytes().saturating_mul(WRITTEN_PER_PUT_BYTE);
         for pair in batch.0.removals.iter().flat_map(|(from, to)| self.kv.range(from, to)) {
-            if crate::kv::mutant(15) {
-                break;
-            }
             bytes = bytes.saturating_add(super::bytes_of(&pair?).saturating_mul(WRITTEN_PER_REMOVED_BYTE));
         }
         Ok(bytes)
@@ -91,8 +88,7 @@ impl PatientKv {
             let granted_bytes = self.granted_bytes.load(Ordering::Relaxed);
             let needed_bytes = self.reserve_bytes.saturating_add(granted_bytes).saturating_add(bytes);
             if free_bytes >= needed_bytes {
-                self.granted_bytes
-                    .fetch_add(if crate::kv::mutant(14) { 0 } else { bytes }, Ordering::Relaxed);
+                self.granted_bytes.fetch_add(bytes, Ordering::Relaxed);
                 self.has_room();
                 return Ok(Grant { granted_bytes: &self.granted_bytes, bytes });
             }

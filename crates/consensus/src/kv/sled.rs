@@ -122,9 +122,7 @@ impl Inner {
             self.db.apply_batch(changes)?;
             *number
         };
-        if !crate::kv::mutant(20) {
-            self.db.flush()?;
-        }
+        self.db.flush()?;
         self.file.sync_all().map_err(|source| KvError::Io { operation: "sync the database file", source })?;
         let noted = self.witness.note(number);
         noted.map_err(|source| KvError::Io { operation: "write the file of durable writes", source })

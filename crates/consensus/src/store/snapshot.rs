@@ -73,10 +73,6 @@ pub(crate) async fn save(
     };
     let mut switch = Batch::default();
     store::put(&mut switch, &record)?;
-    if crate::kv::mutant(16) {
-        let d = prefix(0);
-        store::clear(kv, d, prefix(sequence)).await?;
-    }
     kv.write(switch, Durability::Flushed).await?;
     store::clear(kv, prefix(0), prefix(sequence)).await
 }
@@ -99,7 +95,7 @@ pub(crate) fn load(kv: &dyn Kv) -> Result<Option<Loaded>, StoreError> {
             Err(error) => {
                 record = store::get(kv)?;
                 // Its chunks went because it was replaced while they were read.
-                if crate::kv::mutant(17) || record.as_ref() == Some(&present) {
+                if record.as_ref() == Some(&present) {
                     return Err(error);
                 }
             }

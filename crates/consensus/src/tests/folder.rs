@@ -281,3 +281,12 @@ fn damage_anywhere_in_the_file_never_loses_an_acknowledged_commit_in_silence() {
         assert_eq!(opened(damaged_copy(folder.path(), |_| ()).path()).as_deref(), Some("100"));
     }
 }
+
+#[tokio::test]
+async fn a_log_of_another_kind_is_not_taken_for_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    open_in(folder.path()).await.unwrap().shutdown().await;
+    let journal = crate::ReplicaConfig { store: crate::Store::Journal, ..config(folder.path()) };
+    let error = open(journal, &env()).await.err().unwrap();
+    assert!(matches!(error, OpenError::OtherStore { .. }), "{error}");
+}

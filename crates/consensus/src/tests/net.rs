@@ -118,8 +118,7 @@ async fn pump(
     let born = of(&lives.borrow_and_update());
     let carry = async {
         let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let Ok(bytes @ 1..) = from.read(&mut buffer).await else { break };
+        while let Ok(bytes @ 1..) = from.read(&mut buffer).await {
             if cut.wait_for(|cut| !cut.contains(&direction)).await.is_err() {
                 break;
             }

@@ -14,7 +14,7 @@ async fn version_in_use(fleet: &Fleet, expected: u64) {
     let started = Instant::now();
     loop {
         let status = fleet.run(&["status", "--format", "json"]).exits(0).json();
-        if status["version"] == Value::from(expected) {
+        if status["version"] == expected {
             return;
         }
         assert!(started.elapsed() < Duration::from_secs(20), "version {expected} is not in use: {status:#}");

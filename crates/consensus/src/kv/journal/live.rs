@@ -36,11 +36,6 @@ impl Live {
     }
 
     pub(super) fn apply(&mut self, changes: &Changes) {
-        if crate::kv::mutant(12) {
-            for (key, value) in &changes.puts {
-                self.pairs.insert(key.clone(), value.clone());
-            }
-        }
         for (from, to) in changes.removals.iter().filter(|(from, to)| from < to) {
             for (key, value) in self.pairs.extract_if(from.clone()..to.clone(), |_, _| true) {
                 self.bytes -= bytes_of(&key, &value);

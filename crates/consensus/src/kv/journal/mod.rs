@@ -146,30 +146,15 @@ impl JournalKv {
             None => self.rewrite(writer.number).await?,
         };
         let number = writer.number.saturating_add(1);
-        let record = record(
-            journal.salt,
-            Kind::Batch,
-            (number, if crate::kv::mutant(9) { number } else { journal.durable }),
-            &batch.0,
-        )?;
-        if crate::kv::mutant(3) {
-            let done = journal.file.append(&record).await;
-            if let Err(e) = done {
-                writer.journal = Some(journal);
-                return Err(e);
-            }
-        } else {
-            journal.file.append(&record).await?;
-        }
+        let record = record(journal.salt, Kind::Batch, (number, journal.durable), &batch.0)?;
+        journal.file.append(&record).await?;
         journal.bytes += record.len() as u64;
         writer.number = number;
         self.live.write().unwrap_or_else(PoisonError::into_inner).apply(&batch.0);
         if durability == Durability::Flushed {
-            journal.file.finish(!crate::kv::mutant(2)).await?;
+            journal.file.finish(true).await?;
             journal.durable = number;
-            if !crate::kv::mutant(5) {
-                journal.witness.note(number).await?;
-            }
+            journal.witness.note(number).await?;
         }
         if journal.bytes > journal.compact_at_bytes.max(self.compact_at_bytes()) {
             journal = self.compact(journal, number).await?;
@@ -229,22 +214,15 @@ impl JournalKv {
                 break;
             }
         }
-        file.finish(!crate::kv::mutant(7)).await?;
+        file.finish(true).await?;
         Ok(Aside { file, salt, bytes })
     }
 
     /// The journal must be durable under its name before the witness says how far it goes.
     async fn switch(&self, new: Aside, number: u64) -> io::Result<Journal> {
         self.disk.rename(&aside(&self.folder, NAME), &self.folder.join(NAME)).await?;
-        if !crate::kv::mutant(1) {
-            self.disk.sync_dir(&self.folder).await?;
-        }
-        let witness = Witness::renew(
-            self.disk.as_ref(),
-            &self.folder,
-            if crate::kv::mutant(8) { number + 1 } else { number },
-        )
-        .await?;
+        self.disk.sync_dir(&self.folder).await?;
+        let witness = Witness::renew(self.disk.as_ref(), &self.folder, number).await?;
         let Aside { file, salt, bytes } = new;
         Ok(Journal { file, witness, salt, bytes, durable: number, compact_at_bytes: 0 })
     }
@@ -272,7 +250,7 @@ impl Kv for JournalKv {
         match self.write_next(&mut writer, &batch, durability).await {
             Ok(()) => Ok(()),
             Err(error) => {
-                if !is_full(&error) && !crate::kv::mutant(10) {
+                if !is_full(&error) {
                     writer.failed = Some((error.kind(), error.to_string()));
                 }
                 Err(failure(self.disk.as_ref(), &self.folder, error).await)

@@ -94,14 +94,7 @@ async fn batches(reader: &mut Reader<'_>, mut offset: u64, replayed: &mut Replay
                 let reason = format!("batch {next} at byte {offset} fails its checksum");
                 return Err(KvError::Damaged { reason });
             }
-            Found::Torn if crate::kv::mutant(11) => return Err(KvError::Damaged { reason: String::new() }),
-            Found::Torn => {
-                return Ok(if crate::kv::mutant(6) {
-                    durable
-                } else {
-                    durable.max(reader.durable_after(offset).await?)
-                });
-            }
+            Found::Torn => return Ok(durable.max(reader.durable_after(offset).await?)),
         }
     }
     Ok(durable)
@@ -174,7 +167,7 @@ impl Reader<'_> {
 
 impl Found {
     fn unreadable(offset: u64, bytes: &[u8], whole: usize) -> Self {
-        if crate::kv::mutant(4) || format::is_torn(offset, bytes, whole) { Self::Torn } else { Self::Changed }
+        if format::is_torn(offset, bytes, whole) { Self::Torn } else { Self::Changed }
     }
 }
 
