@@ -1,13 +1,14 @@
 //! How a replica with a new data folder comes to take part: it forms a cluster with the others, or is entered into theirs.
 //!
 //! ```text
-//!   Describe to all ──▶ verdict ──┬─▶ Form     a majority is as new, and was started with the same --cluster
+//!   Describe to all ──▶ verdict ──┬─▶ Form     all of them are as new, and were started with the same --cluster
 //!                                 ├─▶ Ask      they have a cluster: its leader enters this folder under the id, or not
-//!                                 └─▶ Wait     too few answer, or nobody has added it yet
+//!                                 └─▶ Wait     one does not answer, or nobody has added it yet
 //! ```
 //!
 //! Until then it neither votes nor appends. A replica that lost its disk would otherwise come back with an empty log
-//! under its old id, vote again, and so let acknowledged entries be lost.
+//! under its old id, vote again, and so let acknowledged entries be lost. A new cluster needs all of its replicas once:
+//! the one that does not answer may belong to a cluster already, which two newcomers must not take the place of.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -62,10 +63,13 @@ fn verdict(me: ReplicaId, bootstrap: &BTreeMap<ReplicaId, String>, answers: &Ans
         ));
     }
     let present = 1 + answers.len();
-    if present * 2 > bootstrap.len() {
+    if present == bootstrap.len() {
         return Verdict::Form;
     }
-    Verdict::Wait(format!("{present} of {} replicas answer, and a majority must", bootstrap.len()))
+    Verdict::Wait(format!(
+        "{present} of {} replicas answer; a new cluster begins when all do",
+        bootstrap.len()
+    ))
 }
 
 /// Asks every other replica for what it is: those of the `--cluster`, and those of the log if it has any.
@@ -220,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_of_new_replicas_forms_a_cluster_and_an_old_one_is_asked() {
+    fn new_replicas_form_a_cluster_once_all_are_there_and_an_old_one_is_asked() {
         let judge = |answers: &[(u64, DescribeResponse)]| {
             let answers = answers.iter().map(|(id, answer)| (ReplicaId(*id), answer.clone())).collect();
             verdict(ReplicaId(1), &bootstrap(), &answers)
         };
         assert!(matches!(judge(&[]), Verdict::Wait(why) if why.contains("1 of 3")));
-        assert_eq!(judge(&[(2, is("joining", ""))]), Verdict::Form);
-        assert_eq!(judge(&[(3, is("candidate", ""))]), Verdict::Form);
+        assert!(matches!(judge(&[(2, is("joining", ""))]), Verdict::Wait(why) if why.contains("2 of 3")));
+        assert_eq!(judge(&[(2, is("joining", "")), (3, is("candidate", ""))]), Verdict::Form);
         // As soon as one is of a cluster, this replica may be the one that lost its disk.
         let asked = vec![(ReplicaId(3), "h:3".to_owned()), (ReplicaId(2), "h:2".to_owned())];
         assert_eq!(judge(&[(2, is("follower", "x")), (3, is("leader", "x"))]), Verdict::Ask(asked));

@@ -14,7 +14,7 @@
 //! (`scheduler`).
 //!
 //! - **Elections** are our own: a timer drawn anew for each campaign, and consent of a majority before it (`heard`).
-//! - **Joining**: a replica with a new folder takes part only when it forms the cluster with a majority that is as new,
+//! - **Joining**: a replica with a new folder takes part only when it forms the cluster with others that are all as new,
 //!   or when the leader has entered its folder under its id.
 //! - **Durability**: a commit is on the disks of a majority. A replica whose store fails a check refuses to start, and
 //!   one whose log fails while it runs says so by [`Log::fatal`], upon which its process must exit. A full disk is no

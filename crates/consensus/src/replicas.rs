@@ -197,13 +197,14 @@ pub(crate) async fn transfer(node: &Arc<Node>, to: Option<ReplicaId>) -> Result<
         node.peers.call((successor.id, &successor.address), TAKE_OVER_DEADLINE, |mut peer| async move {
             peer.take_over(request).await
         });
-    let not_moved = |waited: Duration| ReplicasError::NotMoved {
-        waited_ms: millis(waited),
+    let began = node.env.clock.now();
+    let not_moved = || ReplicasError::NotMoved {
+        waited_ms: millis(node.env.clock.now() - began),
         leader: node.leadership.borrow().leader.clone(),
     };
     if let Err(error) = asked.await {
         tracing::warn!(%error, "the successor was not told");
-        return Err(not_moved(TAKE_OVER_DEADLINE));
+        return Err(not_moved());
     }
     let mut leadership = node.leadership.clone();
     let me = node.id();
@@ -211,7 +212,7 @@ pub(crate) async fn transfer(node: &Arc<Node>, to: Option<ReplicaId>) -> Result<
     match timeout(TRANSFER_TIMEOUT, moved).await {
         Ok(Ok(now)) => Ok(now.clone()),
         Ok(Err(_)) => Err(ReplicasError::Stopped { reason: "the replica is gone".to_owned() }),
-        Err(_) => Err(not_moved(TRANSFER_TIMEOUT)),
+        Err(_) => Err(not_moved()),
     }
 }
 
@@ -267,6 +268,10 @@ impl Replicas for Replica {
         })?;
         let node = self.node();
         let (last, state) = node.shared.copy();
+        if state.cluster_id().is_empty() {
+            let reason = "the cluster is being founded: try again in a moment".to_owned();
+            return Err(ReplicasError::Refused { reason });
+        }
         let header = Header {
             cluster_id: state.cluster_id().to_owned(),
             term: last.map_or(0, |id| id.leader_id.term),

@@ -241,15 +241,34 @@ async fn three_new_replicas_form_one_cluster_and_agree() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lone_replica_of_three_waits_for_a_majority() {
+async fn a_new_cluster_waits_for_all_of_its_replicas() {
     let mut cluster = Cluster::new();
     cluster.start(1, &[1, 2, 3]).await.unwrap();
+    cluster.start(3, &[1, 2, 3]).await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(cluster.leadership(1).leader, None);
     assert!(cluster.log(1).outline().contains("joining"), "{}", cluster.log(1).outline());
-    cluster.start(3, &[1, 2, 3]).await.unwrap();
-    cluster.settled(&[1, 3]).await;
-    let last = cluster.set(&[1, 3], "without the second").await;
     cluster.start(2, &[1, 2, 3]).await.unwrap();
+    cluster.settled(&[1, 2, 3]).await;
+    let last = cluster.set(&[1, 2, 3], "all three").await;
+    cluster.agree(&[1, 2, 3], last).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn newcomers_do_not_take_the_place_of_a_cluster_that_is_away() {
+    let mut cluster = Cluster::new();
+    cluster.start(1, &[1]).await.unwrap();
+    cluster.settled(&[1]).await;
+    cluster.set(&[1], "kept").await;
+    cluster.kill(1).await;
+    cluster.start(2, &[1, 2, 3]).await.unwrap();
+    cluster.start(3, &[1, 2, 3]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    cluster.start(1, &[1, 2, 3]).await.unwrap();
+    cluster.leader(&[1]).await;
+    for id in [2, 3] {
+        cluster.log(1).replicas().unwrap().add(ReplicaId(id), address(id)).await.unwrap();
+    }
+    let last = cluster.set(&[1, 2, 3], "grown").await;
     cluster.agree(&[1, 2, 3], last).await;
 }

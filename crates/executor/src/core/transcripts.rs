@@ -229,6 +229,7 @@ fn a_cancelled_attempt_holds_its_slot_until_it_has_stopped_and_reports_nothing()
             > send
               #1 1/0/2 1.3: completed
             > running
+              1/0/2 1.3
         "#]],
     );
 }
@@ -359,14 +360,19 @@ fn a_reconnect_in_the_same_life_offers_what_runs_and_repeats_what_is_not_acknowl
             > send
               #1 1/0/0 1.1: completed
             > running
+              1/0/0 1.1
               1/0/1 1.2
               1/0/2 1.3
             > 2 register c 7
+            > 2 cancel 1.1
             > send
               #1 1/0/0 1.1: completed
             > 2 prepare 1/0 e0
               keep 1/0
             > 2 committed 1
+            > running
+              1/0/1 1.2
+              1/0/2 1.3
             > end 1.2 ok
               start 1/0/2 1.3
             > send
@@ -413,6 +419,7 @@ fn a_new_life_keeps_its_attempts_and_reports_and_drops_the_outputs_of_the_last()
             > 2 register c 8
               delete 1.1
             > running
+              1/0/1 1.2
               1/0/2 1.3
             > send
               #2 1/0/1 1.2: completed
