@@ -35,7 +35,7 @@ pub enum OpenError {
         .data_dir.display()
     )]
     Damaged { data_dir: PathBuf, reason: String },
-    #[error("the data folder {} can't be read: {reason} (the version of Polybolos that wrote it can)", .data_dir.display())]
+    #[error("the data folder {} can't be read: {reason} (start a newer version of Polybolos, or the one that wrote it)", .data_dir.display())]
     Newer { data_dir: PathBuf, reason: String },
     #[error("the disk of the data folder {} is full ({free_bytes} bytes are free): make room, then start again", .data_dir.display())]
     Full { data_dir: PathBuf, free_bytes: u64 },
