@@ -49,7 +49,7 @@ pub(crate) async fn campaign(node: Arc<Node>) {
             Step::Sleep(pause) => {
                 tokio::select! {
                     biased;
-                    () = node.take_over.notified() => election.take_over(),
+                    () = node.take_over.notified() => election.take_over(node.env.clock.now()),
                     () = sleep(pause) => {}
                 }
                 continue;

@@ -18,6 +18,9 @@ use crate::Timing;
 /// After its lease a leader that gives way is not heard any more, but for what was on its way.
 const TAKE_OVER_MARGIN: Duration = Duration::from_millis(10);
 
+/// How long a leader's word that it gives way holds.
+const TAKE_OVER_WINDOW: Duration = Duration::from_secs(3);
+
 /// What matters of the replica itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -47,8 +50,8 @@ pub(crate) struct Election {
     since: Instant,
     /// How long it must be quiet.
     patience: Duration,
-    /// The leader gives way to this replica.
-    take_over: bool,
+    /// When the leader gave way to this replica.
+    take_over: Option<Instant>,
     /// A campaign of this replica may be under way.
     campaigned: bool,
 }
@@ -56,14 +59,14 @@ pub(crate) struct Election {
 impl Election {
     pub(crate) fn new(timing: Timing, now: Instant, draw: Draw<'_>) -> Self {
         let patience = draw_between(timing.election_min, timing.election_max, draw);
-        Self { timing, since: now, patience, take_over: false, campaigned: false }
+        Self { timing, since: now, patience, take_over: None, campaigned: false }
     }
 
     /// What to do now. `heard` is when a leader was heard last.
     pub(crate) fn step(&mut self, now: Instant, heard: Option<Instant>, standing: Standing) -> Step {
         if !standing.may_lead {
             self.since = now;
-            (self.take_over, self.campaigned) = (false, false);
+            (self.take_over, self.campaigned) = (None, false);
             return Step::Sleep(self.timing.heartbeat);
         }
         if standing.is_alone && !self.campaigned {
@@ -72,7 +75,12 @@ impl Election {
         if let Some(heard) = heard {
             self.since = self.since.max(heard);
         }
-        if self.take_over {
+        // A leader that is heard again, or for so long, has not given way after all.
+        let is_stale = |at: Instant| {
+            now > at + TAKE_OVER_WINDOW || heard.is_some_and(|heard| heard > at + self.timing.lease)
+        };
+        self.take_over = self.take_over.filter(|at| !is_stale(*at));
+        if self.take_over.is_some() {
             let over = heard.map_or(now, |heard| heard + self.timing.lease + TAKE_OVER_MARGIN);
             return if now < over { Step::Sleep(over - now) } else { Step::Campaign };
         }
@@ -81,8 +89,8 @@ impl Election {
     }
 
     /// The leader falls silent so that this replica follows it.
-    pub(crate) fn take_over(&mut self) {
-        self.take_over = true;
+    pub(crate) fn take_over(&mut self, now: Instant) {
+        self.take_over = Some(now);
     }
 
     /// No majority consented. Somebody else may have a lease that is about to end, so it asks again soon.
@@ -95,7 +103,7 @@ impl Election {
     pub(crate) fn campaigned(&mut self, now: Instant, draw: Draw<'_>) {
         let patience = draw_between(self.timing.election_min, self.timing.election_max, draw);
         (self.since, self.patience) = (now, patience);
-        (self.take_over, self.campaigned) = (false, true);
+        (self.take_over, self.campaigned) = (None, true);
     }
 }
 
@@ -149,12 +157,17 @@ mod tests {
     async fn a_successor_campaigns_as_soon_as_the_lease_is_over() {
         let start = Instant::now();
         let mut election = Election::new(Timing::default(), start, &mut |_| 0);
-        election.take_over();
+        election.take_over(start + ms(100));
         let heard = Some(start + ms(100));
         assert_eq!(election.step(start + ms(100), heard, MAY), Step::Sleep(ms(310)));
         assert_eq!(election.step(start + ms(410), heard, MAY), Step::Campaign);
         election.campaigned(start + ms(410), &mut |_| 0);
         assert_eq!(election.step(start + ms(410), heard, MAY), Step::Sleep(ms(300)));
+        // One that is heard on has not given way.
+        election.take_over(start + ms(1_000));
+        let heard = Some(start + ms(1_400));
+        assert_eq!(election.step(start + ms(1_400), heard, MAY), Step::Sleep(ms(300)));
+        assert_eq!(election.step(start + ms(1_700), heard, MAY), Step::Canvass);
     }
 
     #[tokio::test(start_paused = true)]

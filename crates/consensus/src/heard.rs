@@ -56,16 +56,21 @@ pub(crate) struct Asked {
 }
 
 impl Heard {
+    /// A leader let hear of itself.
+    pub(crate) fn sign(&mut self, leader: ReplicaId, now: Instant) {
+        (self.leader, self.at) = (Some(leader), Some(now));
+        self.consent = None;
+    }
+
     /// A leader let hear of itself, and says what is committed; `applied` is what this replica has applied.
     pub(crate) fn leader(&mut self, leader: ReplicaId, now: Instant, committed: u64, applied: u64) {
-        (self.leader, self.at) = (Some(leader), Some(now));
+        self.sign(leader, now);
         if let Some((before, at)) = self.word
             && applied >= before
         {
             self.applied_since = Some(at);
         }
         self.word = Some((committed, now));
-        self.consent = None;
     }
 
     /// When a leader was heard last.
@@ -103,7 +108,8 @@ impl Heard {
         timing: &Timing,
         now: Instant,
     ) -> Result<(), Refusal> {
-        if !asked.knows_candidate {
+        // A candidate with more entries may have become a voter by those that this replica lacks.
+        if !asked.knows_candidate && candidate.0 <= asked.last {
             return Err(Refusal::NotAVoter);
         }
         if asked.leads {
@@ -171,7 +177,10 @@ mod tests {
         let leads = Asked { leads: true, ..asked() };
         assert_eq!(heard.consent(two, leads, &TIMING, ms(900)), Err(Refusal::LeaderAlive(ReplicaId(1))));
         let stranger = Asked { knows_candidate: false, ..asked() };
-        assert_eq!(heard.consent(two, stranger, &TIMING, ms(900)), Err(Refusal::NotAVoter));
+        let behind = (log(5), ReplicaId(2));
+        assert_eq!(heard.consent(behind, stranger, &TIMING, ms(900)), Err(Refusal::NotAVoter));
+        // One that knows more may be a voter by what it knows.
+        assert_eq!(heard.consent(two, stranger, &TIMING, ms(900)), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -203,6 +212,8 @@ mod tests {
         assert_eq!(heard.age(ms(10), 4), None);
         assert_eq!(heard.age(ms(10), 5), Some(Duration::from_millis(10)));
         heard.leader(ReplicaId(3), ms(100), 8, 5);
+        // A sign of life without a word of what is committed makes nothing fresher.
+        heard.sign(ReplicaId(3), ms(105));
         assert_eq!(heard.age(ms(110), 7), Some(Duration::from_millis(110)));
         assert_eq!(heard.age(ms(110), 8), Some(Duration::from_millis(10)));
     }

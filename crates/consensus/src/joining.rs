@@ -177,16 +177,14 @@ pub(crate) async fn check_belonging(node: Arc<Node>) {
 }
 
 /// Why this replica is in the wrong place, if it is. One wrong replica must not stop the right ones, so a majority of
-/// the others must say so, or a leader of the same cluster that knows it was removed.
+/// all must say so, or one of the same cluster in whose log it was removed.
 fn misplaced(node: &Node, ours: &str, answers: &Answers) -> Option<String> {
     let me = node.id();
-    let removed = answers.iter().find(|(_, answer)| {
-        answer.cluster_id == ours && answer.role == "leader" && !answer.members.contains_key(&me.0)
-    });
-    if let Some((leader, _)) = removed {
+    let removed = answers.iter().find(|(_, answer)| answer.cluster_id == ours && answer.sender_removed);
+    if let Some((other, _)) = removed {
         return Some(format!(
-            "replica {me} was removed from its cluster, says its leader, replica {leader}: start with another --id and \
-             an empty --data-dir, and enter it by `polybolos cluster add`"
+            "replica {me} was removed from its cluster, says replica {other}: start with another --id and an empty \
+             --data-dir, and enter it by `polybolos cluster add`"
         ));
     }
     let mut others: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -194,7 +192,7 @@ fn misplaced(node: &Node, ours: &str, answers: &Answers) -> Option<String> {
         others.entry(&answer.cluster_id).or_default().push(id.to_string());
     }
     others.into_iter().find_map(|(theirs, ids)| {
-        let is_majority = ids.len() * 2 > node.bootstrap.len();
+        let is_majority = ids.len() * 2 > node.bootstrap.len().max(node.members().len());
         (theirs != ours && is_majority).then(|| {
             format!(
                 "the data folder belongs to another cluster: to cluster {ours}, while the replicas {} at the addresses \

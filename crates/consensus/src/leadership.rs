@@ -37,12 +37,13 @@ pub(crate) async fn follow(
     stopping: Arc<AtomicBool>,
     around: impl Around,
 ) {
+    let mut quiet = Duration::ZERO;
     let reason = loop {
         // Asked first: it reads the metrics too, and a second reader behind a waiting writer would wait for itself.
         let hears_leader = around.hears_leader();
         let (now, running) = {
             let metrics = metrics.borrow_and_update();
-            (of(&metrics, hears_leader), metrics.running_state.clone())
+            (of(&metrics, hears_leader, quiet), metrics.running_state.clone())
         };
         if let Err(stopped) = running {
             break stopped;
@@ -52,8 +53,12 @@ pub(crate) async fn follow(
             *before = now;
             changed
         });
-        if matches!(timeout(LOOK_INTERVAL, metrics.changed()).await, Ok(Err(_))) {
-            break metrics.borrow().running_state.clone().err().unwrap_or(error::Fatal::Panicked);
+        match timeout(LOOK_INTERVAL, metrics.changed()).await {
+            Ok(Ok(())) => quiet = Duration::ZERO,
+            Ok(Err(_)) => {
+                break metrics.borrow().running_state.clone().err().unwrap_or(error::Fatal::Panicked);
+            }
+            Err(_) => quiet += LOOK_INTERVAL,
         }
     };
     leadership.send_modify(|leadership| (leadership.leader, leadership.is_self) = (None, false));
@@ -79,7 +84,9 @@ pub(crate) async fn follow(
 
 /// A new leader is not ready before it applied an entry of its own term: only then has it seen all that earlier leaders
 /// committed.
-fn of(metrics: &Metrics, hears_leader: bool) -> Leadership {
+/// A leader's metrics change with each heartbeat; `quiet` is how long they have not, since openraft's core waits for a
+/// full disk: what they say of the majority is that old.
+fn of(metrics: &Metrics, hears_leader: bool, quiet: Duration) -> Leadership {
     let term = metrics.current_term;
     let is_ready = metrics.last_applied.is_some_and(|id| id.leader_id.term == term);
     let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(metrics.id);
@@ -90,7 +97,9 @@ fn of(metrics: &Metrics, hears_leader: bool) -> Leadership {
     let leader =
         metrics.current_leader.filter(|id| if *id == metrics.id { leads && is_ready } else { hears_leader });
     let voters = metrics.membership_config.voter_ids().count();
-    let answered = metrics.millis_since_quorum_ack.is_none_or(|ms| ms < QUORUM_TIMEOUT_MS);
+    let answered = metrics.millis_since_quorum_ack.is_none_or(|ms| {
+        Duration::from_millis(ms).saturating_add(quiet) < Duration::from_millis(QUORUM_TIMEOUT_MS)
+    });
     Leadership {
         term: Term(term),
         leader: leader.map(|id| (ReplicaId(id), address(id))),
@@ -116,8 +125,11 @@ mod tests {
 
     #[test]
     fn a_leader_is_ready_once_it_applied_an_entry_of_its_own_term() {
-        assert_eq!(of(&leader_of_term_3(2), false), Leadership { term: Term(3), ..Leadership::default() });
-        assert!(of(&leader_of_term_3(3), false).serves());
+        assert_eq!(
+            of(&leader_of_term_3(2), false, Duration::ZERO),
+            Leadership { term: Term(3), ..Leadership::default() }
+        );
+        assert!(of(&leader_of_term_3(3), false, Duration::ZERO).serves());
     }
 
     #[test]
@@ -126,9 +138,12 @@ mod tests {
         let voters = vec![[1, 2, 3].into_iter().collect()];
         let members = openraft::Membership::new(voters, None);
         metrics.membership_config = Arc::new(openraft::StoredMembership::new(None, members));
-        assert!(of(&metrics, false).serves());
+        assert!(of(&metrics, false, Duration::ZERO).serves());
+        metrics.millis_since_quorum_ack = Some(50);
+        assert!(of(&metrics, false, Duration::from_millis(900)).serves());
+        assert!(!of(&metrics, false, Duration::from_millis(1_000)).serves());
         metrics.millis_since_quorum_ack = Some(QUORUM_TIMEOUT_MS);
-        let alone = of(&metrics, false);
+        let alone = of(&metrics, false, Duration::ZERO);
         assert!(alone.is_self && !alone.serves());
     }
 
@@ -136,8 +151,8 @@ mod tests {
     fn a_leader_that_is_not_heard_is_not_named() {
         let mut metrics = leader_of_term_3(3);
         (metrics.state, metrics.current_leader) = (ServerState::Follower, Some(2));
-        assert_eq!(of(&metrics, true).leader, Some((ReplicaId(2), String::new())));
-        assert_eq!(of(&metrics, false).leader, None);
+        assert_eq!(of(&metrics, true, Duration::ZERO).leader, Some((ReplicaId(2), String::new())));
+        assert_eq!(of(&metrics, false, Duration::ZERO).leader, None);
     }
 
     struct Quiet;

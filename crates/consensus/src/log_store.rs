@@ -8,6 +8,7 @@ use std::{
     io,
     ops::{Bound, RangeBounds},
     sync::Arc,
+    time::Duration,
 };
 
 use openraft::{
@@ -15,21 +16,29 @@ use openraft::{
     storage::{LogFlushed, RaftLogStorage},
 };
 
+use tokio::time::sleep;
+
 use crate::{
     codec::{self, DecodeError},
     kv::{Batch, Durability, Kv},
     raft::{StorageError, TypeConfig},
-    store::{self, StoreError, committed::Committed, entry, purged::Purged, vote::StoredVote},
+    store::{self, StoreError, committed::Committed, entry, purged::Purged, snapshot, vote::StoredVote},
 };
 
 /// What a reader takes at once, unless a single entry is larger: with one more entry of the largest size a message stays
 /// below gRPC's limit.
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 
+/// How long the installation of a snapshot may take that a purge waits for.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+const SNAPSHOT_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Cheap to clone; only one clone writes.
 #[derive(Clone)]
 pub(crate) struct LogStore {
     kv: Arc<dyn Kv>,
+    /// A purge waits until the snapshot that holds what it removes is on the disk.
+    after_snapshots: bool,
 }
 
 impl LogStore {
@@ -39,7 +48,7 @@ impl LogStore {
     /// # Errors
     /// A record is damaged or too new, or the records contradict each other.
     pub(crate) fn open(kv: Arc<dyn Kv>, speaks: u16) -> Result<Self, StoreError> {
-        let this = Self { kv };
+        let this = Self { kv, after_snapshots: false };
         let kv = this.kv.as_ref();
         store::get::<StoredVote>(kv)?;
         let mut previous = store::get::<Purged>(kv)?.map(|purged| LogId::<u64>::from(purged.0));
@@ -55,6 +64,8 @@ impl LogStore {
             }
             previous = Some(id);
         }
+        // A snapshot that was installed, whose purge a crash prevented: openraft purges at its start.
+        let previous = previous.max(snapshot::last_log_id(kv)?);
         if let Some(Committed(committed)) = store::get(kv)?
             && previous.is_none_or(|last| last.index < committed.index)
         {
@@ -63,6 +74,25 @@ impl LogStore {
             return Err(StoreError::Missing { what: format!("log entry {}", committed.index), reason });
         }
         Ok(this)
+    }
+
+    /// The same store for a replica that runs. openraft has a snapshot installed by one task and purges the log by
+    /// another, without waiting: a crash in between would leave neither.
+    pub(crate) fn after_snapshots(self) -> Self {
+        Self { after_snapshots: true, ..self }
+    }
+
+    async fn wait_for_snapshot(&self, upto: LogId<u64>) -> Result<(), StoreError> {
+        let mut waited = Duration::ZERO;
+        while snapshot::last_log_id(self.kv.as_ref())? < Some(upto) {
+            if waited >= SNAPSHOT_TIMEOUT {
+                let reason = format!("no snapshot holds what is purged up to {upto}");
+                return Err(StoreError::Missing { what: "the snapshot".to_owned(), reason });
+            }
+            sleep(SNAPSHOT_LOOK_INTERVAL).await;
+            waited += SNAPSHOT_LOOK_INTERVAL;
+        }
+        Ok(())
     }
 
     /// Makes a restarted leader stand for election again, in a new term. openraft would let it carry on in the old
@@ -256,6 +286,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId<u64>) -> Result<(), StorageError> {
+        if self.after_snapshots {
+            self.wait_for_snapshot(log_id).await.map_err(write_logs)?;
+        }
         self.remove_to(log_id).await.map_err(write_logs)
     }
 }

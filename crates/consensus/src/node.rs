@@ -11,7 +11,7 @@ use polybolos_env::Env;
 use polybolos_model::ReplicaId;
 use polybolos_proto::v1::DescribeResponse;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::timeout,
 };
 
@@ -50,6 +50,8 @@ pub(crate) struct Node {
     /// The leader asks this replica to take over.
     pub(crate) take_over: Notify,
     pub(crate) stopping: Arc<AtomicBool>,
+    /// Appends that openraft may hold at once.
+    pub(crate) appends: Arc<Semaphore>,
 }
 
 /// A member as the others reach it.
@@ -111,7 +113,9 @@ impl Node {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let lease_ms = u64::try_from(self.timing.lease.as_millis()).unwrap_or(u64::MAX);
+        // openraft's numbers stand still while its core waits for a full disk.
         metrics.state == ServerState::Leader
+            && *self.disk.borrow() == DiskState::Ok
             && (metrics.membership_config.voter_ids().count() <= 1
                 || metrics.millis_since_quorum_ack.is_none_or(|ms| ms < lease_ms))
     }
@@ -180,6 +184,7 @@ impl Node {
             voters: members.iter().filter(|member| member.is_voter).map(|member| member.id.0).collect(),
             members: members.into_iter().map(|member| (member.id.0, member.address)).collect(),
             folders: state.folders.into_iter().collect(),
+            sender_removed: false,
         }
     }
 

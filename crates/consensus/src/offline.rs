@@ -172,7 +172,15 @@ pub async fn recover(data_dir: &Path, env: &Env) -> Result<Recovered, OfflineErr
         return Err(OfflineError::Nothing { data_dir: data_dir.to_owned() });
     };
     let mut log_store = LogStore::open(Arc::clone(&kv), ENTRY_VERSION).map_err(broken)?;
-    let (members, state) = held(&kv, &mut log_store, env).await.map_err(&failed)?;
+    // A snapshot that was installed, whose purge a crash prevented.
+    let snapshot = snapshot::last_log_id(kv.as_ref()).map_err(broken)?;
+    if let Some(upto) = snapshot
+        && log_store.get_log_state().await.map_err(|error| failed(error.to_string()))?.last_log_id
+            < Some(upto)
+    {
+        log_store.purge(upto).await.map_err(|error| failed(error.to_string()))?;
+    }
+    let (members, applied, state) = held(&kv, &mut log_store, env).await.map_err(&failed)?;
     let (id, version) = (ReplicaId(identity.replica), state.version());
     if state.is_retired(id) {
         return Err(OfflineError::Removed { data_dir: data_dir.to_owned(), id });
@@ -181,6 +189,11 @@ pub async fn recover(data_dir: &Path, env: &Env) -> Result<Recovered, OfflineErr
     let Some(last) = log.last_log_id else {
         return Err(OfflineError::Nothing { data_dir: data_dir.to_owned() });
     };
+    if applied != Some(last) {
+        return Err(failed(format!(
+            "its log ends at {last}, and its state can't be brought there: use another folder"
+        )));
+    }
     let voted = store::get::<StoredVote>(kv.as_ref()).map_err(broken)?.map_or(0, |vote| vote.term);
     let term = voted.max(last.leader_id.term) + TERM_JUMP;
     let lost: Vec<ReplicaId> = members.into_iter().filter(|member| *member != id).collect();
@@ -204,12 +217,11 @@ pub async fn recover(data_dir: &Path, env: &Env) -> Result<Recovered, OfflineErr
     Ok(Recovered { cluster_id: identity.cluster_id, id, index: last.index, lost })
 }
 
-/// The members by the newest membership of snapshot and log, and the state at its end.
-async fn held(
-    kv: &Arc<dyn Kv>,
-    log: &mut LogStore,
-    env: &Env,
-) -> Result<(Vec<ReplicaId>, ClusterState), String> {
+/// The members by the newest membership, the last entry applied, and the state then.
+type Held = (Vec<ReplicaId>, Option<LogId<u64>>, ClusterState);
+
+/// What snapshot and log hold together.
+async fn held(kv: &Arc<dyn Kv>, log: &mut LogStore, env: &Env) -> Result<Held, String> {
     let mut machine =
         Machine::open(Arc::clone(kv), env, ENTRY_VERSION).await.map_err(|error| error.to_string())?;
     let shared = machine.shared();
@@ -218,5 +230,6 @@ async fn held(
     machine.apply(entries).await.map_err(|error| error.to_string())?;
     let (_, members) = machine.applied_state().await.map_err(|error| error.to_string())?;
     let members = members.nodes().map(|(id, _)| ReplicaId(*id)).collect();
-    Ok((members, shared.copy().1))
+    let (applied, state) = shared.copy();
+    Ok((members, applied, state))
 }

@@ -9,7 +9,7 @@ use std::{
 use openraft::{Config, SnapshotPolicy};
 use polybolos_env::Env;
 use polybolos_model::ReplicaId;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{
     DiskState, Leadership, Log, OpenError, ReplicaConfig, Store, Timing,
@@ -46,6 +46,8 @@ const STAGGERED_REPLICAS: u64 = 8;
 const KEEP_ENTRIES: u64 = 100;
 /// Entries that openraft reads or sends at once; the log store bounds their bytes.
 const MAX_PAYLOAD_ENTRIES: u64 = 64;
+/// Appends under way at a follower. A leader sends one at a time, and again what was not answered in time.
+const MAX_APPENDS: usize = 16;
 const SNAPSHOT_CHUNK_BYTES: u64 = 1024 * 1024;
 /// openraft ticks one and a half times as slowly, and gives an append and a confirmed read this long. Ours come first.
 const CORE_INTERVAL_MS: u64 = 10_000;
@@ -127,6 +129,7 @@ pub(crate) async fn start(
     let log_store =
         LogStore::open(Arc::clone(&kv), config.version).map_err(|error| of_store(data_dir, error))?;
     log_store.resign(config.id.0).await.map_err(|error| of_store(data_dir, error))?;
+    let log_store = log_store.after_snapshots();
     let machine = Machine::open(Arc::clone(&kv), env, config.version).await;
     let machine = machine.map_err(|error| of_machine(data_dir, error))?;
     let member =
@@ -164,6 +167,7 @@ pub(crate) async fn start(
         heard: Mutex::default(),
         silent: watch::Sender::new(false),
         take_over: Notify::new(),
+        appends: Arc::new(Semaphore::new(MAX_APPENDS)),
     });
     let log = runtime::within(env, async { run(&node, leadership, identity, initialized) }).await;
     Ok((Arc::new(log), service::server(node)))

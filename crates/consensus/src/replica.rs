@@ -187,6 +187,8 @@ impl Log for Replica {
         if metrics.state == ServerState::Leader {
             let alone = metrics.membership_config.voter_ids().count() <= 1;
             let acked = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+            // openraft's numbers stand still while its core waits for a full disk.
+            let acked = acked.filter(|_| *self.node.disk.borrow() == DiskState::Ok);
             return if alone { Some(Duration::ZERO) } else { acked };
         }
         let applied = *self.node.shared.applied().borrow();

@@ -55,6 +55,11 @@ fn member(node: &Node, id: ReplicaId) -> Option<Address> {
     node.members().into_iter().find(|member| member.id == id)
 }
 
+/// Two sets of voters are in force, because the membership is being changed.
+fn is_joint(node: &Node) -> bool {
+    node.raft.metrics().borrow().membership_config.membership().get_joint_config().len() > 1
+}
+
 async fn change(node: &Node, change: ChangeMembers<u64, BasicNode>) -> Result<(), ReplicasError> {
     let changed = runtime::within(&node.env, node.raft.change_membership(change, false));
     match timeout(CHANGE_TIMEOUT, changed).await {
@@ -113,7 +118,8 @@ async fn add(node: &Arc<Node>, id: ReplicaId, address: String) -> Result<(), Rep
         Some(known) if known.address != address => {
             return Err(ReplicasError::OtherAddress { id, address: known.address });
         }
-        Some(known) if known.is_voter => return Ok(()),
+        // A change that was cut off between its two steps is carried to its end below.
+        Some(known) if known.is_voter && !is_joint(node) => return Ok(()),
         Some(_) => {}
         None => {
             let learner = BasicNode { addr: address.clone() };

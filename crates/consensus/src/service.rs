@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use openraft::error::{Fatal, InstallSnapshotError, RaftError};
+use openraft::{
+    error::{Fatal, InstallSnapshotError, RaftError},
+    raft::{AppendEntriesRequest, AppendEntriesResponse},
+};
 use polybolos_model::ReplicaId;
 use polybolos_proto::v1::{
     AdmitRequest, AdmitResponse, AppendRequest, AppendResponse, DescribeRequest, DescribeResponse,
@@ -13,7 +16,9 @@ use polybolos_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{heard::Asked, node::Node, peers::MAX_REPLICA_MESSAGE_BYTES, runtime, steward, wire};
+use crate::{
+    heard::Asked, node::Node, peers::MAX_REPLICA_MESSAGE_BYTES, raft::TypeConfig, runtime, steward, wire,
+};
 
 /// The service that the other replicas call; to be served at the replica's address.
 pub type ReplicaServer = ReplicaServiceServer<ReplicaRpc>;
@@ -42,15 +47,41 @@ type Answer<T> = Result<Response<T>, Status>;
 
 impl ReplicaRpc {
     /// A leader of no older term than this replica's was heard.
-    fn heard(&self, leader: ReplicaId, term: u64, committed: u64) {
+    fn heard(&self, leader: ReplicaId, term: u64, committed: Option<u64>) {
         let node = &self.0;
         if term < node.raft.metrics().borrow().current_term {
             // The answer tells it of the higher term; a deposed leader is nobody to wait for.
             node.member.count_refusal();
             return;
         }
-        let applied = *node.shared.applied().borrow();
-        node.heard().leader(leader, node.env.clock.now(), committed, applied);
+        let (applied, now) = (*node.shared.applied().borrow(), node.env.clock.now());
+        match committed {
+            Some(committed) => node.heard().leader(leader, now, committed, applied),
+            None => node.heard().sign(leader, now),
+        }
+    }
+}
+
+impl ReplicaRpc {
+    /// openraft's queue has no bound, and its core waits while the disk is full: each append keeps its permit until it is
+    /// answered, also when its leader has given it up and sends it again.
+    async fn append_bounded(
+        &self,
+        append: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<u64>, Status> {
+        let permit = Arc::clone(&self.0.appends).try_acquire_owned();
+        let permit =
+            permit.map_err(|_| Status::unavailable("this replica has not taken the last appends yet"))?;
+        let node = Arc::clone(&self.0);
+        let appended = tokio::spawn(async move {
+            let appended = runtime::within(&node.env, node.raft.append_entries(append)).await;
+            drop(permit);
+            appended
+        });
+        match appended.await {
+            Ok(appended) => appended.map_err(|error| failed(&error)),
+            Err(_) => Err(Status::unavailable("this replica is stopping")),
+        }
     }
 }
 
@@ -60,10 +91,9 @@ impl ReplicaService for ReplicaRpc {
         let request = request.into_inner();
         let leader = self.0.member.check_admitted(request.sender.as_ref())?;
         let append = wire::from_append(request)?;
-        let (term, committed) = (append.vote.leader_id.term, append.leader_commit.map_or(0, |id| id.index));
+        let (term, committed) = (append.vote.leader_id.term, append.leader_commit.map(|id| id.index));
         self.heard(leader, term, committed);
-        let appended = runtime::within(&self.0.env, self.0.raft.append_entries(append)).await;
-        let appended = appended.map_err(|error| failed(&error))?;
+        let appended = self.append_bounded(append).await?;
         // Once more: the disk may have taken longer than the lease, and the leader waited for it.
         if appended.is_success() {
             self.heard(leader, term, committed);
@@ -87,7 +117,7 @@ impl ReplicaService for ReplicaRpc {
             return Err(Status::data_loss(format!("the snapshot's chunk at {at} fails its checksum")));
         }
         let chunk = wire::from_chunk(chunk)?;
-        self.heard(leader, chunk.vote.leader_id.term, 0);
+        self.heard(leader, chunk.vote.leader_id.term, None);
         let installed = runtime::within(&self.0.env, self.0.raft.install_snapshot(chunk)).await;
         let outcome = match installed {
             Ok(installed) => snapshot_chunk_response::Outcome::Vote(wire::vote(&installed.vote)),
@@ -146,8 +176,10 @@ impl ReplicaService for ReplicaRpc {
     }
 
     /// Also for replicas of other clusters: they learn so that they are.
-    async fn describe(&self, _: Request<DescribeRequest>) -> Answer<DescribeResponse> {
-        Ok(Response::new(self.0.describe().await))
+    async fn describe(&self, request: Request<DescribeRequest>) -> Answer<DescribeResponse> {
+        let asks = request.into_inner().sender.map(|sender| ReplicaId(sender.replica));
+        let sender_removed = asks.is_some_and(|id| self.0.shared.read_with(|state| state.is_retired(id)));
+        Ok(Response::new(DescribeResponse { sender_removed, ..self.0.describe().await }))
     }
 
     async fn admit(&self, request: Request<AdmitRequest>) -> Answer<AdmitResponse> {

@@ -109,7 +109,11 @@ pub(crate) async fn admit(
                  (`polybolos cluster remove --id {replica}`), and start one with another --id and an empty --data-dir"
             )));
         }
-        Some(Err(rejection)) => return Ok(Outcome::Refused(rejection.to_string())),
+        Some(Err(rejection @ (Rejection::ReplicaRetired { .. } | Rejection::ReplicaTooOld { .. }))) => {
+            return Ok(Outcome::Refused(rejection.to_string()));
+        }
+        // It may be admitted when it asks again: by a leader of a newer term, above all.
+        Some(Err(rejection)) => return Err(Status::unavailable(rejection.to_string())),
         Some(Ok(_)) | None => {}
     }
     match node.shared.read_with(|state| state.cluster_id().to_owned()) {

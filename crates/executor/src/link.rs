@@ -35,8 +35,9 @@ use tonic::{Status, Streaming};
 use crate::config::ExecutorFailure;
 
 /// How long a connect may take, name resolution and handshake included, and then the opening of the stream. The kernel
-/// connects to a process that is paused, which then opens nothing; the cluster misses an executor after 3 s.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+/// connects to a process that is paused, which then opens nothing. One such replica must not cost the second after which
+/// the cluster gives up an executor whose stream broke.
+const CONNECT_DEADLINE: Duration = Duration::from_millis(600);
 /// How long the answer to `Register` may take: the leader commits it first.
 const REGISTER_DEADLINE: Duration = Duration::from_secs(3);
 /// Heartbeats that may go without a sign of life from the scheduler, which answers each.

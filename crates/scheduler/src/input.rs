@@ -13,8 +13,11 @@ use crate::{
 pub(crate) const WAITING_INPUTS: usize = 4_096;
 /// Requests that one entry takes at most; the rest goes into the next.
 const BATCH_REQUESTS: usize = 1_024;
-/// Plans of one entry, all together, unless a single one is larger. Well below the log's own limit of an entry.
-const BATCH_PLAN_BYTES: usize = 8 * 1024 * 1024;
+/// Plans and reports of one entry, all together, unless a single message of them is larger. Well below the log's own
+/// limit of an entry.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// One number of an output's or operator's statistics, with its name, as it is logged at most.
+const STATISTIC_BYTES: usize = 32;
 
 /// Why a command had no effect.
 #[derive(Debug)]
@@ -85,7 +88,8 @@ pub(crate) struct RegistrationOrigin {
 pub(crate) struct Batch {
     pub(crate) events: Vec<Event>,
     pub(crate) origins: Vec<Origin>,
-    plan_bytes: usize,
+    /// Roughly, of what is large.
+    bytes: usize,
 }
 
 impl Batch {
@@ -94,13 +98,17 @@ impl Batch {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.origins.len() < BATCH_REQUESTS && self.plan_bytes < BATCH_PLAN_BYTES
+        self.origins.len() < BATCH_REQUESTS && self.bytes < BATCH_BYTES
     }
 
     pub(crate) fn request(&mut self, command: Command, origin: Origin) {
         if let Command::SubmitJob { graph, .. } = &command {
-            self.plan_bytes +=
+            self.bytes +=
                 graph.stages.iter().map(|stage| stage.plan.len() + stage.display.len()).sum::<usize>();
+        }
+        if let Command::CompleteTask { outputs, metrics, .. } = &command {
+            let values: usize = metrics.operators.iter().map(|operator| operator.values.len()).sum();
+            self.bytes += (outputs.len() + values) * STATISTIC_BYTES;
         }
         self.events.push(Event::Request(command));
         self.origins.push(origin);
