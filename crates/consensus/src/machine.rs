@@ -48,9 +48,6 @@ pub(crate) struct Shared {
 pub(crate) struct Described {
     pub(crate) applied: u64,
     pub(crate) hash: u64,
-    pub(crate) version: u16,
-    /// Draws of data folders by replica.
-    pub(crate) folders: Vec<(u64, u64)>,
 }
 
 impl Shared {
@@ -68,12 +65,7 @@ impl Shared {
     /// Reads the whole state.
     pub(crate) fn describe(&self) -> Described {
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
-        Described {
-            applied: present.last_applied.map_or(0, |id| id.index),
-            hash: present.state.hash(),
-            version: present.state.version(),
-            folders: present.state.replicas().map(|(id, record)| (id.0, record.folder)).collect(),
-        }
+        Described { applied: present.last_applied.map_or(0, |id| id.index), hash: present.state.hash() }
     }
 
     /// The state and the entry that it is as of.

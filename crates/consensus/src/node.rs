@@ -161,7 +161,6 @@ impl Node {
             DiskState::Full { free_bytes } => ("full", free_bytes),
         };
         let last_log_index = metrics.last_log_index.unwrap_or_default();
-        let purged = metrics.purged.map_or(0, |id| id.index);
         let members = self.members();
         DescribeResponse {
             cluster_id: self.member.cluster_id(),
@@ -175,15 +174,12 @@ impl Node {
             state_hash: state.hash,
             snapshot_index: metrics.snapshot.map_or(0, |id| id.index),
             snapshot_bytes: self.shared.snapshot_bytes(),
-            log_entries: last_log_index.saturating_sub(purged),
             disk: disk.to_owned(),
             disk_free_bytes,
             version: self.member.version.into(),
-            active_version: state.version.into(),
             refused_messages: self.member.refused(),
             voters: members.iter().filter(|member| member.is_voter).map(|member| member.id.0).collect(),
             members: members.into_iter().map(|member| (member.id.0, member.address)).collect(),
-            folders: state.folders.into_iter().collect(),
             sender_removed: false,
         }
     }
