@@ -1,62 +1,51 @@
 //! The simulated side of every seam.
+//!
+//! ```text
+//!   Host ──┬── disk     a file system in memory: slow, failing, full, torn by power cuts, with flipped bits
+//!          ├── clock    wall time that is off, jumps and drifts
+//!          ├── cpu      work that takes simulated time
+//!          ├── net      turmoil's, with connections that break
+//!          └── memory   operators that get none
+//!   TableStore          one object store for all hosts
+//! ```
+//!
+//! What is here is passive: `faults/` turns the knobs.
 
+mod clock;
+mod cpu;
 mod disk;
+mod host;
+mod memory;
 mod net;
+mod pause;
 mod spill;
+mod store;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, PoisonError};
 
-use futures::future::BoxFuture;
-use polybolos_env::{Clock, Cpu, CpuTask, Env, Random};
+use polybolos_env::Random;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::time::Instant;
 
-pub use disk::MemoryDisk;
+pub use clock::SimClock;
+pub use cpu::SimCpu;
+pub use disk::{Damage, DiskKnobs, SimDisk};
+pub use host::Host;
+pub use memory::Memory;
+pub use net::NetKnobs;
+pub use pause::Pause;
 pub use spill::MemorySpill;
-
-/// What one host of the simulation may reach. `seed` should differ from host to host, and `disk` outlives a crash.
-pub fn simulated(host: &str, seed: u64, disk: &MemoryDisk) -> Env {
-    Env {
-        net: Arc::new(net::TurmoilNet::new(host)),
-        clock: Arc::new(SimClock),
-        random: Arc::new(SeededRandom(Mutex::new(StdRng::seed_from_u64(seed)))),
-        disk: Arc::new(disk.clone()),
-        cpu: Arc::new(SameThread),
-    }
-}
-
-struct SimClock;
-
-impl Clock for SimClock {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the simulator's side of the seam: tokio's clock is paused here"
-    )]
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn wall(&self) -> Duration {
-        turmoil::since_epoch().unwrap_or_default()
-    }
-}
+pub use store::TableStore;
 
 struct SeededRandom(Mutex<StdRng>);
+
+impl SeededRandom {
+    fn new(seed: u64) -> Self {
+        Self(Mutex::new(StdRng::seed_from_u64(seed)))
+    }
+}
 
 impl Random for SeededRandom {
     fn next_u64(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
-    }
-}
-
-/// Runs CPU work between the other tasks of its host.
-struct SameThread;
-
-impl Cpu for SameThread {
-    fn spawn(&self, work: BoxFuture<'static, ()>) -> CpuTask {
-        CpuTask::new(tokio::spawn(work))
     }
 }

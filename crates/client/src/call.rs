@@ -130,13 +130,19 @@ impl Shared {
             let verdict = tokio::select! {
                 biased;
                 answer = self.attempt(&address, limit, &send) => match answer {
+                    Ok(_) if call.changes && polybolos_model::buggify!("client.answer_lost") => {
+                        Verdict::Unknown(format!("the answer of {address} was lost"))
+                    }
                     Ok(answer) => {
                         self.leader.confirm(&address);
                         return Ok((answer, address));
                     }
                     Err(verdict) => verdict,
                 },
-                leader = self.superseded(&address) => Verdict::Superseded(leader),
+                leader = self.superseded(&address) => {
+                    polybolos_model::sometimes!("a client left a leader that was silent");
+                    Verdict::Superseded(leader)
+                }
             };
             search.judge(&address, verdict)?;
             search.pause().await;

@@ -137,7 +137,9 @@ impl Client {
             let request = request.clone();
             async move { query.submit(request).await }
         });
-        match response.await?.answer {
+        let response = response.await?;
+        polybolos_model::failpoint!("client.before_ack_seen");
+        match response.answer {
             Some(submit_response::Answer::Job(accepted)) => {
                 Ok(Answer::Job(JobHandle::new(Arc::clone(&self.shared), &accepted)?))
             }

@@ -64,20 +64,25 @@ impl Fetch {
             let place = self.place().await;
             let last = match self.read(&place, &mut handed_out).await {
                 Ok(()) | Err(Stop::Left) => return Ok(()),
+                Err(Stop::Broken(_)) if handed_out > 0 && polybolos_model::mutant!("result-cut-short") => {
+                    return Ok(());
+                }
                 Err(Stop::Broken(last)) => last,
             };
             tries += 1;
             tracing::debug!(job = %self.job, partition = self.partition, tries, handed_out, last, "a fetch broke");
             let now = self.shared.env.clock.now();
             let patient = now - *broken_since.get_or_insert(now) < FETCH_PATIENCE;
-            if handed_out > 0 || (tries >= FETCH_ATTEMPTS && !patient) {
+            let repeats = handed_out > 0 && !polybolos_model::mutant!("result-repeated");
+            polybolos_model::sometimes!("a result broke after some of it was read", handed_out > 0);
+            if repeats || (tries >= FETCH_ATTEMPTS && !patient) {
                 let (job, partition, address) = (self.job, self.partition, place.address);
                 return Err(ClientError::Fetch { job, partition, address, batches: handed_out, last });
             }
             let pause = self.shared.backoff(tries + 1);
             tokio::select! {
                 biased;
-                () = self.moved(&place) => {}
+                () = self.moved(&place) => polybolos_model::sometimes!("a result was made anew elsewhere"),
                 () = sleep(pause) => {}
             }
         }
@@ -141,6 +146,7 @@ impl Fetch {
                 if batch.num_rows() > 0 {
                     self.out.send(Item::Batch(batch)).await.map_err(|_| Stop::Left)?;
                     *handed_out += 1;
+                    polybolos_model::failpoint!("client.mid_result");
                 }
             }
         }

@@ -117,6 +117,7 @@ impl Watch {
     }
 
     async fn broken(&mut self, text: String) -> Result<(), ClientError> {
+        polybolos_model::sometimes!("a watch broke and went on");
         tracing::debug!(job = %self.job, text, "a watch broke");
         if self.troubled() >= WATCH_PATIENCE {
             let addresses = self.shared.addresses.clone();

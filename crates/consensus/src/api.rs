@@ -286,6 +286,7 @@ pub struct ReplicaConfig {
     pub data_dir: PathBuf,
     pub store: Store,
     pub timing: Timing,
+    pub snapshots: Snapshots,
     /// Highest version of entries that it says it can apply; see [`polybolos_state::ENTRY_VERSION`]. Lower than that
     /// only to keep a downgrade possible.
     pub version: u16,
@@ -295,7 +296,7 @@ impl ReplicaConfig {
     /// The default times, and this program's version.
     pub fn new(id: ReplicaId, cluster: BTreeMap<ReplicaId, String>, data_dir: PathBuf) -> Self {
         let (store, timing, version) = (Store::Sled, Timing::default(), polybolos_state::ENTRY_VERSION);
-        Self { id, cluster, data_dir, store, timing, version }
+        Self { id, cluster, data_dir, store, timing, snapshots: Snapshots::default(), version }
     }
 }
 
@@ -306,6 +307,21 @@ pub enum Store {
     Sled,
     /// One file over `env.disk`: what the simulator runs, since sled's threads can't.
     Journal,
+}
+
+/// When a snapshot replaces the log. There is a limit by size too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshots {
+    /// After so many entries.
+    pub every_entries: u64,
+    /// So many entries stay in the log although a snapshot holds them, for replicas that are a little behind.
+    pub keep_entries: u64,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self { every_entries: 2_000, keep_entries: 100 }
+    }
 }
 
 /// How quickly a lost leader is replaced.

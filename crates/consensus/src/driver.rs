@@ -27,7 +27,8 @@ pub(crate) async fn beat(node: Arc<Node>) {
         let leads = node.raft.metrics().borrow().state == ServerState::Leader;
         let beat =
             if leads && !*node.silent.borrow() { node.raft.trigger().heartbeat().await } else { Ok(()) };
-        let cut = if node.shared.is_snapshot_due(SNAPSHOT_EVERY_BYTES) {
+        let is_due = node.shared.is_snapshot_due(SNAPSHOT_EVERY_BYTES);
+        let cut = if is_due || polybolos_model::buggify!("consensus.snapshot_now") {
             node.raft.trigger().snapshot().await
         } else {
             Ok(())

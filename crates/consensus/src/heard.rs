@@ -118,7 +118,7 @@ impl Heard {
         if let Some(leader) = self.leader_within(timing.lease, now).filter(|leader| *leader != candidate.1) {
             return Err(Refusal::LeaderAlive(leader));
         }
-        if candidate.0 < asked.last {
+        if candidate.0 < asked.last && !polybolos_model::mutant!("vote-ignores-log") {
             return Err(Refusal::LogBehind);
         }
         if let Some((other, at)) = self.consent

@@ -27,6 +27,9 @@ pub(crate) trait Around: Send + 'static {
 
     /// What only a newer version can read, if such was met.
     fn too_new(&self) -> Option<String>;
+
+    /// It leads, in a term in which it did not before.
+    fn elected(&self, _term: u64) {}
 }
 
 /// Publishes every change until openraft ends.
@@ -38,15 +41,21 @@ pub(crate) async fn follow(
     around: impl Around,
 ) {
     let mut quiet = Duration::ZERO;
+    let mut led = None;
     let reason = loop {
         // Asked first: it reads the metrics too, and a second reader behind a waiting writer would wait for itself.
         let hears_leader = around.hears_leader();
-        let (now, running) = {
+        let (now, leads, running) = {
             let metrics = metrics.borrow_and_update();
-            (of(&metrics, hears_leader, quiet), metrics.running_state.clone())
+            let leads = (metrics.state == ServerState::Leader).then_some(metrics.current_term);
+            (of(&metrics, hears_leader, quiet), leads, metrics.running_state.clone())
         };
         if let Err(stopped) = running {
             break stopped;
+        }
+        if let Some(term) = leads.filter(|_| led != leads) {
+            led = leads;
+            around.elected(term);
         }
         leadership.send_if_modified(|before| {
             let changed = *before != now;

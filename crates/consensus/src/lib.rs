@@ -54,8 +54,8 @@ mod wire;
 
 pub use api::{
     Committed, ConfirmError, DESCRIBE_TIMEOUT, DiskState, Fatal, Leadership, Log, MAX_ENTRY_BYTES,
-    PROPOSE_TIMEOUT, ProposeError, ReplicaConfig, ReplicaInfo, Replicas, ReplicasError, Role, Store, Timing,
-    read_with,
+    PROPOSE_TIMEOUT, ProposeError, ReplicaConfig, ReplicaInfo, Replicas, ReplicasError, Role, Snapshots,
+    Store, Timing, read_with,
 };
 pub use backup::BackupError;
 pub use memory::in_memory;

@@ -16,6 +16,10 @@ use openraft::{
     storage::{LogFlushed, RaftLogStorage},
 };
 
+use polybolos_model::{
+    Term,
+    simulation::{Fact, report},
+};
 use tokio::time::sleep;
 
 use crate::{
@@ -73,6 +77,10 @@ impl LogStore {
             let reason = format!("it was committed, and the log ends {last}");
             return Err(StoreError::Missing { what: format!("log entry {}", committed.index), reason });
         }
+        report(|| Fact::Opened {
+            last_term: Term(previous.map_or(0, |last| last.leader_id.term)),
+            last_index: previous.map_or(0, |last| last.index),
+        });
         Ok(this)
     }
 
@@ -99,6 +107,7 @@ impl LogStore {
     /// one, where it counts attempts from zero again and so would name two of them alike.
     pub(crate) async fn resign(&self, replica: u64) -> Result<(), StoreError> {
         match store::get::<StoredVote>(self.kv.as_ref())? {
+            Some(_) if polybolos_model::mutant!("no-resign") => Ok(()),
             Some(vote) if vote.committed && vote.voted_for == Some(replica) => {
                 self.put_one(&StoredVote { committed: false, ..vote }, Durability::Flushed).await
             }
@@ -116,6 +125,9 @@ impl LogStore {
         let mut batch = Batch::default();
         for entry in entries {
             entry::put(&mut batch, &entry)?;
+        }
+        if polybolos_model::mutant!("append-unflushed") {
+            return Ok(self.kv.write(batch, Durability::Buffered).await?);
         }
         Ok(self.kv.write(batch, Durability::Flushed).await?)
     }
@@ -153,6 +165,25 @@ impl LogStore {
         let purged = store::get::<Purged>(kv)?.map(|purged| purged.0.into());
         let last = entry::last_index(kv)?.map(|index| entry::log_id(kv, index)).transpose()?;
         Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
+    }
+
+    /// The last entry of a term below `term`: where the log of that term's leader ended when it was elected. `None`
+    /// without any.
+    ///
+    /// # Errors
+    /// The store can't be read, or entries went away meanwhile.
+    pub(crate) fn last_before(&self, term: u64) -> Result<Option<LogId<u64>>, StoreError> {
+        let kv = self.kv.as_ref();
+        let purged = store::get::<Purged>(kv)?.map(|purged| LogId::from(purged.0));
+        let Some(last) = entry::last_index(kv)? else { return Ok(purged) };
+        let first = purged.map_or(0, |purged| purged.index.saturating_add(1));
+        for index in (first..=last).rev() {
+            let id = entry::log_id(kv, index)?;
+            if id.leader_id.term < term {
+                return Ok(Some(id));
+            }
+        }
+        Ok(purged)
     }
 }
 
@@ -240,6 +271,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<(), StorageError> {
+        if polybolos_model::mutant!("vote-not-saved") {
+            return Ok(());
+        }
+        polybolos_model::failpoint!("vote.before_saved");
         let saved = self.put_one(&StoredVote::from(vote), Durability::Flushed).await;
         saved.map_err(|error| StorageIOError::write_vote(&error).into())
     }
@@ -271,6 +306,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         match self.append_all(entries.into_iter()).await {
             Ok(()) => {
+                polybolos_model::failpoint!("log.after_flush_before_ack");
                 callback.log_io_completed(Ok(()));
                 Ok(())
             }
@@ -282,11 +318,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId<u64>) -> Result<(), StorageError> {
+        polybolos_model::sometimes!("a log was truncated by another leader's");
         self.remove_from(log_id.index).await.map_err(write_logs)
     }
 
     async fn purge(&mut self, log_id: LogId<u64>) -> Result<(), StorageError> {
-        if self.after_snapshots {
+        if self.after_snapshots && !polybolos_model::mutant!("purge-before-snapshot") {
             self.wait_for_snapshot(log_id).await.map_err(write_logs)?;
         }
         self.remove_to(log_id).await.map_err(write_logs)

@@ -14,6 +14,10 @@ use openraft::{
     StorageIOError, StoredMembership, storage::RaftStateMachine,
 };
 use polybolos_env::Env;
+use polybolos_model::{
+    Term,
+    simulation::{Fact, report},
+};
 use polybolos_state::{Applied, ClusterState, CodecError};
 use tokio::sync::{Mutex, oneshot, watch};
 
@@ -144,9 +148,11 @@ impl Snapshots {
     async fn save(&self, meta: &SnapshotMeta<u64, BasicNode>, data: &[u8]) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
         if snapshot::last_log_id(self.kv.as_ref())? > meta.last_log_id {
+            polybolos_model::sometimes!("a snapshot gave way to a newer one");
             return Ok(());
         }
         snapshot::save(self.kv.as_ref(), meta, data).await?;
+        polybolos_model::failpoint!("snapshot.saved_before_purge");
         self.shared.snapshot_bytes.store(data.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -177,6 +183,7 @@ impl Machine {
                 (Present { state, last_applied: None, members }, 0)
             }
         };
+        report_installed(&present);
         let shared = Arc::new(Shared::new(present, bytes));
         let snapshots = Arc::new(Snapshots { kv, turn: Mutex::new(()), shared: Arc::clone(&shared) });
         Ok(Self { shared, snapshots, env: env.clone(), version })
@@ -190,13 +197,17 @@ impl Machine {
         let (id, index) = (entry.log_id, entry.log_id.index);
         match entry.payload {
             EntryPayload::Blank => {
-                self.shared.change(|present| present.last_applied = Some(id));
+                self.shared.change(|present| {
+                    present.last_applied = Some(id);
+                    report_applied(present, id, &[]);
+                });
                 Ok(Reply(None))
             }
             EntryPayload::Membership(members) => {
                 self.shared.change(|present| {
                     present.last_applied = Some(id);
                     present.members = StoredMembership::new(Some(id), members);
+                    report_applied(present, id, &[]);
                 });
                 Ok(Reply(None))
             }
@@ -207,7 +218,9 @@ impl Machine {
                 self.shared.bytes_since_snapshot.fetch_add(bytes, Ordering::Relaxed);
                 let applied = self.shared.change(|present| {
                     present.last_applied = Some(id);
-                    apply_caught(&mut present.state, &entry)
+                    let applied = apply_caught(&mut present.state, &entry)?;
+                    report_applied(present, id, &proposal.0);
+                    Some(applied)
                 });
                 if let Some(applied) = &applied {
                     completions::tell(index, &entry, applied);
@@ -222,10 +235,13 @@ impl Machine {
         let copy = Arc::clone(&data);
         let version = self.version;
         let state = on_cpu(&self.env, move || codec::decode_state(&copy, version)).await??;
+        polybolos_model::failpoint!("snapshot.installing");
         self.snapshots.save(meta, &data).await?;
+        polybolos_model::sometimes!("a snapshot was installed");
         self.shared.change(|present| {
             let (last_applied, members) = (meta.last_log_id, meta.last_membership.clone());
             *present = Present { state, last_applied, members };
+            report_installed(present);
         });
         Ok(())
     }
@@ -241,6 +257,26 @@ impl Machine {
             let _ = self.shared.too_new.set(error.to_string());
         }
     }
+}
+
+/// Tells a simulator, before anybody can read the state.
+fn report_applied(present: &Present, id: LogId<u64>, entry: &[u8]) {
+    report(|| Fact::Applied {
+        index: id.index,
+        term: Term(id.leader_id.term),
+        entry: entry.to_vec(),
+        state_hash: present.state.hash(),
+    });
+}
+
+/// The state of a snapshot counts as taken over also where it was found at the start.
+fn report_installed(present: &Present) {
+    let Some(id) = present.last_applied else { return };
+    report(|| Fact::Installed {
+        index: id.index,
+        term: Term(id.leader_id.term),
+        state_hash: present.state.hash(),
+    });
 }
 
 /// `None` after a panic. Without this openraft's worker would be gone and its callers would wait for ever; with it the
@@ -334,6 +370,7 @@ impl Builder {
         let state = Arc::clone(&self.state);
         let data = on_cpu(&self.env, move || state.encode()).await??;
         self.snapshots.save(&self.meta, &data).await?;
+        polybolos_model::sometimes!("a snapshot was built");
         Ok(data)
     }
 }

@@ -8,7 +8,10 @@ use std::{
 
 use openraft::{LogId, ServerState, storage::RaftLogStorage};
 use polybolos_env::Env;
-use polybolos_model::ReplicaId;
+use polybolos_model::{
+    ReplicaId, Term,
+    simulation::{Fact, report},
+};
 use polybolos_proto::v1::DescribeResponse;
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -204,5 +207,16 @@ impl leadership::Around for Arc<Node> {
 
     fn too_new(&self) -> Option<String> {
         self.shared.too_new()
+    }
+
+    fn elected(&self, term: u64) {
+        report(|| {
+            // An end that can't be read must not look like a short log.
+            let unreadable = (term, u64::MAX);
+            let last = self.log_store.last_before(term);
+            let (last_term, last_index) =
+                last.map_or(unreadable, |last| last.map_or((0, 0), |last| (last.leader_id.term, last.index)));
+            Fact::Elected { term: Term(term), last_term: Term(last_term), last_index }
+        });
     }
 }

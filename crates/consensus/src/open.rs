@@ -12,7 +12,7 @@ use polybolos_model::ReplicaId;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{
-    DiskState, Leadership, Log, OpenError, ReplicaConfig, Store, Timing,
+    DiskState, Leadership, Log, OpenError, ReplicaConfig, Snapshots, Store, Timing,
     codec::DecodeError,
     driver, joining,
     kv::{
@@ -36,14 +36,11 @@ use crate::{
     store::{self, StoreError, identity::Identity},
 };
 
-/// A snapshot replaces the log after this many entries; `driver` adds a limit by size.
-const SNAPSHOT_EVERY_ENTRIES: u64 = 2_000;
-/// And so many more for each replica id, so that not all replicas copy their state at the same entry.
-const SNAPSHOT_STAGGER_ENTRIES: u64 = 97;
+/// Snapshots come by this share of their interval later for each replica id, so that not all replicas copy their state
+/// at the same entry.
+const SNAPSHOT_STAGGER: u64 = 20;
 /// Ids beyond it share their places.
 const STAGGERED_REPLICAS: u64 = 8;
-/// Entries that stay in the log although a snapshot holds them.
-const KEEP_ENTRIES: u64 = 100;
 /// Entries that openraft reads or sends at once; the log store bounds their bytes.
 const MAX_PAYLOAD_ENTRIES: u64 = 64;
 /// Appends under way at a follower. A leader sends one at a time, and again what was not answered in time.
@@ -137,7 +134,7 @@ pub(crate) async fn start(
     let (member, peers) = (Arc::new(member), Peers::new(env));
     let shared = machine.shared();
     let network = Network::new(Arc::clone(&member), Arc::clone(&peers));
-    let raft_config = Arc::new(raft_config(config.id, config.timing));
+    let raft_config = Arc::new(raft_config(config.id, config.timing, config.snapshots));
     let raft =
         runtime::within(env, Raft::new(config.id.0, raft_config, network, log_store.clone(), machine)).await;
     let raft = raft.map_err(|fatal| match fatal {
@@ -203,8 +200,9 @@ fn run(
 
 /// Not validated: openraft's own timers are off, and its rules are about them. Its draw of an election time-out is from
 /// a range of one value, so that its random generator decides nothing.
-fn raft_config(id: ReplicaId, timing: Timing) -> Config {
-    let snapshot_every = SNAPSHOT_EVERY_ENTRIES + id.0 % STAGGERED_REPLICAS * SNAPSHOT_STAGGER_ENTRIES;
+fn raft_config(id: ReplicaId, timing: Timing, snapshots: Snapshots) -> Config {
+    let Snapshots { every_entries, keep_entries } = snapshots;
+    let snapshot_every = every_entries + id.0 % STAGGERED_REPLICAS * (every_entries / SNAPSHOT_STAGGER);
     let lease_ms = u64::try_from(timing.lease.as_millis()).unwrap_or(u64::MAX).max(1);
     Config {
         cluster_name: "polybolos".to_owned(),
@@ -216,7 +214,7 @@ fn raft_config(id: ReplicaId, timing: Timing) -> Config {
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
         snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
         install_snapshot_timeout: u64::try_from(CHUNK_DEADLINE.as_millis()).unwrap_or(u64::MAX),
-        max_in_snapshot_log_to_keep: KEEP_ENTRIES,
+        max_in_snapshot_log_to_keep: keep_entries,
         enable_elect: false,
         enable_heartbeat: false,
         ..Config::default()

@@ -69,7 +69,10 @@ pub(crate) async fn propose(node: &Arc<Node>, entry: Entry) -> Result<Committed,
         biased;
         written = timeout_at(deadline, write(node, bytes)) => written.unwrap_or_else(|_| Err(unknown())),
         // openraft tells only those whose entry was overwritten.
-        () = leadership_lost(node) => Err(unknown()),
+        () = leadership_lost(node) => {
+            polybolos_model::sometimes!("leadership was lost with an entry under way");
+            Err(unknown())
+        }
     };
     match written {
         Err(ProposeError::NotLeader { leader: None }) => {

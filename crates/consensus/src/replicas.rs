@@ -136,7 +136,9 @@ async fn add(node: &Arc<Node>, id: ReplicaId, address: String) -> Result<(), Rep
         sleep(LOOK_INTERVAL).await;
         waited += LOOK_INTERVAL;
     }
+    polybolos_model::failpoint!("membership.learner_caught_up");
     change(node, ChangeMembers::AddVoterIds(BTreeSet::from([id.0]))).await?;
+    polybolos_model::sometimes!("a replica was added");
     tracing::info!(replica = %id, "a voter");
     Ok(())
 }
@@ -165,7 +167,9 @@ async fn remove(node: &Arc<Node>, id: ReplicaId) -> Result<(), ReplicasError> {
             }
         }
     }
+    polybolos_model::failpoint!("membership.before_retired");
     commit(node, Command::RetireReplica { replica: id }).await?;
+    polybolos_model::sometimes!("a replica was removed");
     tracing::info!(replica = %id, "removed");
     Ok(())
 }
@@ -216,7 +220,10 @@ pub(crate) async fn transfer(node: &Arc<Node>, to: Option<ReplicaId>) -> Result<
     let me = node.id();
     let moved = leadership.wait_for(|now| now.leader.as_ref().is_some_and(|(id, _)| *id != me));
     match timeout(TRANSFER_TIMEOUT, moved).await {
-        Ok(Ok(now)) => Ok(now.clone()),
+        Ok(Ok(now)) => {
+            polybolos_model::sometimes!("leadership was handed over");
+            Ok(now.clone())
+        }
         Ok(Err(_)) => Err(ReplicasError::Stopped { reason: "the replica is gone".to_owned() }),
         Err(_) => Err(not_moved()),
     }

@@ -50,6 +50,7 @@ impl ReplicaRpc {
     fn heard(&self, leader: ReplicaId, term: u64, committed: Option<u64>) {
         let node = &self.0;
         if term < node.raft.metrics().borrow().current_term {
+            polybolos_model::sometimes!("a deposed leader appended");
             // The answer tells it of the higher term; a deposed leader is nobody to wait for.
             node.member.count_refusal();
             return;
@@ -90,7 +91,12 @@ impl ReplicaService for ReplicaRpc {
     async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
         let request = request.into_inner();
         let leader = self.0.member.check_admitted(request.sender.as_ref())?;
-        let append = wire::from_append(request)?;
+        let mut append = wire::from_append(request)?;
+        if polybolos_model::mutant!("ignore-term") {
+            let known = self.0.raft.metrics().borrow().vote;
+            let is_stale = known.committed && append.vote.leader_id.term < known.leader_id.term;
+            append.vote = if is_stale { known } else { append.vote };
+        }
         let (term, committed) = (append.vote.leader_id.term, append.leader_commit.map(|id| id.index));
         self.heard(leader, term, committed);
         let appended = self.append_bounded(append).await?;
@@ -104,9 +110,14 @@ impl ReplicaService for ReplicaRpc {
     async fn vote(&self, request: Request<VoteRequest>) -> Answer<VoteResponse> {
         let request = request.into_inner();
         self.0.member.check_admitted(request.sender.as_ref())?;
-        let vote = wire::from_vote_request(request)?;
+        let mut vote = wire::from_vote_request(request)?;
+        if polybolos_model::mutant!("vote-ignores-log") {
+            vote.last_log_id = vote.last_log_id.max(self.0.last_log_id().await.unwrap_or_default());
+        }
         let voted = runtime::within(&self.0.env, self.0.raft.vote(vote)).await;
-        Ok(Response::new(wire::voted(&voted.map_err(|error| failed(&error))?)))
+        let voted = voted.map_err(|error| failed(&error))?;
+        polybolos_model::sometimes!("a vote was refused", !voted.vote_granted);
+        Ok(Response::new(wire::voted(&voted)))
     }
 
     async fn install_snapshot(&self, request: Request<SnapshotChunk>) -> Answer<SnapshotChunkResponse> {
@@ -146,6 +157,7 @@ impl ReplicaService for ReplicaRpc {
             let mut heard = node.heard();
             (heard.consent(claim, asked, &node.timing, now), heard.leader_within(node.timing.lease, now))
         };
+        polybolos_model::sometimes!("consent to a campaign was refused", consent.is_err());
         let leader = if asked.leads { Some(node.id()) } else { leader };
         let term = node.raft.metrics().borrow().current_term;
         Ok(Response::new(PreVoteResponse {

@@ -17,6 +17,12 @@ use tokio::{
 pub trait Cpu: Send + Sync {
     /// Starts `work`; dropping the returned task stops it at its next await.
     fn spawn(&self, work: BoxFuture<'static, ()>) -> CpuTask;
+
+    /// What is to be awaited after work on `bytes` of rows, so that it takes time in a simulation too. `None` on a real
+    /// machine, where work takes its own time.
+    fn charge(&self, _bytes: usize) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
 }
 
 /// Work under way. Ends the work when dropped.

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
 
-use datafusion::{error::DataFusionError, execution::TempFileFactory};
+use datafusion::{
+    error::DataFusionError,
+    execution::{TempFileFactory, memory_pool::MemoryPool},
+};
 use polybolos_model::ExecutorId;
 use polybolos_shuffle::{Compression, ShuffleError};
 
@@ -31,6 +34,8 @@ pub struct ExecutorConfig {
     pub shuffle_memory_fraction: f64,
     /// For spills and shuffle outputs; the executor uses a folder of its own below it.
     pub work_dir: PathBuf,
+    /// Where operators get their memory; `None` for a pool that is shared evenly. The simulator gives one that runs out.
+    pub memory_pool: Option<Arc<dyn MemoryPool>>,
     /// Where operators that run out of memory spill.
     pub spill: Spill,
     pub labels: BTreeMap<String, String>,
@@ -69,6 +74,7 @@ impl ExecutorConfig {
             memory_bytes: 1024 * 1024 * 1024,
             shuffle_memory_fraction: DEFAULT_SHUFFLE_MEMORY_FRACTION,
             work_dir,
+            memory_pool: None,
             spill: Spill::WorkDir,
             labels: BTreeMap::new(),
             compression: Compression::Lz4,
@@ -91,7 +97,7 @@ impl ExecutorConfig {
     }
 
     /// How the memory is divided: for shuffle outputs, and for operators.
-    pub(crate) fn budgets(&self) -> (u64, u64) {
+    pub fn budgets(&self) -> (u64, u64) {
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let shuffle = (self.memory_bytes as f64 * self.shuffle_memory_fraction) as u64;
         (shuffle, self.memory_bytes.saturating_sub(shuffle))

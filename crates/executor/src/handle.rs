@@ -79,7 +79,7 @@ impl Executor {
             Spill::WorkDir => DiskManagerMode::Directories(vec![dirs.spill()]),
             Spill::Custom(factory) => DiskManagerMode::Custom(factory),
         };
-        let runtime = Runtime::new(operator_bytes, spill, config.slots, extensions)?;
+        let runtime = Runtime::new(operator_bytes, config.memory_pool, spill, config.slots, extensions)?;
         let pool = FlightPool::new(&env, Default::default());
         let (stop_server, server_stopped) = oneshot::channel::<()>();
         let server = grpc::server()

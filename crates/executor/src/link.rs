@@ -349,6 +349,7 @@ async fn dial(
                 heartbeat: Duration::from_millis(registered.heartbeat_interval_ms).max(MIN_HEARTBEAT),
                 outbox,
             };
+            polybolos_model::failpoint!("executor.registered");
             Ok((attachment, inbound))
         }
         Some(scheduler_message::Message::Refused(refused)) => Err(DialError::Refused(refused)),

@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use polybolos_env::CpuTask;
-use polybolos_model::{AttemptId, ErrorClass, TaskError, TaskId};
+use polybolos_model::{
+    AttemptId, ErrorClass, TaskError, TaskId, Term,
+    simulation::{AttemptEnd, Fact, report},
+};
 use polybolos_proto::v1::{ExecutorMessage, Heartbeat, Register, TaskReports, executor_message::Message};
 use prost::Message as _;
 use tokio::{
@@ -87,6 +90,7 @@ impl Node {
                 Step::Link(event) => self.on_link(event),
                 Step::Ended(attempt, ended) => {
                     self.stops.remove(&attempt);
+                    self.report_end(attempt, &ended);
                     self.feed(Event::Ended { attempt, ended }, None);
                 }
                 Step::Heartbeat => self.send_heartbeat(),
@@ -156,6 +160,8 @@ impl Node {
         if self.core.refused_commands() > refused {
             self.reattach("it was answered by a deposed leader");
         } else {
+            let executor = &self.tools.me;
+            report(|| Fact::Registered { executor: executor.clone(), term, incarnation });
             tracing::info!(%term, %incarnation, "registered with the scheduler");
             if first {
                 let tools = Arc::clone(&self.tools);
@@ -166,7 +172,13 @@ impl Node {
 
     /// Hands an event to the core and carries out what it answers.
     fn feed(&mut self, event: Event, mut prepared: Option<Arc<PreparedStage>>) {
-        for effect in self.core.on(event) {
+        let commanded = match &event {
+            Event::Command { term, .. } => Some(*term),
+            Event::Ended { .. } => None,
+        };
+        let effects = self.core.on(event);
+        self.report_obeyed(commanded, &effects);
+        for effect in effects {
             match effect {
                 Effect::KeepStage(key) => {
                     if let Some(stage) = prepared.take() {
@@ -184,6 +196,7 @@ impl Node {
                 Effect::DeleteOutput(attempt) => self.tools.store.delete(attempt),
                 Effect::DeleteJob(job) => self.tools.store.delete_job(job),
                 Effect::RefusedTerm { term, highest } => {
+                    polybolos_model::sometimes!("a deposed leader's command was refused");
                     tracing::warn!(%term, %highest, "refused a command of a deposed leader");
                 }
                 Effect::Reattach(reason) => self.reattach(reason),
@@ -200,6 +213,7 @@ impl Node {
     }
 
     fn start(&mut self, attempt: AttemptId, task: TaskId) {
+        self.report_start(attempt, task);
         let (stop, stopped) = oneshot::channel();
         self.stops.insert(attempt, stop);
         let Some(stage) = self.stages.get(&StageKey::of(task)).cloned() else {
@@ -213,6 +227,7 @@ impl Node {
         let tools = Arc::clone(&self.tools);
         let work = async move {
             let outcome = task::run(&tools, &stage, task, attempt).await;
+            polybolos_model::failpoint!("executor.after_task_before_report");
             // The receiver is gone only when the attempt was stopped.
             let _ = done.send(outcome);
         };
@@ -249,7 +264,13 @@ impl Node {
             reports.push(report);
         }
         let reports = TaskReports { incarnation: incarnation.0, reports };
-        permit.send(ExecutorMessage { message: Some(Message::Reports(reports)) });
+        let message = ExecutorMessage { message: Some(Message::Reports(reports)) };
+        let again = polybolos_model::buggify!("executor.report_twice").then(|| message.clone());
+        permit.send(message);
+        if let Some(message) = again {
+            // Without room it comes once.
+            let _ = session.outbox.try_send(message);
+        }
     }
 
     fn reattach(&mut self, reason: &str) {
@@ -278,6 +299,36 @@ impl Node {
             *status = new;
             changed
         });
+    }
+}
+
+/// What a simulator is told.
+impl Node {
+    fn report_obeyed(&self, commanded: Option<Term>, effects: &[Effect]) {
+        let is_refused = effects.iter().any(|effect| matches!(effect, Effect::RefusedTerm { .. }));
+        if let Some(term) = commanded.filter(|_| !is_refused) {
+            report(|| Fact::Obeyed { executor: self.tools.me.clone(), term });
+        }
+    }
+
+    fn report_start(&self, attempt: AttemptId, task: TaskId) {
+        report(|| Fact::AttemptStarted {
+            executor: self.tools.me.clone(),
+            task,
+            attempt,
+            busy: self.core.busy_slots(),
+            slots: self.register.slots.max(1) as usize,
+        });
+    }
+
+    fn report_end(&self, attempt: AttemptId, ended: &Ended) {
+        let Some(task) = self.core.task(attempt) else { return };
+        let end = match ended {
+            Ended::Finished(Outcome::Completed { .. }) => AttemptEnd::Completed,
+            Ended::Finished(Outcome::Failed(_)) => AttemptEnd::Failed,
+            Ended::Stopped => AttemptEnd::Stopped,
+        };
+        report(|| Fact::AttemptEnded { executor: self.tools.me.clone(), task, attempt, end });
     }
 }
 

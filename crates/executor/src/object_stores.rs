@@ -2,7 +2,7 @@
 //!
 //! A plan carries URLs only. What a store needs beside its URL comes from the `AWS_…` variables of the process and,
 //! over them, from options of the job: `polybolos.object_store.<url>/<option>`, for example
-//! `polybolos.object_store.s3://bucket/endpoint`.
+//! `polybolos.object_store.s3://bucket/endpoint`. Stores of an embedding program are registered and come first.
 
 use std::{
     collections::BTreeMap,
@@ -100,6 +100,17 @@ impl LazyObjectStores {
     }
 }
 
+impl LazyObjectStores {
+    /// With the stores of an embedding program, by the scheme and host of their URLs.
+    #[must_use]
+    pub fn with_own(self, own: &[(Url, Arc<dyn ObjectStore>)]) -> Self {
+        for (url, store) in own {
+            self.registered.register_store(url, Arc::clone(store));
+        }
+        self
+    }
+}
+
 impl ObjectStoreRegistry for LazyObjectStores {
     fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
         self.registered.register_store(url, store)
@@ -181,6 +192,17 @@ mod tests {
         let store = stores.get_store(&url).unwrap();
         assert!(Arc::ptr_eq(&store, &stores.get_store(&Url::parse("s3://a.bucket/other").unwrap()).unwrap()));
         assert!(format!("{store:?}").contains("http://127.0.0.1:9"), "{store:?}");
+    }
+
+    #[test]
+    fn stores_of_the_program_come_first() {
+        let own: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+        let url = Url::parse("s3://mine").unwrap();
+        let stores = LazyObjectStores::default().with_own(&[(url, Arc::clone(&own))]);
+        let found = stores.get_store(&Url::parse("s3://mine/t/x.parquet").unwrap()).unwrap();
+        assert!(Arc::ptr_eq(&found, &own));
+        let other = stores.get_store(&Url::parse("s3://other/t/x.parquet").unwrap()).unwrap();
+        assert!(!Arc::ptr_eq(&other, &own));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use datafusion::{
     execution::{
         SessionState,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        memory_pool::{FairSpillPool, TrackConsumersPool},
+        memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool},
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
 };
@@ -34,19 +34,23 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Spillable operators share `memory_bytes` evenly, so that one of them can't starve those that can't spill.
+    /// Without a `pool` of its own spillable operators share `memory_bytes` evenly, so that one of them can't starve
+    /// those that can't spill.
     pub(crate) fn new(
         memory_bytes: u64,
+        pool: Option<Arc<dyn MemoryPool>>,
         spill: DiskManagerMode,
         slots: u32,
         extensions: Extensions,
     ) -> Result<Self> {
         let size = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
-        let pool = TrackConsumersPool::new(FairSpillPool::new(size), NAMED_CONSUMERS);
+        let fair = || Arc::new(TrackConsumersPool::new(FairSpillPool::new(size), NAMED_CONSUMERS)) as _;
         let env = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(pool))
+            .with_memory_pool(pool.unwrap_or_else(fair))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill))
-            .with_object_store_registry(Arc::new(LazyObjectStores::default()))
+            .with_object_store_registry(Arc::new(
+                LazyObjectStores::default().with_own(&extensions.object_stores),
+            ))
             .build_arc()?;
         Ok(Self { env, extensions, slots: slots as usize, states: Mutex::default() })
     }
@@ -80,7 +84,7 @@ impl Runtime {
         let mut env = Arc::clone(&self.env);
         if stores {
             // Pool, spill folder and caches stay shared; only this job's stores are its own.
-            let own = LazyObjectStores::with_options(options)?;
+            let own = LazyObjectStores::with_options(options)?.with_own(&self.extensions.object_stores);
             let builder = RuntimeEnvBuilder::from_runtime_env(&env);
             env = builder.with_object_store_registry(Arc::new(own)).build_arc()?;
         }

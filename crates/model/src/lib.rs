@@ -11,6 +11,7 @@ mod error;
 mod graph;
 mod ids;
 pub mod limits;
+pub mod simulation;
 mod task;
 
 pub use error::{ErrorClass, FetchFailure, TaskError};

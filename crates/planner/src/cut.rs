@@ -93,6 +93,10 @@ impl Cutter {
             && partitions(merge.input()) > 1
         {
             let input = Arc::clone(merge.input());
+            if polybolos_model::mutant!("merge-unsorted") {
+                let gather = Arc::new(CoalescePartitionsExec::new(Arc::clone(&input)));
+                return self.cut_gather(gather, input, Exchange::Merge);
+            }
             return self.cut_gather(plan, input, Exchange::Merge);
         }
         if let Some(subqueries) = plan.downcast_ref::<ScalarSubqueryExec>() {

@@ -9,6 +9,7 @@ use datafusion::{
     optimizer::{AnalyzerRule, OptimizerRule},
     physical_optimizer::{
         PhysicalOptimizerRule, filter_pushdown::FilterPushdown, optimizer::PhysicalOptimizer,
+        projection_pushdown::ProjectionPushdown,
     },
     prelude::SessionConfig,
 };
@@ -17,7 +18,10 @@ use datafusion_proto::{
     physical_plan::PhysicalExtensionCodec,
 };
 
-use crate::codec::PlannerCodec;
+use object_store::ObjectStore;
+use url::Url;
+
+use crate::{codec::PlannerCodec, filtered_join::HoldingProjectionPushdown};
 
 /// Functions, rules, codecs and tables of an embedding program. The default has none.
 ///
@@ -37,6 +41,9 @@ pub struct Extensions {
     pub physical_optimizer_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
     /// Registered in the default schema under these names.
     pub tables: Vec<(String, Arc<dyn TableProvider>)>,
+    /// Object stores of the program's own, by the scheme and host of their URLs. They come before those that the
+    /// engine knows by itself. A table on one is made as any other: `… LOCATION 'mine://host/folder/'`.
+    pub object_stores: Vec<(Url, Arc<dyn ObjectStore>)>,
 }
 
 impl fmt::Debug for Extensions {
@@ -46,6 +53,10 @@ impl fmt::Debug for Extensions {
             .field("aggregate_udfs", &self.aggregate_udfs.len())
             .field("window_udfs", &self.window_udfs.len())
             .field("tables", &self.tables.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field(
+                "object_stores",
+                &self.object_stores.iter().map(|(url, _)| url.as_str()).collect::<Vec<_>>(),
+            )
             .finish_non_exhaustive()
     }
 }
@@ -55,10 +66,15 @@ impl Extensions {
     ///
     /// It has DataFusion's default features with these extensions over them, and it leaves out the rule that plants
     /// dynamic filters: a filter must not span two stages, so [`crate::task_plan`] applies that rule inside each task.
+    /// Projections stay above sort-merge joins with a filter (`filtered_join.rs` says why).
     pub fn session_state(&self, config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
         let planted_later = FilterPushdown::new_post_optimization();
         let mut physical = PhysicalOptimizer::new();
         physical.rules.retain(|rule| rule.name() != planted_later.name());
+        let pushdown = ProjectionPushdown::new();
+        for rule in physical.rules.iter_mut().filter(|rule| rule.name() == pushdown.name()) {
+            *rule = Arc::new(HoldingProjectionPushdown::default());
+        }
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)

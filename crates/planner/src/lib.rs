@@ -19,6 +19,7 @@ mod config;
 mod cut;
 mod error;
 mod extensions;
+mod filtered_join;
 mod graph;
 mod indeterminate;
 mod input;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use polybolos_consensus::{Log, Store, Timing};
+use polybolos_consensus::{Log, Snapshots, Store, Timing};
 use polybolos_model::ReplicaId;
 use polybolos_state::ENTRY_VERSION;
 
@@ -15,6 +15,7 @@ pub enum LogKind {
         data_dir: PathBuf,
         store: Store,
         timing: Timing,
+        snapshots: Snapshots,
         /// Highest version of entries that it says it can apply; lower than the program's only to keep a downgrade
         /// possible.
         version: u16,
@@ -33,6 +34,7 @@ impl LogKind {
             data_dir: data_dir.into(),
             store: Store::default(),
             timing: Timing::default(),
+            snapshots: Snapshots::default(),
             version: ENTRY_VERSION,
         }
     }
@@ -41,12 +43,13 @@ impl LogKind {
 impl fmt::Debug for LogKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Durable { cluster, data_dir, store, timing, version } => f
+            Self::Durable { cluster, data_dir, store, timing, snapshots, version } => f
                 .debug_struct("Durable")
                 .field("cluster", cluster)
                 .field("data_dir", data_dir)
                 .field("store", store)
                 .field("timing", timing)
+                .field("snapshots", snapshots)
                 .field("version", version)
                 .finish(),
             Self::InMemory => f.write_str("InMemory"),

@@ -16,7 +16,11 @@ pub(crate) fn release(job: JobId) -> Message {
 impl Leader {
     pub(crate) fn carry_out(&mut self, change: &Change) {
         match change {
-            Change::JobEnded { job, .. } | Change::Released { job } => self.release(*job),
+            Change::JobEnded { job, .. } | Change::Released { job } => {
+                let runs = self.shared.dispatcher().running_of(*job).next().is_some();
+                polybolos_model::sometimes!("a job ended while its tasks ran", runs);
+                self.release(*job);
+            }
             Change::Expired { jobs } => {
                 for &job in jobs {
                     self.release(job);
@@ -30,7 +34,10 @@ impl Leader {
                     self.check_running = true;
                 }
             }
-            Change::TaskFailed { effects, .. } => self.follow(effects),
+            Change::TaskFailed { effects, .. } => {
+                polybolos_model::sometimes!("a failed task was tried again", effects.failed.is_empty());
+                self.follow(effects);
+            }
             Change::Registered { replaced, effects, .. } => {
                 if let Some((executor, incarnation)) = replaced {
                     self.shared.dispatcher().executor_gone(executor);
@@ -40,6 +47,7 @@ impl Leader {
             }
             Change::Lost { executor, incarnation, effects } => {
                 tracing::warn!(%executor, %incarnation, "executor lost");
+                polybolos_model::sometimes!("an executor was lost");
                 self.shared.dispatcher().executor_gone(executor);
                 self.streams.detach(executor, *incarnation);
                 self.follow(effects);
@@ -72,7 +80,9 @@ impl Leader {
     fn release(&mut self, job: JobId) {
         self.stages.forget_job(job);
         self.streams.forget_job(job);
-        self.streams.send_to_all(&release(job));
+        if !polybolos_model::mutant!("release-not-sent") {
+            self.streams.send_to_all(&release(job));
+        }
         self.check_running = true;
     }
 
@@ -80,6 +90,9 @@ impl Leader {
         if *effects == Effects::default() {
             return;
         }
+        polybolos_model::sometimes!("completed tasks ran again", !effects.rerun.is_empty());
+        polybolos_model::sometimes!("results were lost", !effects.results_lost.is_empty());
+        polybolos_model::sometimes!("an orphaned output was deleted", !effects.orphaned.is_empty());
         for &job in &effects.failed {
             self.release(job);
         }

@@ -59,7 +59,12 @@ impl Streams {
     /// Sends to the executor. A full or closed stream is dropped, and shows up in [`Self::take_broken`].
     pub(crate) fn send(&mut self, executor: &ExecutorId, message: Message) -> bool {
         let Some(attached) = self.by_executor.get(executor) else { return false };
+        let is_command = !matches!(message, Message::Registered(_) | Message::Heartbeat(_));
         let message = SchedulerMessage { term: self.term.0, message: Some(message) };
+        if is_command && polybolos_model::buggify!("scheduler.command_twice") {
+            // If there is no room for two, there is for the one below.
+            let _ = attached.stream.outgoing.try_send(Ok(message.clone()));
+        }
         if attached.stream.outgoing.try_send(Ok(message)).is_ok() {
             return true;
         }

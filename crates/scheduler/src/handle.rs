@@ -69,10 +69,11 @@ async fn open_log(
     address: &str,
 ) -> Result<(Arc<dyn Log>, Option<ReplicaServer>), StartError> {
     match &config.log {
-        LogKind::Durable { cluster, data_dir, store, timing, version } => {
+        LogKind::Durable { cluster, data_dir, store, timing, snapshots, version } => {
             let replica = ReplicaConfig {
                 store: *store,
                 timing: *timing,
+                snapshots: *snapshots,
                 version: *version,
                 ..ReplicaConfig::new(config.id, cluster.clone(), data_dir.clone())
             };

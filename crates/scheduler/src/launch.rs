@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use polybolos_model::{
-    AttemptId, ErrorClass, ExecutorId, JobId, StageId, TaskError, limits::MAX_MESSAGE_BYTES,
+    AttemptId, ErrorClass, ExecutorId, JobId, StageId, TaskError, TaskId,
+    limits::MAX_MESSAGE_BYTES,
+    simulation::{Fact, report},
 };
 use polybolos_proto::v1::{
     CancelTasks, InputLocations, LaunchTasks, MapOutput, PrepareStage, TaskLaunch, scheduler_message::Message,
@@ -158,7 +160,7 @@ impl Leader {
 
     fn give(&mut self, order: Order) {
         let Order { executor, job, stage, epoch, prepare, tasks } = order;
-        let attempts: Vec<AttemptId> = tasks.iter().map(|(_, attempt)| *attempt).collect();
+        let placed = tasks.clone();
         let launch =
             |(partition, attempt): (u32, AttemptId)| TaskLaunch { partition, attempt: Some(attempt.into()) };
         let tasks = tasks.into_iter().map(launch).collect();
@@ -175,10 +177,15 @@ impl Leader {
                 false
             }
         };
-        if !sent {
+        if sent {
+            for &(partition, attempt) in &placed {
+                let (term, task) = (self.term(), TaskId { job, stage, partition });
+                report(|| Fact::Launched { term, executor: executor.clone(), task, attempt });
+            }
+        } else {
             tracing::debug!(%executor, %job, %stage, "a launch could not be sent");
             let mut dispatcher = self.shared.dispatcher();
-            for attempt in attempts {
+            for (_, attempt) in placed {
                 dispatcher.ended(attempt);
             }
         }

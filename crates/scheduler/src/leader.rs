@@ -139,6 +139,7 @@ impl Leader {
     /// Told whenever the leadership has changed in any way.
     pub(crate) fn note_majority(&mut self, has_majority: bool) {
         if has_majority && !self.majority {
+            polybolos_model::sometimes!("a leader got its majority back");
             self.listen_anew();
         }
         self.majority = has_majority;
@@ -181,6 +182,7 @@ impl Leader {
     pub(crate) fn tick(&mut self) {
         let now = self.shared.env.clock.now();
         if now - self.last_tick >= self.shared.config.tick_interval + PAUSE {
+            polybolos_model::sometimes!("a leader was paused");
             tracing::warn!(away = ?(now - self.last_tick), "this leader was paused");
             self.listen_anew();
         }

@@ -32,4 +32,4 @@ mod standing;
 pub use config::{LogKind, SchedulerConfig};
 pub use error::StartError;
 pub use handle::{Scheduler, SchedulerHandle};
-pub use polybolos_consensus::{Store, Timing};
+pub use polybolos_consensus::{Snapshots, Store, Timing};

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use polybolos_consensus::{Committed, Leadership, ProposeError, read_with};
 use polybolos_model::Term;
-use polybolos_state::{Command, policy};
+use polybolos_state::{Change, Command, policy};
 use tokio::{
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
@@ -190,7 +190,7 @@ impl RunLoop {
             if !leader.compose(&mut self.next) {
                 return;
             }
-            let Batch { events, origins, .. } = std::mem::take(&mut self.next);
+            let Batch { events, mut origins, .. } = std::mem::take(&mut self.next);
             let (term, now_ms) = (leader.term(), leader.now_ms());
             let entry = read_with(&*self.shared.log, |state| policy::decide(state, &events, term, now_ms));
             let Some(entry) = entry else {
@@ -199,8 +199,11 @@ impl RunLoop {
                 continue;
             };
             let added = entry.commands.iter().skip(origins.len()).cloned().collect();
+            if polybolos_model::mutant!("ack-before-commit") {
+                settle::answer_submits(&mut origins, &entry.commands);
+            }
             let log = Arc::clone(&self.shared.log);
-            let outcome = Box::pin(async move { log.propose(entry).await });
+            let outcome = Box::pin(async move { held(log.propose(entry).await).await });
             self.in_flight = Some(InFlight { term, origins, added, outcome });
         }
     }
@@ -226,6 +229,20 @@ impl RunLoop {
             refuse_input(input, || RequestError::Stopping);
         }
     }
+}
+
+/// Where a simulator may hold up the outcome of an entry, or cut the power before it shows any effect.
+async fn held(outcome: Outcome) -> Outcome {
+    polybolos_model::failpoint!("scheduler.after_commit_before_ack");
+    let completes_stage = |change: &Change| {
+        matches!(change, Change::TaskCompleted { stage_complete: true, job_ended: false, .. })
+    };
+    let mut committed = outcome.iter().flat_map(|committed| committed.applied.outcomes.iter().flatten());
+    let is_between_stages = committed.any(completes_stage);
+    if is_between_stages {
+        polybolos_model::failpoint!("scheduler.between_stages");
+    }
+    outcome
 }
 
 /// For ever while nothing is under way.

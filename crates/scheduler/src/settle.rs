@@ -45,6 +45,7 @@ impl Leader {
                 self.dispatch();
             }
             Err(error) if error.may_be_committed() => {
+                polybolos_model::sometimes!("the outcome of an entry was unknown");
                 tracing::warn!(%error, requests = origins.len(), "an entry's outcome is unknown");
                 refuse_origins(origins, || RequestError::Unknown);
                 self.begin_anew();
@@ -90,6 +91,7 @@ impl Leader {
     /// Nothing has happened: clients may ask again, executors report again over a new stream. What the leader itself
     /// wanted comes up again by itself, at the latest with the next tick.
     fn not_committed(&mut self, origins: Vec<Origin>, error: &ProposeError) {
+        polybolos_model::sometimes!("an entry was not committed");
         tracing::warn!(%error, requests = origins.len(), "an entry was not committed");
         for origin in &origins {
             if let Origin::Report { executor, stream, .. } = origin
@@ -127,6 +129,11 @@ impl Leader {
                 state.released_jobs().rev().take(MAX_ENDED_JOBS).map(|job| job.id).collect();
             (state.cluster_id().to_owned(), adoption, released)
         });
+        polybolos_model::sometimes!("an attempt was adopted", !adoption.adopted.is_empty());
+        polybolos_model::sometimes!(
+            "an attempt was called off when its executor came",
+            !adoption.cancel.is_empty()
+        );
         let registered = Registered {
             incarnation: incarnation.0,
             cluster_id,
@@ -153,6 +160,7 @@ impl Leader {
             | Rejection::StaleTerm { .. }
             | Rejection::UnknownVersion { .. }
             | Rejection::VersionNotInUse { .. } => {
+                polybolos_model::sometimes!("a report of a lost life was refused");
                 if self.is_current(&report.executor, report.stream) {
                     self.drop_stream(&report.executor);
                 }
@@ -163,6 +171,7 @@ impl Leader {
                 self.discard(report);
             }
             other => {
+                polybolos_model::sometimes!("a report was of no use");
                 tracing::debug!(task = %report.task, rejection = %other, "a report is of no use");
                 self.discard(report);
             }
@@ -206,6 +215,7 @@ pub(crate) fn of_the_past(shared: &Shared, origins: Vec<Origin>, outcome: Result
         Err(error) if error.may_be_committed() => return refuse_origins(origins, || RequestError::Unknown),
         Err(error) => return refuse_origins(origins, || unserved(shared, &error)),
     };
+    polybolos_model::sometimes!("an entry was committed after its leader was deposed");
     let mut rest = Vec::new();
     for (origin, outcome) in origins.into_iter().zip(committed.applied.outcomes) {
         count_fenced(shared, &origin, &outcome);
@@ -220,6 +230,18 @@ pub(crate) fn of_the_past(shared: &Shared, origins: Vec<Origin>, outcome: Result
         }
     }
     refuse_origins(rest, || shared.not_serving());
+}
+
+/// The planted bug `ack-before-commit`: a submit is answered before it is in the log.
+pub(crate) fn answer_submits(origins: &mut [Origin], commands: &[Command]) {
+    for (origin, command) in origins.iter_mut().zip(commands) {
+        if let Command::SubmitJob { job, .. } = command
+            && let Origin::Client(answer) = std::mem::replace(origin, Origin::Housekeeping)
+        {
+            // The caller may have gone away.
+            let _ = answer.send(Ok(Change::Submitted { job: *job }));
+        }
+    }
 }
 
 /// Reports need no answer: they are kept until one comes.

@@ -81,6 +81,9 @@ impl Shared {
         if stale {
             return Ok(Freshness { linearizable: false, age_ms: self.age_ms(), replica });
         }
+        if polybolos_model::mutant!("stale-reads") {
+            return Ok(Freshness { linearizable: true, age_ms: 0, replica });
+        }
         self.require_leader()?;
         let deadline = self.config.request_deadline;
         let confirmed = timeout(deadline, self.log.confirm()).await;

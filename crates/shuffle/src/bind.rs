@@ -62,6 +62,9 @@ fn sources(input: &StageInputExec, inputs: &StageInputs, me: &ExecutorId) -> Res
             }
             None => {
                 let mut sources: Vec<Source> = maps.iter().filter_map(source).collect();
+                if sources.len() > 2 && polybolos_model::mutant!("forget-upstream") {
+                    sources.pop();
+                }
                 // Each reader starts elsewhere, so that not all begin with the same executor.
                 let start = reads.output as usize % sources.len().max(1);
                 sources.rotate_left(start);

@@ -47,7 +47,7 @@ impl Reservation {
     /// False, and nothing changes, when the budget is exhausted.
     #[must_use]
     pub(crate) fn try_grow(&mut self, bytes: u64) -> bool {
-        let grown = self.budget.grow(bytes);
+        let grown = !polybolos_model::buggify!("shuffle.no_memory") && self.budget.grow(bytes);
         if grown {
             self.bytes += bytes;
         }

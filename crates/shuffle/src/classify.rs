@@ -14,6 +14,9 @@ use crate::{
 /// How deep wrappers are opened; deeper ones count as they are.
 const MAX_DEPTH: u32 = 32;
 
+/// How the text of [`DataFusionError::ObjectStore`] begins.
+const OBJECT_STORE_TEXT: &str = "Object Store error: ";
+
 /// What was found inside an error.
 struct Finding {
     class: ErrorClass,
@@ -78,6 +81,8 @@ fn in_arrow(error: &ArrowError, depth: u32) -> Finding {
 fn in_parquet(error: &ParquetError, depth: u32) -> Finding {
     match error {
         ParquetError::External(inner) => in_any(inner.as_ref(), depth),
+        // DataFusion makes a text of what its reader of a file's metadata met (datasource-parquet, `reader.rs`).
+        ParquetError::General(text) if text.contains(OBJECT_STORE_TEXT) => ErrorClass::Retryable.into(),
         // A damaged file stays damaged.
         _ => ErrorClass::User.into(),
     }
@@ -165,6 +170,16 @@ mod tests {
             let task = task_error(error);
             assert_eq!((task.class, task.fetch), (ErrorClass::Retryable, Some(lost())), "{}", task.message);
         }
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_is_found_in_a_text_too() {
+        let store = datafusion::object_store::Error::Generic { store: "S3", source: "503".into() };
+        let text = DataFusionError::ObjectStore(Box::new(store)).to_string();
+        let metadata = ParquetError::General(format!("Failed to fetch metadata for file t.parquet: {text}"));
+        assert_eq!(class(DataFusionError::ParquetError(Box::new(metadata))), ErrorClass::Retryable);
+        let damaged = ParquetError::General("Invalid Parquet file. Corrupt footer".to_owned());
+        assert_eq!(class(DataFusionError::ParquetError(Box::new(damaged))), ErrorClass::User);
     }
 
     #[test]

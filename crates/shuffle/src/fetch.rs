@@ -57,7 +57,9 @@ impl Fetch {
                     self.handed_on |= batch.is_some();
                     return Ok(batch);
                 }
+                Err(_) if self.handed_on && polybolos_model::mutant!("fetch-cut-short") => return Ok(None),
                 Err(error) => {
+                    polybolos_model::sometimes!("a fetch broke between two batches", self.handed_on);
                     self.batches = None;
                     if let Some(lease) = self.lease.take()
                         && !error.is_about_output()
@@ -65,9 +67,11 @@ impl Fetch {
                         lease.give_up_connection();
                     }
                     self.failures += 1;
-                    if self.handed_on || self.failures >= self.pool.limits.attempts || !error.may_pass() {
+                    let handed_on = self.handed_on && !polybolos_model::mutant!("fetch-repeated");
+                    if handed_on || self.failures >= self.pool.limits.attempts || !error.may_pass() {
                         return Err(error);
                     }
+                    polybolos_model::sometimes!("a fetch was tried again");
                     tracing::debug!(address = %self.address, failures = self.failures, %error, "a fetch is tried again");
                     tokio::time::sleep(self.back_off()).await;
                 }

@@ -118,6 +118,9 @@ impl<'a> OutputWriter<'a> {
             while let Some(batch) = partition.gathering.next_completed_batch() {
                 let slack = if self.file.is_some() { Slack::Encoded } else { Slack::Kept };
                 let short = batch.num_rows() < self.target_rows / WHOLE_ENOUGH;
+                if short && self.file.is_some() && polybolos_model::mutant!("spill-loses-last") {
+                    continue;
+                }
                 let batch = compact(batch, slack).map_err(codec)?;
                 let batch = if short { fitted(batch).map_err(codec)? } else { batch };
                 let bytes = batch_bytes(&batch);
@@ -139,6 +142,7 @@ impl<'a> OutputWriter<'a> {
     pub(crate) async fn finish(mut self) -> Result<Vec<PartitionStats>, ShuffleError> {
         self.flush()?;
         self.drain().await?;
+        polybolos_model::failpoint!("shuffle.before_published");
         let stats: Vec<PartitionStats> = self.partitions.iter().map(|partition| partition.stats).collect();
         let rows = match self.file {
             Some(file) => Rows::Files(file.finish().await?),
@@ -164,6 +168,7 @@ impl<'a> OutputWriter<'a> {
 
     /// The budget is exhausted: what is in memory goes to a file, and everything after it.
     async fn move_to_file(&mut self) -> Result<(), ShuffleError> {
+        polybolos_model::sometimes!("an output went to a file");
         self.flush()?;
         self.drain().await?;
         let context = self.store.spill_context();

@@ -33,8 +33,11 @@ impl Router {
                 Ok(Self::RoundRobin { next: partition as usize % partitions, partitions })
             }
             Exchange::Hash if partitions > 1 => {
-                let hash =
-                    BatchPartitioner::new_hash_partitioner(output.hash.clone(), partitions, Time::new())?;
+                let mut keys = output.hash.clone();
+                if partition % 2 == 1 && polybolos_model::mutant!("hash-keys-reordered") {
+                    keys.reverse();
+                }
+                let hash = BatchPartitioner::new_hash_partitioner(keys, partitions, Time::new())?;
                 Ok(Self::Hash(Box::new(hash)))
             }
             other => Err(internal_datafusion_err!("a {other} exchange to {partitions} partitions")),

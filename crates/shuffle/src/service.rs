@@ -19,7 +19,10 @@ use futures::{Stream, StreamExt, TryStreamExt, stream, stream::BoxStream};
 use polybolos_model::limits::MAX_MESSAGE_BYTES;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Compression, OutputReader, ShuffleError, ShuffleStore, chunk, decode_ticket, wire::pieces};
+use crate::{
+    Compression, OutputReader, ShuffleError, ShuffleStore, chunk, decode_ticket, size::batch_bytes,
+    wire::pieces,
+};
 
 /// Streams served at once. Paused ones hold little, so this is high; beyond it a caller is told to try again.
 const MAX_STREAMS: usize = 4_096;
@@ -87,12 +90,19 @@ fn status(error: &ShuffleError) -> Status {
 }
 
 /// The batches of an output partition, divided for the wire.
-fn batches(reader: OutputReader, served: Served) -> impl Stream<Item = Result<RecordBatch, FlightError>> {
-    let divided = stream::try_unfold((reader, served), |(mut reader, served)| async move {
+fn batches(
+    reader: OutputReader,
+    served: Served,
+    store: Arc<ShuffleStore>,
+) -> impl Stream<Item = Result<RecordBatch, FlightError>> {
+    let divided = stream::try_unfold((reader, served, store), |(mut reader, served, store)| async move {
         let failed = |error: ShuffleError| FlightError::from(status(&error));
         let Some(batch) = reader.next().await.map_err(failed)? else { return Ok(None) };
+        if let Some(work) = store.charge(batch_bytes(&batch)) {
+            work.await;
+        }
         let pieces = pieces(reader.key(), batch).map_err(failed)?;
-        Ok::<_, FlightError>(Some((stream::iter(pieces.into_iter().map(Ok)), (reader, served))))
+        Ok::<_, FlightError>(Some((stream::iter(pieces.into_iter().map(Ok)), (reader, served, store))))
     });
     divided.try_flatten()
 }
@@ -120,7 +130,7 @@ impl FlightService for FlightShuffle {
             .with_dictionary_handling(DictionaryHandling::Resend)
             // `pieces` divides, and counts slices and views rightly.
             .with_max_flight_data_size(usize::MAX)
-            .build(batches(reader, served))
+            .build(batches(reader, served, Arc::clone(&self.store)))
             .map_err(Status::from);
         Ok(Response::new(encoded.boxed()))
     }

@@ -7,7 +7,8 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use polybolos_env::Env;
+use futures::future::BoxFuture;
+use polybolos_env::{Cpu, Env};
 use polybolos_model::{AttemptId, JobId, TaskId};
 
 use crate::{
@@ -83,6 +84,7 @@ impl Outputs {
 pub struct ShuffleStore {
     outputs: Arc<Mutex<Outputs>>,
     spill: SpillContext,
+    cpu: Arc<dyn Cpu>,
 }
 
 impl fmt::Debug for ShuffleStore {
@@ -121,7 +123,7 @@ impl ShuffleStore {
             }
         });
         let spill = SpillContext { disk, folder, garbage, budget: Budget::new(memory_budget_bytes), options };
-        Ok(Arc::new(Self { outputs: Arc::default(), spill }))
+        Ok(Arc::new(Self { outputs: Arc::default(), spill, cpu: Arc::clone(&env.cpu) }))
     }
 
     /// Reads `partition` of a whole output.
@@ -132,7 +134,10 @@ impl ShuffleStore {
         let outputs = locked(&self.outputs);
         match outputs.by_attempt.get(&key.attempt) {
             Some(Slot::Whole(output)) if output.key == key => OutputReader::new(output, partition),
-            _ => Err(ShuffleError::NotFound { key }),
+            _ => {
+                polybolos_model::sometimes!("an output was gone when it was read");
+                Err(ShuffleError::NotFound { key })
+            }
         }
     }
 
@@ -169,6 +174,11 @@ impl ShuffleStore {
     /// Removes the files of deleted outputs now, for an orderly stop.
     pub async fn remove_deleted_files(&self) {
         self.spill.garbage.collect(self.spill.disk.as_ref()).await;
+    }
+
+    /// See [`Cpu::charge`].
+    pub(crate) fn charge(&self, bytes: usize) -> Option<BoxFuture<'static, ()>> {
+        self.cpu.charge(bytes)
     }
 
     pub(crate) fn spill_context(&self) -> SpillContext {

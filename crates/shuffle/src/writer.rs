@@ -51,9 +51,13 @@ pub async fn write_output(
             continue;
         }
         let batch = conform(batch, &schema).map_err(DataFusionError::from)?;
-        writer.admit(batch_bytes(&batch)).await?;
+        let bytes = batch_bytes(&batch);
+        writer.admit(bytes).await?;
         router.route(batch, |partition, piece| Ok(writer.push(partition, piece)?))?;
         writer.drain().await?;
+        if let Some(work) = store.charge(bytes) {
+            work.await;
+        }
     }
     // Operators free their memory before the output is finished.
     drop(rows);

@@ -73,6 +73,14 @@ impl ClusterState {
     /// # Errors
     /// [`CodecError::Malformed`] when memory runs out; the types themselves always encode.
     pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        if polybolos_model::mutant!("snapshot-without-catalogue") && !self.catalogue.relations.is_empty() {
+            return Self { catalogue: crate::Catalogue::default(), ..self.clone() }.encode();
+        }
+        if polybolos_model::mutant!("snapshot-without-keys") && !self.jobs.keys.is_empty() {
+            let mut forgetful = self.clone();
+            forgetful.jobs.keys.clear();
+            return forgetful.encode();
+        }
         let format = format_of(self.version);
         let mut bytes = append(SNAPSHOT, self, vec![format, 0, 0, 0, 0])?;
         if format >= 2 {

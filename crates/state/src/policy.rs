@@ -127,6 +127,9 @@ fn losses(
     term: Term,
     now_ms: u64,
 ) -> Vec<Command> {
+    if polybolos_model::mutant!("executor-never-lost") {
+        return Vec::new();
+    }
     // A new leader heard nothing before its term began, and blames nobody for it.
     let listening_since_ms = if state.term() == term { state.term_since_ms() } else { now_ms };
     let silent = state.executors().filter(|e| e.is_present() && !heard(&e.id)).filter_map(|executor| {

@@ -98,6 +98,7 @@ impl PatientKv {
 
     async fn wait(&self, free_bytes: u64, needed_bytes: u64) {
         if self.state.send_replace(DiskState::Full { free_bytes }) == DiskState::Ok {
+            polybolos_model::sometimes!("a write waited for a full disk");
             tracing::warn!(
                 free_bytes,
                 needed_bytes,

@@ -64,6 +64,7 @@ pub(crate) async fn save(
         }
     }
     kv.write(batch, Durability::Buffered).await?;
+    polybolos_model::failpoint!("snapshot.before_switch");
     let record = StoredSnapshotMeta {
         sequence,
         snapshot_id: meta.snapshot_id.clone(),

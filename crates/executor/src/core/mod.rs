@@ -183,6 +183,11 @@ impl Core {
         live.map(|(id, attempt)| (*id, attempt.task)).chain(self.ledger.attempts()).collect()
     }
 
+    /// What an attempt that is under way runs.
+    pub(crate) fn task(&self, attempt: AttemptId) -> Option<TaskId> {
+        self.attempts.get(&attempt).map(|attempt| attempt.task)
+    }
+
     pub(crate) fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
@@ -225,6 +230,10 @@ impl Core {
     /// A new life keeps its attempts and reports, since the leader adopts the ones and takes the others. The outputs
     /// that were in the log went with the last life.
     fn registered(&mut self, cluster: String, incarnation: Incarnation, effects: &mut Vec<Effect>) {
+        let incarnation = match &self.member {
+            Some((_, known)) if polybolos_model::mutant!("stale-incarnation") => *known,
+            Some(_) | None => incarnation,
+        };
         match self.member.replace((cluster.clone(), incarnation)) {
             Some((known, _)) if known != cluster => {
                 for job in self.jobs.clone() {
@@ -233,11 +242,16 @@ impl Core {
                 self.ledger.clear();
             }
             Some((_, known)) if known != incarnation => {
+                polybolos_model::sometimes!("an executor came back to a new life");
                 let held = std::mem::take(&mut self.held);
                 effects.extend(held.into_keys().map(Effect::DeleteOutput));
             }
             Some(_) | None => {}
         }
+        if polybolos_model::mutant!("reports-not-resent") {
+            return;
+        }
+        polybolos_model::sometimes!("reports were sent again", self.ledger.len() > 0);
         self.ledger.resend();
     }
 
@@ -324,6 +338,9 @@ impl Core {
     }
 
     fn ended(&mut self, id: AttemptId, ended: Ended, effects: &mut Vec<Effect>) {
+        if ended == Ended::Stopped && polybolos_model::mutant!("slot-leak") {
+            return;
+        }
         let Some(attempt) = self.attempts.remove(&id) else { return };
         match (attempt.phase, ended) {
             (Phase::Stopping, _) => effects.push(Effect::DeleteOutput(id)),
@@ -346,7 +363,8 @@ impl Core {
     }
 
     fn start_queued(&mut self, effects: &mut Vec<Effect>) {
-        while self.busy_slots() < self.slots && self.ledger.len() < MAX_UNACKNOWLEDGED {
+        let slots = self.slots + usize::from(polybolos_model::mutant!("one-slot-too-many"));
+        while self.busy_slots() < slots && self.ledger.len() < MAX_UNACKNOWLEDGED {
             let Some(id) = self.queue.pop_front() else { return };
             if let Some(attempt) = self.attempts.get_mut(&id) {
                 attempt.phase = Phase::Running;

@@ -56,6 +56,14 @@ const UNORDERED: &[&str] = &[
     "select x.k, y.s from spread x join spread y on x.k = y.k and x.v < y.v",
     "select x.k, y.v from spread x left join nulls y2 on x.k = y2.a left join spread y on y.v = x.v",
     "select l_orderkey, p_partkey from lineitem join part on l_partkey = p_partkey where false",
+    // Joins whose filter reads columns that nothing else does.
+    "select c_nationkey, s_nationkey from customer join supplier on c_nationkey = s_nationkey and c_custkey < s_suppkey",
+    "select c_nationkey, s_nationkey from customer left join supplier \
+     on c_nationkey = s_nationkey and c_custkey < s_suppkey",
+    "select c_phone, c_nationkey, s_nationkey from customer join supplier on c_nationkey = s_nationkey \
+     where c_custkey < 9 or s_suppkey < 9",
+    "select c_nationkey, rank() over (partition by s_nationkey order by c_nationkey) from customer \
+     join supplier on c_nationkey = s_nationkey where s_suppkey < 9 or c_name is null",
     // Aggregates.
     "select count(distinct l_suppkey), count(distinct l_partkey), sum(l_quantity) from lineitem",
     "select l_returnflag, count(distinct l_suppkey) from lineitem group by l_returnflag",

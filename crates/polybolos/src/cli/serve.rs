@@ -7,7 +7,7 @@ use polybolos_env::Env;
 use polybolos_executor::{Executor, ExecutorConfig};
 use polybolos_model::{ExecutorId, ReplicaId};
 use polybolos_planner::Extensions;
-use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig, Store, Timing};
+use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig, Snapshots, Store, Timing};
 use polybolos_shuffle::Compression;
 use polybolos_state::ENTRY_VERSION;
 use tokio::{
@@ -33,7 +33,8 @@ pub(crate) async fn scheduler(args: SchedulerArgs) -> Result<(), CliError> {
         .map_err(|error| CliError::Flag { flag: "--cluster", reason: error.to_string() })?;
     let cluster = cluster.into_iter().map(|(id, at)| (ReplicaId(id), at)).collect();
     let (timing, version) = (timing(args.timing)?, args.hold_version.unwrap_or(ENTRY_VERSION));
-    let log = LogKind::Durable { cluster, data_dir: args.data_dir, store: Store::default(), timing, version };
+    let (store, snapshots) = (Store::default(), Snapshots::default());
+    let log = LogKind::Durable { cluster, data_dir: args.data_dir, store, timing, snapshots, version };
     let env = Env::production(PLANNING_THREADS).map_err(CliError::Threads)?;
     let mut stop = Stop::new(args.child)?;
     let config = SchedulerConfig::new(ReplicaId(args.id), args.listen, log);

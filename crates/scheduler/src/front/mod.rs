@@ -96,7 +96,7 @@ impl Front {
     /// # Errors
     /// DataFusion can't be set up.
     pub(crate) fn new(extensions: Extensions, env: Env, deadline: Duration) -> Result<Self, StartError> {
-        let stores = Arc::new(ObjectStores::new());
+        let stores = Arc::new(ObjectStores::new(&extensions.object_stores));
         let sessions = Sessions::new(&extensions, Arc::clone(&stores));
         let sessions = Arc::new(sessions.map_err(|error| StartError::Planning(describe(&error)))?);
         let catalogue = Arc::new(Catalogue::new(sessions, stores, &extensions.tables));

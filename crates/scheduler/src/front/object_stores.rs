@@ -2,7 +2,7 @@
 //!
 //! `file://` is the local file system; `s3://` and `s3a://` are S3-compatible stores, configured by the `AWS_…` variables
 //! of the process and, over them, by the `OPTIONS` of `CREATE EXTERNAL TABLE`. What a table sets for its bucket goes with
-//! each job that reads the bucket, so that executors reach it in the same way.
+//! each job that reads the bucket, so that executors reach it in the same way. Stores of an embedding program come first.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -142,12 +142,16 @@ struct Bucket {
 #[derive(Debug)]
 pub(crate) struct ObjectStores {
     local: Arc<dyn ObjectStore>,
+    /// Of the embedding program, by [`store_key`].
+    own: BTreeMap<String, Arc<dyn ObjectStore>>,
     buckets: Mutex<BTreeMap<String, Bucket>>,
 }
 
 impl ObjectStores {
-    pub(crate) fn new() -> Self {
-        Self { local: Arc::new(LocalFileSystem::new()), buckets: Mutex::default() }
+    /// `own` are the stores of the embedding program.
+    pub(crate) fn new(own: &[(Url, Arc<dyn ObjectStore>)]) -> Self {
+        let own = own.iter().map(|(url, store)| (store_key(url), Arc::clone(store))).collect();
+        Self { local: Arc::new(LocalFileSystem::new()), own, buckets: Mutex::default() }
     }
 
     fn buckets(&self) -> MutexGuard<'_, BTreeMap<String, Bucket>> {
@@ -250,6 +254,9 @@ impl ObjectStoreRegistry for ObjectStores {
     }
 
     fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        if let Some(own) = self.own.get(&store_key(url)) {
+            return Ok(Arc::clone(own));
+        }
         if url.scheme() == "file" {
             let replaced = self.buckets().get(&store_key(url)).and_then(|bucket| bucket.store.clone());
             return Ok(replaced.unwrap_or_else(|| Arc::clone(&self.local)));
@@ -280,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_bucket_is_made_once_with_the_options_of_its_table() {
-        let stores = ObjectStores::new();
+        let stores = ObjectStores::new(&[]);
         let url = Url::parse("s3://bucket/a/b").unwrap();
         let set = BTreeMap::from([("aws.endpoint".to_owned(), "http://127.0.0.1:1".to_owned())]);
         stores.configure(&url, &set);
@@ -301,7 +308,7 @@ mod tests {
 
     #[test]
     fn options_of_a_submitted_plan_reach_its_store() {
-        let stores = ObjectStores::new();
+        let stores = ObjectStores::new(&[]);
         let key = "polybolos.object_store.s3://a.b/aws.region".to_owned();
         let mut options =
             BTreeMap::from([(key.clone(), "eu-1".to_owned()), ("x.y".to_owned(), "1".to_owned())]);
@@ -315,7 +322,7 @@ mod tests {
 
     #[test]
     fn an_unknown_scheme_is_refused_by_name() {
-        let stores = ObjectStores::new();
+        let stores = ObjectStores::new(&[]);
         let error = stores.get_store(&Url::parse("gopher://x/y").unwrap()).unwrap_err();
         assert!(error.to_string().contains("gopher://x/y"), "{error}");
         assert!(stores.get_store(&Url::parse("file:///tmp").unwrap()).is_ok());

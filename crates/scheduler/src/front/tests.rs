@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
 use arrow_ipc::reader::StreamReader;
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use polybolos_model::Term;
 use polybolos_state::{Change, Entry, Rejection};
 use tempfile::TempDir;
@@ -377,6 +378,20 @@ async fn secrets_of_a_store_are_not_shown_and_go_with_the_job() {
     let error = fixture.error("CREATE EXTERNAL TABLE g STORED AS CSV LOCATION 'gs://bucket/x/'").await;
     assert!(error.contains("gs://bucket"), "{error}");
     assert!(Path::new(&fixture.path("")).exists());
+}
+
+#[tokio::test]
+async fn tables_live_in_the_stores_of_the_program_too() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    store.put(&"t/1.csv".into(), "a\n1\n".into()).await.unwrap();
+    let object_stores = vec![(url::Url::parse("mine://host").unwrap(), store)];
+    let extensions = Extensions { object_stores, ..Extensions::default() };
+    let front = Front::new(extensions, Env::production(1).unwrap(), Duration::from_secs(30)).unwrap();
+    let mut fixture = Fixture { front, ..Fixture::new() };
+    fixture.run("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'mine://host/t/'").await;
+    assert!(displays(&fixture.job("SELECT a FROM t").await).contains("t/1.csv"));
+    let error = fixture.error("CREATE EXTERNAL TABLE u STORED AS CSV LOCATION 'mine://other/t/'").await;
+    assert!(error.contains("mine://other"), "{error}");
 }
 
 #[tokio::test]

@@ -22,8 +22,11 @@ pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<Su
     let key: Option<IdempotencyKey> = optional_name(&request.idempotency_key)?;
     let session: Option<SessionId> = optional_name(&request.session_id)?;
     // A repeated submit is not planned again.
-    if let Some(known) = key.as_ref().and_then(|key| shared.read(|state| state.job_by_key(key).map(accepted)))
+    if !polybolos_model::mutant!("forget-keys")
+        && let Some(known) =
+            key.as_ref().and_then(|key| shared.read(|state| state.job_by_key(key).map(accepted)))
     {
+        polybolos_model::sometimes!("a repeated submit found its job");
         return Ok(answer(Answer::Job(known)));
     }
     let statement = match request.statement {
@@ -124,10 +127,12 @@ async fn commit(
     };
     match shared.request(command).await? {
         // The first submit's answer, though its job may have been forgotten since.
-        Change::Duplicate { job } => match shared.read(|state: &ClusterState| state.job(job).map(accepted)) {
-            Some(first) => Ok(answer(Answer::Job(first))),
-            None => Err(RequestError::JobNotFound { job: job.to_string() }.into()),
-        },
+        Change::Duplicate { job } if !polybolos_model::mutant!("duplicate-answered-anew") => {
+            match shared.read(|state: &ClusterState| state.job(job).map(accepted)) {
+                Some(first) => Ok(answer(Answer::Job(first))),
+                None => Err(RequestError::JobNotFound { job: job.to_string() }.into()),
+            }
+        }
         _ => Ok(answer(Answer::Job(submitted))),
     }
 }

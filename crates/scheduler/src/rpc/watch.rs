@@ -132,7 +132,7 @@ fn update(
     running: &BTreeMap<StageId, u32>,
     now_ms: u64,
 ) -> (JobUpdate, bool) {
-    let lost = lost_results(job);
+    let lost = lost_results(state, job);
     let status = if lost.is_some() { JobStatus::Failed } else { show::status(job, !running.is_empty()) };
     let end_ms = job.ended_at_ms.unwrap_or_else(|| now_ms.max(job.submitted_at_ms));
     let update = JobUpdate {
@@ -146,14 +146,24 @@ fn update(
     (update, job.status.is_ended())
 }
 
-/// A result that nobody can read any more, because its executor was lost after the job's end.
-fn lost_results(job: &Job) -> Option<JobError> {
-    let (partition, why) = job.results_lost.iter().next().filter(|_| !job.released)?;
-    let message = format!(
-        "partition {partition} of the result was lost before it was read ({why}): run the query again"
-    );
+/// A result that nobody can read any more: its executor was lost after the job's end. Of a result that was given back the
+/// log does not follow such losses, so a watcher that comes later (a repeated submit) looks for its executors here.
+fn lost_results(state: &ClusterState, job: &Job) -> Option<JobError> {
+    let (partition, message) = if job.released {
+        let mut results = state.results(job.id).filter(|_| job.status == JobStatus::Succeeded);
+        let partition = results.find(|location| location.address.is_none())?.partition;
+        let what = "was read and given back, and its executor is gone";
+        (
+            partition,
+            format!("partition {partition} of the result {what}: run the query again, under another key"),
+        )
+    } else {
+        let (partition, why) = job.results_lost.iter().next()?;
+        let what = format!("was lost before it was read ({why})");
+        (*partition, format!("partition {partition} of the result {what}: run the query again"))
+    };
     let error = TaskError::new(ErrorClass::Retryable, message);
-    Some(JobError { stage: Some(job.result_stage()), partition: Some(*partition), ..JobError::of_job(error) })
+    Some(JobError { stage: Some(job.result_stage()), partition: Some(partition), ..JobError::of_job(error) })
 }
 
 fn stages(job: &Job, running: &BTreeMap<StageId, u32>) -> Vec<StageProgress> {

@@ -121,6 +121,10 @@ impl ClusterState {
     pub(crate) fn lose(&mut self, id: &ExecutorId, incarnation: Incarnation, reason: &str) -> Outcome {
         self.check_present(id, incarnation)?;
         self.mark_lost(id, reason);
+        if polybolos_model::mutant!("lost-outputs-not-rerun") {
+            let effects = Effects::default();
+            return Ok(Change::Lost { executor: id.clone(), incarnation, effects });
+        }
         let effects = self.lose_outputs(reason);
         Ok(Change::Lost { executor: id.clone(), incarnation, effects })
     }

@@ -30,6 +30,7 @@ impl ClusterState {
     pub(crate) fn submit(&mut self, new: Submission<'_>) -> Outcome {
         if let Some(job) =
             new.key.and_then(|key| self.jobs.keys.get(key).or_else(|| self.jobs.spent.get(key)))
+            && !polybolos_model::mutant!("forget-keys")
         {
             return Ok(Change::Duplicate { job: *job });
         }
@@ -56,7 +57,9 @@ impl ClusterState {
     }
 
     pub(crate) fn cancel(&mut self, id: JobId, reason: &str) -> Outcome {
-        self.check_active(id)?;
+        if !polybolos_model::mutant!("cancel-after-end") {
+            self.check_active(id)?;
+        }
         // Nothing is wrong with the engine when somebody does not want an answer any more.
         let error = JobError::of_job(TaskError::new(ErrorClass::User, reason));
         self.end_job(id, JobStatus::Cancelled, Some(error));

@@ -87,7 +87,8 @@ fn needed_and_lost(job: &Job, is_lost: impl Fn(&TaskDone) -> bool) -> BTreeMap<S
                 undone.insert(stage.id, lost);
             }
         }
-        if !run.is_complete() || undone.contains_key(&stage.id) {
+        let runs_again = undone.contains_key(&stage.id) && !polybolos_model::mutant!("rerun-not-recursive");
+        if !run.is_complete() || runs_again {
             needed.extend(stage.inputs.iter().map(|input| input.stage));
         }
     }
@@ -128,6 +129,9 @@ fn beyond_repair(job: &Job, undone: &BTreeMap<StageId, Vec<u32>>, why: &str) -> 
 fn undo(job: &mut Job, undone: &BTreeMap<StageId, Vec<u32>>, executors: &Executors) -> Effects {
     let mut effects = Effects::default();
     job.revision += 1;
+    if polybolos_model::mutant!("status-goes-back") {
+        job.status = JobStatus::Queued;
+    }
     for (&stage, partitions) in undone {
         let Some(run) = job.runs.get_mut(stage.0 as usize) else { continue };
         run.reruns += 1;

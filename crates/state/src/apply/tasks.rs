@@ -92,12 +92,13 @@ impl ClusterState {
             run.open.remove(&task.partition);
         }
         run.was_complete |= run.is_complete();
-        run.is_complete()
+        let is_early = run.open.len() == 1 && run.tasks.len() > 1;
+        run.is_complete() || (is_early && polybolos_model::mutant!("job-ends-early"))
     }
 
     pub(crate) fn fail_task(&mut self, report: &Report<'_>, error: &TaskError) -> Outcome {
         let (job, run) = self.find_task(report.task)?;
-        if run.is_past(report.attempt) {
+        if run.is_past(report.attempt) && !polybolos_model::mutant!("failure-counted-twice") {
             return Ok(Change::Unchanged);
         }
         self.check_reporter(report)?;
@@ -120,7 +121,7 @@ impl ClusterState {
     fn count_failure(&mut self, report: &Report<'_>, error: &TaskError) -> Effects {
         self.note_failure(report, Fate::Failed);
         let failures = self.find_task(report.task).map_or(0, |(_, run)| run.failures);
-        if failures < MAX_TASK_ATTEMPTS {
+        if failures < MAX_TASK_ATTEMPTS + u32::from(polybolos_model::mutant!("retry-limit-off-by-one")) {
             return Effects::default();
         }
         let message = format!("gave up after {failures} failed attempts; the last: {}", error.message);
@@ -175,6 +176,9 @@ impl ClusterState {
     }
 
     fn check_reporter(&self, report: &Report<'_>) -> Result<(), Rejection> {
+        if polybolos_model::mutant!("stale-incarnation") {
+            return Ok(());
+        }
         self.check_present(report.executor, report.incarnation)
     }
 }
@@ -182,7 +186,9 @@ impl ClusterState {
 /// A task that is neither completed nor of an ended job.
 fn check_open(job: &Job, run: &TaskRun, report: &Report<'_>) -> Result<(), Rejection> {
     let (task, loser) = (report.task, report.attempt);
-    if let Some(done) = &run.completed {
+    if let Some(done) = &run.completed
+        && !polybolos_model::mutant!("second-completion-wins")
+    {
         return Err(Rejection::AlreadyComplete { task, winner: done.attempt, loser });
     }
     match job.status.is_ended() {

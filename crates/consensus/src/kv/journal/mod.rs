@@ -151,7 +151,8 @@ impl JournalKv {
         journal.bytes += record.len() as u64;
         writer.number = number;
         self.live.write().unwrap_or_else(PoisonError::into_inner).apply(&batch.0);
-        if durability == Durability::Flushed {
+        if durability == Durability::Flushed && !polybolos_model::mutant!("skip-flush") {
+            polybolos_model::failpoint!("log.after_append_before_flush");
             journal.file.finish(true).await?;
             journal.durable = number;
             journal.witness.note(number).await?;
@@ -220,6 +221,7 @@ impl JournalKv {
 
     /// The journal must be durable under its name before the witness says how far it goes.
     async fn switch(&self, new: Aside, number: u64) -> io::Result<Journal> {
+        polybolos_model::failpoint!("journal.before_rename");
         self.disk.rename(&aside(&self.folder, NAME), &self.folder.join(NAME)).await?;
         self.disk.sync_dir(&self.folder).await?;
         let witness = Witness::renew(self.disk.as_ref(), &self.folder, number).await?;

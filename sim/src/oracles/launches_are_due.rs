@@ -1,0 +1,127 @@
+//! A leader launches nothing that is done or over as far as it has applied the log, and nothing whose inputs are not
+//! complete: a fail-over runs no finished work again.
+//! From: the design, "finished work is never run again by a fail-over"; "task starts stay off the log".
+
+use std::collections::BTreeMap;
+
+use polybolos_model::{AttemptId, ExecutorId, JobId, TaskId, Term, simulation::Fact};
+use polybolos_state::{Change, ClusterState};
+
+use super::{Check, Commit, Oracle, Reference, effects_of};
+use crate::moment::{Moment, What};
+
+#[derive(Debug, Default)]
+pub(super) struct LaunchesAreDue {
+    /// Complete tasks and ended jobs, and the entry since which they are.
+    done: BTreeMap<TaskId, u64>,
+    ended: BTreeMap<JobId, u64>,
+}
+
+impl LaunchesAreDue {
+    fn launched(&self, host: &str, executor: &ExecutorId, task: TaskId, reference: &Reference) -> Check {
+        let Some(applied) = reference.applied_by(host) else { return Ok(()) };
+        if let Some(index) = self.done.get(&task).filter(|index| **index <= applied) {
+            return Err(format!("{host} launched task {task} again, which is complete since index {index}"));
+        }
+        if let Some(index) = self.ended.get(&task.job).filter(|index| **index <= applied) {
+            return Err(format!("{host} launched task {task} of a job that has ended at index {index}"));
+        }
+        // One that lags behind decides by a state that the reference does not have any more.
+        if applied == reference.last_index() {
+            return is_due(reference.state(), executor, task)
+                .map_err(|why| format!("{host} launched task {task}, {why}"));
+        }
+        Ok(())
+    }
+}
+
+fn is_due(state: &ClusterState, executor: &ExecutorId, task: TaskId) -> Check {
+    let job = state.job(task.job).ok_or("whose job is not known")?;
+    let (stage, run) = job.stage(task.stage).ok_or("whose stage is not known")?;
+    if !run.open.contains(&task.partition) {
+        return Err("which is not open".to_owned());
+    }
+    if !job.is_ready(stage) {
+        return Err("whose inputs are not complete".to_owned());
+    }
+    match state.executor(executor) {
+        Some(executor) if executor.takes_tasks() => Ok(()),
+        Some(_) | None => Err(format!("on {executor}, which takes no tasks")),
+    }
+}
+
+fn check_name(term: Term, attempt: AttemptId) -> Check {
+    if attempt.term == term {
+        return Ok(());
+    }
+    Err(format!("the leader of term {term} launched attempt {attempt} of another term"))
+}
+
+impl Oracle for LaunchesAreDue {
+    fn name(&self) -> &'static str {
+        "launches-are-due"
+    }
+
+    fn on_commit(&mut self, commit: &Commit<'_>) -> Check {
+        for outcome in commit.applied.outcomes.iter().flatten() {
+            if let Change::TaskCompleted { task, .. } = outcome {
+                self.done.insert(*task, commit.index);
+            }
+            for task in effects_of(outcome).into_iter().flat_map(|effects| &effects.rerun) {
+                self.done.remove(task);
+            }
+        }
+        let active = commit.before.active_jobs().map(|job| job.id);
+        let ended = active.filter(|id| commit.after.job(*id).is_none_or(|job| job.status.is_ended()));
+        self.ended.extend(ended.map(|id| (id, commit.index)));
+        Ok(())
+    }
+
+    fn on_moment(&mut self, moment: &Moment, reference: &Reference) -> Check {
+        let What::Fact(Fact::Launched { term, executor, task, attempt }) = &moment.what else {
+            return Ok(());
+        };
+        check_name(*term, *attempt)?;
+        self.launched(&moment.host, executor, *task, reference)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::*, *};
+
+    fn launched(number: u64, task: TaskId) -> Fact {
+        Fact::Launched { term: Term(1), executor: executor(number), task, attempt: attempt(77) }
+    }
+
+    #[test]
+    fn a_second_run_of_finished_work_is_found() {
+        let mut lab = Lab::with_job(LaunchesAreDue::default());
+        lab.fact(LEADER, launched(1, task(0, 0))).unwrap();
+        lab.commit(vec![complete(1, task(0, 0), 1)]).unwrap();
+        assert!(lab.fact(LEADER, launched(2, task(0, 0))).is_err());
+        // A replica that has not applied the completion can't know.
+        lab.fact("scheduler-2", launched(2, task(0, 0))).unwrap();
+        lab.commit(vec![lose(1, 1)]).unwrap();
+        lab.fact(LEADER, launched(2, task(0, 0))).unwrap();
+        assert!(lab.fact(LEADER, launched(1, task(0, 0))).is_err(), "the executor is lost");
+    }
+
+    #[test]
+    fn a_launch_without_its_inputs_or_after_the_end_is_found() {
+        let mut lab = Lab::with_job(LaunchesAreDue::default());
+        assert!(lab.fact(LEADER, launched(1, task(1, 0))).is_err());
+        lab.commit(vec![complete(1, task(0, 0), 1), complete(1, task(0, 1), 2)]).unwrap();
+        lab.fact(LEADER, launched(1, task(1, 0))).unwrap();
+        let cancel = polybolos_state::Command::CancelJob { job: JOB, reason: "asked".to_owned() };
+        lab.commit(vec![cancel]).unwrap();
+        assert!(lab.fact(LEADER, launched(1, task(1, 0))).is_err());
+    }
+
+    #[test]
+    fn an_attempt_of_another_term_is_found() {
+        let mut lab = Lab::with_job(LaunchesAreDue::default());
+        let (executor, task, attempt) = (executor(1), task(0, 0), attempt(1));
+        assert!(lab.fact(LEADER, Fact::Launched { term: Term(2), executor, task, attempt }).is_err());
+    }
+}

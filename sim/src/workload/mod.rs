@@ -1,0 +1,24 @@
+//! What clients ask of a cluster: generated tables, random SQL with one right answer, and the clients themselves.
+//!
+//! ```text
+//!   generate ─▶ Schedule { tables, ops } ─┬─▶ tables ──▶ parquet files, CREATE EXTERNAL TABLE
+//!              (before a run)      sql ───┘├─▶ expected ▶ the rows that plain DataFusion gives
+//!                                          └─▶ client ──▶ ClientEvents on the tape
+//! ```
+
+mod client;
+mod expected;
+mod generate;
+mod mix;
+mod progress;
+mod sql;
+mod tables;
+#[cfg(test)]
+mod testing;
+
+pub use client::run_client;
+pub use expected::Answers;
+pub use generate::{Size, random_ops, random_tables};
+pub use mix::Mix;
+pub use sql::{Generated, random_query};
+pub use tables::{create_statements, write_tables};
