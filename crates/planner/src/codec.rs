@@ -35,6 +35,7 @@ use polybolos_model::{Exchange, StageId};
 use prost::Message;
 
 use crate::{
+    grouping_sets::ForgetExec,
     input::StageInputExec,
     input_codec::{decode_input, encode_input},
     output::{StageOutputExec, TaskOutput},
@@ -81,6 +82,9 @@ impl PlannerCodec {
                 partitions: output.output().partitions,
                 hash: serialize_physical_exprs(&output.output().hash, self, converter)?,
             })));
+        }
+        if node.is::<ForgetExec>() {
+            return Ok(Some(Kind::Forget(wire::Forget {})));
         }
         if let Some(query) = node.downcast_ref::<RecursiveQueryExec>() {
             return Ok(Some(Kind::Recursive(wire::Recursive {
@@ -149,6 +153,7 @@ impl PhysicalExtensionCodec for PlannerCodec {
                 Ok(Arc::new(WorkTableExec::new(table.name, schema, None)?))
             }
             Some(Kind::PartitionedTopK(topk)) => decode_topk(&topk, inputs, &decode, converter),
+            Some(Kind::Forget(_)) => Ok(Arc::new(ForgetExec::new(one_input(inputs)?))),
             Some(Kind::Foreign(bytes)) => self.foreign.try_decode(&bytes, inputs, ctx, converter),
             None => Err(not_impl_datafusion_err!("an operator of a newer version of this engine")),
         }

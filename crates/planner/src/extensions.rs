@@ -9,7 +9,6 @@ use datafusion::{
     optimizer::{AnalyzerRule, OptimizerRule},
     physical_optimizer::{
         PhysicalOptimizerRule, filter_pushdown::FilterPushdown, optimizer::PhysicalOptimizer,
-        projection_pushdown::ProjectionPushdown,
     },
     prelude::SessionConfig,
 };
@@ -21,7 +20,7 @@ use datafusion_proto::{
 use object_store::ObjectStore;
 use url::Url;
 
-use crate::{codec::PlannerCodec, filtered_join::HoldingProjectionPushdown};
+use crate::{codec::PlannerCodec, forward, grouping_sets::ForgetBelowGroupingSets, held::Holding};
 
 /// Functions, rules, codecs and tables of an embedding program. The default has none.
 ///
@@ -66,19 +65,26 @@ impl Extensions {
     ///
     /// It has DataFusion's default features with these extensions over them, and it leaves out the rule that plants
     /// dynamic filters: a filter must not span two stages, so [`crate::task_plan`] applies that rule inside each task.
-    /// Projections stay above sort-merge joins with a filter (`filtered_join.rs` says why).
+    /// Two rules don't see operators with which they go wrong (`held.rs`), and aggregates with grouping sets know nothing of
+    /// their input (`grouping_sets.rs`).
     pub fn session_state(&self, config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
         let planted_later = FilterPushdown::new_post_optimization();
         let mut physical = PhysicalOptimizer::new();
         physical.rules.retain(|rule| rule.name() != planted_later.name());
-        let pushdown = ProjectionPushdown::new();
-        for rule in physical.rules.iter_mut().filter(|rule| rule.name() == pushdown.name()) {
-            *rule = Arc::new(HoldingProjectionPushdown::default());
+        let (projections, filters) = (Holding::projections(), Holding::filters(FilterPushdown::new()));
+        let replacements: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] =
+            [Arc::new(projections), Arc::new(filters)];
+        for rule in &mut physical.rules {
+            if let Some(replacement) = replacements.iter().find(|new| new.name() == rule.name()) {
+                *rule = Arc::clone(replacement);
+            }
         }
+        physical.rules.insert(0, Arc::new(ForgetBelowGroupingSets));
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_physical_optimizer_rules(physical.rules);
+        builder.window_functions().get_or_insert_default().extend(forward::functions());
         // Last, so that they win over a built-in function of the same name.
         builder.scalar_functions().get_or_insert_default().extend(self.scalar_udfs.iter().cloned());
         builder.aggregate_functions().get_or_insert_default().extend(self.aggregate_udfs.iter().cloned());

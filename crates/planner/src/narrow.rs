@@ -29,7 +29,7 @@ use datafusion::{
 };
 use polybolos_model::ReadMode;
 
-use crate::{input::StageInputExec, pick::PickExec};
+use crate::{grouping_sets::ForgetExec, input::StageInputExec, pick::PickExec};
 
 /// `plan` with partition `partition` as its only one.
 ///
@@ -78,6 +78,7 @@ fn children_by_partition(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<bool>> {
         || plan.is::<AsyncFuncExec>()
         || plan.is::<SortMergeJoinExec>()
         || plan.is::<InterleaveExec>()
+        || plan.is::<ForgetExec>()
     {
         return Some(vec![true; count]);
     }

@@ -21,6 +21,7 @@ use datafusion_proto::{
 use crate::{
     error::PlanError,
     extensions::Extensions,
+    held::Holding,
     narrow::narrow,
     output::{Source, StageOutputExec, TaskPlan},
     pick::PickExec,
@@ -83,7 +84,7 @@ pub fn task_plan(template: &Arc<dyn ExecutionPlan>, partition: u32) -> Result<Ta
     let fresh = decode(source)?;
     let plan =
         narrow(fresh.input(), partition as usize).map_err(PlanError::datafusion("narrowing a stage"))?;
-    let plan = FilterPushdown::new_post_optimization()
+    let plan = Holding::filters(FilterPushdown::new_post_optimization())
         .optimize(plan, &source.options)
         .and_then(unseal)
         .and_then(yield_often)

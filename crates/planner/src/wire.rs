@@ -6,7 +6,7 @@ use datafusion_proto::protobuf;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Node {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     /// An operator of the embedding program, as its own codec wrote it.
     #[prost(bytes, tag = "6")]
     Foreign(Vec<u8>),
+    #[prost(message, tag = "7")]
+    Forget(Forget),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -109,3 +111,7 @@ pub(crate) struct PartitionedTopK {
     #[prost(bool, tag = "4")]
     pub(crate) rank: bool,
 }
+
+/// The rows of its input.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Forget {}

@@ -14,8 +14,11 @@ use arrow::{
 use datafusion::{
     datasource::MemTable,
     error::DataFusionError,
+    execution::SessionStateBuilder,
+    physical_optimizer::optimizer::PhysicalOptimizer,
     prelude::{SessionConfig, SessionContext},
 };
+use polybolos_planner::ForgetBelowGroupingSets;
 use tokio::sync::OnceCell;
 
 use super::{progress::Progress, tables};
@@ -69,7 +72,7 @@ impl Answers {
         got: &[RecordBatch],
         ordered: bool,
     ) -> Result<Option<String>, DataFusionError> {
-        let expected = self.rows(sql).await?;
+        let Some(expected) = self.known(sql).await? else { return Ok(None) };
         Ok(difference(&expected, rows_of(got)?, ordered))
     }
 
@@ -83,7 +86,8 @@ impl Answers {
         got: &[RecordBatch],
         ordered: bool,
     ) -> Result<Option<String>, DataFusionError> {
-        let (expected, got) = (self.rows(sql).await?, rows_of(got)?);
+        let Some(expected) = self.known(sql).await? else { return Ok(None) };
+        let got = rows_of(got)?;
         if ordered {
             let first = expected.iter().take(got.len()).cloned().collect::<Vec<_>>();
             return Ok(difference(&first, got, true));
@@ -91,6 +95,14 @@ impl Answers {
         let (_, surplus) = unmatched(&expected, &got);
         Ok((!surplus.is_empty())
             .then(|| format!("of {} rows these are wrong: {}", got.len(), shown(&surplus))))
+    }
+
+    /// The rows of `sql`, unless DataFusion's own planner stands in the way.
+    async fn known(&self, sql: &str) -> Result<Option<Arc<Vec<String>>>, DataFusionError> {
+        match self.rows(sql).await {
+            Err(error) if is_planning_bug(&error) => Ok(None),
+            rows => rows.map(Some),
+        }
     }
 
     /// How long ago the first client began.
@@ -119,6 +131,17 @@ impl Answers {
     }
 }
 
+/// Whether DataFusion 55.2 refused its own plan: it drops a sort by what is constant, and forgets later that it is.
+/// Nobody knows the answer then.
+pub(super) fn is_planning_bug(error: &DataFusionError) -> bool {
+    says_planning_bug(&error.to_string())
+}
+
+/// The same of an error's text.
+pub(super) fn says_planning_bug(text: &str) -> bool {
+    text.contains("SanityCheckPlan")
+}
+
 async fn create(context: &SessionContext, sql: &str) -> Result<(), DataFusionError> {
     context.sql(sql).await?.collect().await?;
     Ok(())
@@ -137,7 +160,14 @@ pub(super) async fn context(
     for (name, value) in options {
         config.options_mut().set(name, value)?;
     }
-    let context = SessionContext::new_with_config(config);
+    // DataFusion answers some grouping sets wrong without it, and so would the cluster.
+    let mut physical = PhysicalOptimizer::new().rules;
+    physical.insert(0, Arc::new(ForgetBelowGroupingSets));
+    let state = SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_physical_optimizer_rules(physical)
+        .build();
+    let context = SessionContext::new_with_state(state);
     for table in &schedule.tables {
         let files = tables::batches(schedule, table)?;
         // A partition a file, so that options which divide work have something to divide.

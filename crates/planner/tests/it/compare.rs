@@ -21,7 +21,18 @@ pub(crate) async fn plain(dir: &std::path::Path) -> SessionContext {
 
 /// Runs `sql` on both and panics where they differ. Returns the number of rows.
 pub(crate) async fn check(cluster: &Cluster, plain: &SessionContext, sql: &str, ordered: bool) -> usize {
-    let expected = plain.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    check_as(cluster, plain, sql, sql, ordered).await
+}
+
+/// The same, where plain DataFusion runs `same`, another way to say `sql`.
+pub(crate) async fn check_as(
+    cluster: &Cluster,
+    plain: &SessionContext,
+    sql: &str,
+    same: &str,
+    ordered: bool,
+) -> usize {
+    let expected = plain.sql(same).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     let expected = expected.collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     let run = cluster.run(sql).await;
     let (mut left, mut right) = (rows(&run.batches), rows(&expected));
@@ -37,8 +48,8 @@ pub(crate) async fn check(cluster: &Cluster, plain: &SessionContext, sql: &str, 
     }
     assert_eq!(left.len(), right.len(), "{sql}\n{}", run.graph);
     for (left, right) in left.iter().zip(&right) {
-        let same = left.len() == right.len() && left.iter().zip(right).all(|(l, r)| same(l, r));
-        assert!(same, "{sql}\n{}\ncluster {left:?}\nplain   {right:?}", run.graph);
+        let alike = left.len() == right.len() && left.iter().zip(right).all(|(l, r)| is_same(l, r));
+        assert!(alike, "{sql}\n{}\ncluster {left:?}\nplain   {right:?}", run.graph);
     }
     left.len()
 }
@@ -68,7 +79,7 @@ fn float(value: &ScalarValue) -> Option<f64> {
     }
 }
 
-fn same(left: &ScalarValue, right: &ScalarValue) -> bool {
+fn is_same(left: &ScalarValue, right: &ScalarValue) -> bool {
     match (float(left), float(right)) {
         (Some(l), Some(r)) => {
             l == r || (l.is_nan() && r.is_nan()) || (l - r).abs() <= TOLERANCE * l.abs().max(r.abs())
@@ -79,8 +90,8 @@ fn same(left: &ScalarValue, right: &ScalarValue) -> bool {
 
 #[test]
 fn differences_are_seen() {
-    assert!(same(&ScalarValue::from(1.0), &ScalarValue::from(1.0 + 1e-12)));
-    assert!(!same(&ScalarValue::from(1.0), &ScalarValue::from(1.0 + 1e-6)));
-    assert!(!same(&ScalarValue::from(1), &ScalarValue::from(2)));
-    assert!(!same(&ScalarValue::Int32(None), &ScalarValue::from(2)));
+    assert!(is_same(&ScalarValue::from(1.0), &ScalarValue::from(1.0 + 1e-12)));
+    assert!(!is_same(&ScalarValue::from(1.0), &ScalarValue::from(1.0 + 1e-6)));
+    assert!(!is_same(&ScalarValue::from(1), &ScalarValue::from(2)));
+    assert!(!is_same(&ScalarValue::Int32(None), &ScalarValue::from(2)));
 }

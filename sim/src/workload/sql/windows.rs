@@ -1,4 +1,7 @@
 //! Window functions, each over an order of all columns of its source, so that rows that tie are equal.
+//!
+//! Equal rows still get different numbers, and two windows may number them in different orders. So only the functions
+//! of the first window of a block may tell equal rows apart.
 
 use rand::Rng;
 
@@ -8,6 +11,10 @@ use super::{
     columns::{Column, Kind},
     source::Source,
 };
+
+/// How many functions there are, and how many of them, the first, give equal rows equal values.
+const FUNCTIONS: u32 = 11;
+const EQUAL_FOR_EQUAL_ROWS: u32 = 5;
 
 impl Generator<'_> {
     pub(super) fn windows(&mut self) -> Block {
@@ -23,8 +30,13 @@ impl Generator<'_> {
         let over = self.over(&source.columns);
         for _ in 0..self.random.random_range(1..=3) {
             // Several functions of one window are one operator.
-            let over = if self.chance(60) { over.clone() } else { self.over(&source.columns) };
-            values.push(self.window(&source.columns, &over));
+            let value = if self.chance(60) {
+                self.window(&source.columns, &over, FUNCTIONS)
+            } else {
+                let other = self.over(&source.columns);
+                self.window(&source.columns, &other, EQUAL_FOR_EQUAL_ROWS)
+            };
+            values.push(value);
         }
         let (list, columns) = named(values);
         Block { sql: format!("SELECT {list} {}", source.clause()), columns, rows: source.rows }
@@ -45,13 +57,14 @@ impl Generator<'_> {
         Over { partition, first, order: keys.join(", ") }
     }
 
-    fn window(&mut self, columns: &[Column], over: &Over) -> Column {
+    /// One of the first `functions`.
+    fn window(&mut self, columns: &[Column], over: &Over, functions: u32) -> Column {
         let Over { partition, first, order } = over;
         let total = format!("OVER ({partition}ORDER BY {order})");
         let ties =
             first.as_ref().map_or_else(|| total.clone(), |key| format!("OVER ({partition}ORDER BY {key})"));
         let Some(column) = self.pick(columns).cloned() else {
-            return Column::new(format!("row_number() {total}"), Kind::Opaque, 1);
+            return Column::new(format!("rank() {ties}"), Kind::Opaque, 1);
         };
         let (name, kind) = (&column.name, column.kind);
         let n = self.random.random_range(1..5);
@@ -59,16 +72,16 @@ impl Generator<'_> {
         let sum = if sums { format!("sum({name})") } else { format!("count({name})") };
         let summed = if kind == Kind::Amount { Kind::Opaque } else { Kind::Int };
         let frame = format!("ROWS BETWEEN {n} PRECEDING AND {} FOLLOWING", n - 1);
-        let (call, kind) = match self.random.random_range(0..11) {
+        let (call, kind) = match self.random.random_range(0..functions) {
             0 => (format!("rank() {ties}"), Kind::Opaque),
             1 => (format!("dense_rank() {ties}"), Kind::Opaque),
             2 => (format!("{sum} {ties}"), summed),
             3 => (format!("{sum} OVER ({partition})"), summed),
-            4 => (format!("{sum} OVER ({partition}ORDER BY {order} {frame})"), summed),
-            5 => (format!("max({name}) OVER ({partition}ORDER BY {order} {frame})"), kind),
-            6 => (format!("lag({name}, {n}) {total}"), kind),
-            7 => (format!("lead({name}) {total}"), kind),
-            8 => (format!("first_value({name}) {total}"), kind),
+            4 => (format!("first_value({name}) {total}"), kind),
+            5 => (format!("{sum} OVER ({partition}ORDER BY {order} {frame})"), summed),
+            6 => (format!("max({name}) OVER ({partition}ORDER BY {order} {frame})"), kind),
+            7 => (format!("lag({name}, {n}) {total}"), kind),
+            8 => (format!("lead({name}) {total}"), kind),
             9 => (format!("ntile({n}) {total}"), Kind::Opaque),
             _ => (format!("CAST(row_number() {total} AS BIGINT)"), Kind::Int),
         };

@@ -1,0 +1,147 @@
+//! Keeps rules of DataFusion away from operators with which they go wrong. To be dropped with the versions that have
+//! the mends.
+//!
+//! ```text
+//!   operator ─hold─▶ HeldExec ─▶ operator ─rule─▶ … ─release─▶ operator, as it was
+//! ```
+//!
+//! - 55.2 swaps a projection with a sort-merge join and leaves the numbers of the columns of the join's filter as they
+//!   were. The filter then reads other columns: an error if their types differ, and wrong rows if they don't
+//!   (<https://github.com/apache/datafusion/issues/24414>). Nothing is lost by holding such joins: a projection that
+//!   narrows one drops columns that only the filter reads.
+//! - 55.2 pushes a filter through a projection by the *names* of its columns. If two have one name, as after a join, the
+//!   filter may go to the other one, and drop rows of the wrong side. Found by the simulator.
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use datafusion::{
+    common::{
+        internal_datafusion_err,
+        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
+    },
+    config::ConfigOptions,
+    error::Result,
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_expr::PhysicalExpr,
+    physical_optimizer::{
+        PhysicalOptimizerRule, filter_pushdown::FilterPushdown, projection_pushdown::ProjectionPushdown,
+    },
+    physical_plan::{
+        ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+        ReplaceChildrenOptions, joins::SortMergeJoinExec, projection::ProjectionExec,
+    },
+};
+
+/// A rule of DataFusion that does not see some operators.
+#[derive(Debug)]
+pub(crate) struct Holding<R> {
+    rule: R,
+    is_held: fn(&dyn ExecutionPlan) -> bool,
+}
+
+impl Holding<ProjectionPushdown> {
+    pub(crate) fn projections() -> Self {
+        Self { rule: ProjectionPushdown::new(), is_held: is_filtered_join }
+    }
+}
+
+impl Holding<FilterPushdown> {
+    pub(crate) fn filters(rule: FilterPushdown) -> Self {
+        Self { rule, is_held: is_ambiguous }
+    }
+}
+
+fn is_filtered_join(node: &dyn ExecutionPlan) -> bool {
+    node.downcast_ref::<SortMergeJoinExec>().is_some_and(|join| join.filter().is_some())
+}
+
+fn is_ambiguous(node: &dyn ExecutionPlan) -> bool {
+    let mut names = BTreeSet::new();
+    node.is::<ProjectionExec>()
+        && !node.schema().fields().iter().all(|field| names.insert(field.name().clone()))
+}
+
+impl<R: PhysicalOptimizerRule> PhysicalOptimizerRule for Holding<R> {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let held = plan.transform_up(|node| {
+            let is_held = (self.is_held)(node.as_ref());
+            Ok(if is_held { Transformed::yes(Arc::new(HeldExec(node)) as _) } else { Transformed::no(node) })
+        })?;
+        let plan = self.rule.optimize(held.data, config)?;
+        if held.transformed { plan.transform_up(release).data() } else { Ok(plan) }
+    }
+
+    fn name(&self) -> &str {
+        self.rule.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.rule.schema_check()
+    }
+}
+
+fn release(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let held = node.downcast_ref::<HeldExec>().map(|held| Arc::clone(&held.0));
+    Ok(held.map_or_else(|| Transformed::no(node), Transformed::yes))
+}
+
+/// An operator that no projection is swapped with and no filter is pushed through, as none allows that unless it says so.
+///
+/// Only while the rule runs.
+#[derive(Debug)]
+struct HeldExec(Arc<dyn ExecutionPlan>);
+
+impl DisplayAs for HeldExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl ExecutionPlan for HeldExec {
+    fn name(&self) -> &'static str {
+        "HeldExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.0.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.0]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let child = children.pop().ok_or_else(|| internal_datafusion_err!("HeldExec needs one child"))?;
+        Ok(Arc::new(Self(child)))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.0.execute(partition, context)
+    }
+}
