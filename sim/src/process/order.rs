@@ -92,7 +92,7 @@ mod tests {
 
     const SCHEDULE: &str = "seed = 7\n[cluster]\nschedulers = 3\nslots = [1]\nmemory_mib = 1\nclients = 1\n\
         min_latency_us = 1\nmax_latency_us = 2\ntcp_capacity = 3\nclock_offset_ms = 4\ndisk_latency_us = 5\n\
-        batch_cost_us = 6\n[phases]\nheal_at_ms = 1\nliveness_ms = 2\n";
+        batch_cost_us = 6\nsnapshot_every = 7\n[phases]\nheal_at_ms = 1\nliveness_ms = 2\n";
 
     #[test]
     fn an_order_arrives_as_it_was_sent() -> Result<(), Box<dyn std::error::Error>> {
