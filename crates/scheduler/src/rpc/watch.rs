@@ -146,17 +146,15 @@ fn update(
     (update, job.status.is_ended())
 }
 
-/// A result that nobody can read any more: its executor was lost after the job's end. Of a result that was given back the
-/// log does not follow such losses, so a watcher that comes later (a repeated submit) looks for its executors here.
+/// A result that nobody can read any more: its executor was lost after the job's end, or it was given back, and whoever
+/// watches now repeats the submit. An empty result needs no executor, and that of `EXPLAIN ANALYZE` is in the log.
 fn lost_results(state: &ClusterState, job: &Job) -> Option<JobError> {
     let (partition, message) = if job.released {
-        let mut results = state.results(job.id).filter(|_| job.status == JobStatus::Succeeded);
-        let partition = results.find(|location| location.address.is_none())?.partition;
-        let what = "was read and given back, and its executor is gone";
-        (
-            partition,
-            format!("partition {partition} of the result {what}: run the query again, under another key"),
-        )
+        let is_kept = job.status != JobStatus::Succeeded || job.explain_analyze.is_some();
+        let has_rows = |location: &ResultLocation<'_>| location.done.outputs.iter().any(|out| out.rows > 0);
+        let partition = state.results(job.id).filter(|_| !is_kept).find(has_rows)?.partition;
+        let message = "the result was read and given back: run the query again, under another key";
+        (partition, message.to_owned())
     } else {
         let (partition, why) = job.results_lost.iter().next()?;
         let what = format!("was lost before it was read ({why})");
