@@ -70,7 +70,6 @@ pub fn run(schedule: &Schedule, sink: &mut dyn FnMut(&Moment)) -> Summary {
         injector,
         leader: None,
         healed_at_ms: None,
-        rested: None,
         rest_at_ms: 0,
         sink,
         summary: &mut summary,
@@ -113,8 +112,6 @@ struct Run<'a> {
     /// The replica that was elected last, and its term.
     leader: Option<(Term, Arc<str>)>,
     healed_at_ms: Option<u64>,
-    /// What was not at rest when it was last looked.
-    rested: Option<Violation>,
     rest_at_ms: u64,
     sink: &'a mut dyn FnMut(&Moment),
     summary: &'a mut Summary,
@@ -192,10 +189,7 @@ impl Run<'_> {
         match self.judge.at_rest(&rest) {
             Ok(()) => Ok(true),
             Err(left) if late => Err(left),
-            Err(left) => {
-                self.rested = Some(left);
-                Ok(false)
-            }
+            Err(_) => Ok(false),
         }
     }
 

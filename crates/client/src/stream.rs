@@ -205,8 +205,10 @@ impl Driver {
         self.progress.send_replace(Some(update));
         let job = self.job.id();
         match state {
-            JobState::Queued | JobState::Running | JobState::Succeeded => Ok(()),
-            JobState::Failed => {
+            JobState::Queued | JobState::Running => Ok(()),
+            JobState::Succeeded if failure.is_none() => Ok(()),
+            // With an error a job that succeeded has no rows any more.
+            JobState::Failed | JobState::Succeeded => {
                 let error = Box::new(JobFailure::from(failure.unwrap_or_default()));
                 Err(ClientError::JobFailed { job, error })
             }

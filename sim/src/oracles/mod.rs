@@ -12,6 +12,7 @@ mod answers;
 mod attempt_ids;
 mod canary;
 mod catalogue;
+mod catching_up;
 mod disruptions;
 mod durable_log;
 mod election_safety;
@@ -117,6 +118,7 @@ impl Judge {
             Box::new(state_invariants::StateInvariants),
             Box::new(answers::Answers::new(schedule)),
             Box::new(leftovers::Leftovers::default()),
+            Box::new(catching_up::CatchingUp::new(schedule)),
         ];
         Self { reference: Reference::default(), pending: Pending::new(schedule), oracles }
     }

@@ -124,6 +124,11 @@ async fn rows_come_as_a_stream_and_a_key_makes_one_job() {
     assert_eq!(ids.iter().map(|rows| rows.parse::<usize>().unwrap()).sum::<usize>(), 10_000);
     let updates: Vec<_> = first.watch().map(|update| update.unwrap().state()).collect().await;
     assert_eq!(updates.last(), Some(&JobState::Succeeded));
+    // Whoever repeats the submit afterwards is told that the rows are gone, and not given none.
+    shop.client.settle().await;
+    let rows: Result<Vec<_>, _> = again.stream().try_collect().await;
+    let error = rows.unwrap_err().to_string();
+    assert!(error.contains("given back"), "{error}");
     shop.cluster.shutdown().await;
 }
 

@@ -132,7 +132,8 @@ fn update(
     running: &BTreeMap<StageId, u32>,
     now_ms: u64,
 ) -> (JobUpdate, bool) {
-    let lost = lost_results(state, job);
+    let lost = lost_results(job);
+    let unreadable = || given_back(state, job);
     let status = if lost.is_some() { JobStatus::Failed } else { show::status(job, !running.is_empty()) };
     let end_ms = job.ended_at_ms.unwrap_or_else(|| now_ms.max(job.submitted_at_ms));
     let update = JobUpdate {
@@ -140,28 +141,36 @@ fn update(
         state: show::job_state(status).into(),
         stages: stages(job, running),
         results: state.results(job.id).filter_map(|location| result(job, &location)).collect(),
-        error: lost.as_ref().or(job.error.as_ref()).map(show::job_error),
+        error: lost.or_else(unreadable).as_ref().or(job.error.as_ref()).map(show::job_error),
         elapsed_ms: end_ms.saturating_sub(job.submitted_at_ms),
     };
     (update, job.status.is_ended())
 }
 
-/// A result that nobody can read any more: its executor was lost after the job's end, or it was given back, and whoever
-/// watches now repeats the submit. An empty result needs no executor, and that of `EXPLAIN ANALYZE` is in the log.
-fn lost_results(state: &ClusterState, job: &Job) -> Option<JobError> {
-    let (partition, message) = if job.released {
-        let is_kept = job.status != JobStatus::Succeeded || job.explain_analyze.is_some();
-        let has_rows = |location: &ResultLocation<'_>| location.done.outputs.iter().any(|out| out.rows > 0);
-        let partition = state.results(job.id).filter(|_| !is_kept).find(has_rows)?.partition;
-        let message = "the result was read and given back: run the query again, under another key";
-        (partition, message.to_owned())
-    } else {
-        let (partition, why) = job.results_lost.iter().next()?;
-        let what = format!("was lost before it was read ({why})");
-        (*partition, format!("partition {partition} of the result {what}: run the query again"))
-    };
+/// A result that nobody can read any more, because its executor was lost after the job's end.
+fn lost_results(job: &Job) -> Option<JobError> {
+    let (partition, why) = job.results_lost.iter().next().filter(|_| !job.released)?;
+    let message = format!(
+        "partition {partition} of the result was lost before it was read ({why}): run the query again"
+    );
+    Some(of_result(job, *partition, message))
+}
+
+/// Why the rows of a job that succeeded can't be had, told to whoever repeats its submit: they were read and given back. An
+/// empty result needs no executor, and that of `EXPLAIN ANALYZE` is in the log.
+fn given_back(state: &ClusterState, job: &Job) -> Option<JobError> {
+    if !job.released || job.status != JobStatus::Succeeded || job.explain_analyze.is_some() {
+        return None;
+    }
+    let has_rows = |location: &ResultLocation<'_>| location.done.outputs.iter().any(|out| out.rows > 0);
+    let partition = state.results(job.id).find(has_rows)?.partition;
+    let message = "the result was read and given back: run the query again, under another key";
+    Some(of_result(job, partition, message.to_owned()))
+}
+
+fn of_result(job: &Job, partition: u32, message: String) -> JobError {
     let error = TaskError::new(ErrorClass::Retryable, message);
-    Some(JobError { stage: Some(job.result_stage()), partition: Some(partition), ..JobError::of_job(error) })
+    JobError { stage: Some(job.result_stage()), partition: Some(partition), ..JobError::of_job(error) }
 }
 
 fn stages(job: &Job, running: &BTreeMap<StageId, u32>) -> Vec<StageProgress> {
