@@ -9,8 +9,8 @@
 //!   were. The filter then reads other columns: an error if their types differ, and wrong rows if they don't
 //!   (<https://github.com/apache/datafusion/issues/24414>). Nothing is lost by holding such joins: a projection that
 //!   narrows one drops columns that only the filter reads.
-//! - 55.2 pushes a filter through a projection by the *names* of its columns. If two have one name, as after a join, the
-//!   filter may go to the other one, and drop rows of the wrong side. Found by the simulator.
+//! - 55.2 pushes a filter through most operators by the *names* of its columns. If two have one name, as after a join, the
+//!   filter may go to the other one, and drop rows of the wrong side. So does a dynamic filter. Found by the simulator.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -28,7 +28,8 @@ use datafusion::{
     },
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
-        ReplaceChildrenOptions, joins::SortMergeJoinExec, projection::ProjectionExec,
+        ReplaceChildrenOptions,
+        joins::{HashJoinExec, SortMergeJoinExec},
     },
 };
 
@@ -55,10 +56,16 @@ fn is_filtered_join(node: &dyn ExecutionPlan) -> bool {
     node.downcast_ref::<SortMergeJoinExec>().is_some_and(|join| join.filter().is_some())
 }
 
+/// Whether columns are told apart by their names where two have one name: those of its input, which most operators look up
+/// by name, or its own. A hash join knows its own by their numbers.
 fn is_ambiguous(node: &dyn ExecutionPlan) -> bool {
+    (has_twins(node) && !node.is::<HashJoinExec>())
+        || node.children().iter().any(|child| has_twins(child.as_ref()))
+}
+
+fn has_twins(node: &dyn ExecutionPlan) -> bool {
     let mut names = BTreeSet::new();
-    node.is::<ProjectionExec>()
-        && !node.schema().fields().iter().all(|field| names.insert(field.name().clone()))
+    !node.schema().fields().iter().all(|field| names.insert(field.name().clone()))
 }
 
 impl<R: PhysicalOptimizerRule> PhysicalOptimizerRule for Holding<R> {
