@@ -108,7 +108,7 @@ pub enum ClientEvent {
         status: String,
         is_terminal: bool,
     },
-    /// All rows came, and whether they are the ones that plain DataFusion gives.
+    /// All rows came, and whether they are the ones that DataFusion gives in one process.
     Answered {
         op: u32,
         #[serde(serialize_with = "text")]

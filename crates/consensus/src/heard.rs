@@ -3,7 +3,7 @@
 //! Consent is a vote before the vote (Raft's pre-vote, Ongaro's thesis §9.6): it changes no term, so a replica that
 //! was cut off and comes back can't unseat a leader whom the others hear.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use openraft::LogId;
 use polybolos_model::ReplicaId;
@@ -19,8 +19,11 @@ pub(crate) type Claim = (Option<LogId<u64>>, ReplicaId);
 pub(crate) struct Heard {
     leader: Option<ReplicaId>,
     at: Option<Instant>,
-    /// Whom this replica consented to last.
-    consent: Option<(ReplicaId, Instant)>,
+    /// Whom this replica consented to, and since when it keeps to that.
+    consent: Option<(Claim, Instant)>,
+    /// Whom it has kept to since a leader was heard: once each. Otherwise candidates which reach different replicas
+    /// could go on taking each other's consents, and five replicas with two away would have no leader.
+    kept_to: BTreeSet<ReplicaId>,
     /// While this replica itself asks for consent.
     canvassing: Option<Claim>,
     /// The newest word of the leader: what was committed then.
@@ -36,7 +39,7 @@ pub(crate) enum Refusal {
     LeaderAlive(ReplicaId),
     #[error("the candidate's log is behind this replica's")]
     LogBehind,
-    #[error("this replica has just consented to replica {0}")]
+    #[error("this replica has just consented to replica {0}, whose claim is better")]
     Consented(ReplicaId),
     #[error("this replica, {0}, asks for consent itself and has the better claim")]
     Rival(ReplicaId),
@@ -60,6 +63,7 @@ impl Heard {
     pub(crate) fn sign(&mut self, leader: ReplicaId, now: Instant) {
         (self.leader, self.at) = (Some(leader), Some(now));
         self.consent = None;
+        self.kept_to.clear();
     }
 
     /// A leader let hear of itself, and says what is committed; `applied` is what this replica has applied.
@@ -122,15 +126,18 @@ impl Heard {
             return Err(Refusal::LogBehind);
         }
         if let Some((other, at)) = self.consent
-            && other != candidate.1
+            && other.1 != candidate.1
+            && other > candidate
             && now < at + hold(timing)
         {
-            return Err(Refusal::Consented(other));
+            return Err(Refusal::Consented(other.1));
         }
         if self.canvassing.is_some_and(|mine| mine > candidate) {
             return Err(Refusal::Rival(asked.me));
         }
-        self.consent = Some((candidate.1, now));
+        if self.kept_to.insert(candidate.1) {
+            self.consent = Some((candidate, now));
+        }
         Ok(())
     }
 }
@@ -192,14 +199,35 @@ mod tests {
         assert_eq!(heard.consent((log(5), ReplicaId(2)), asked(), &TIMING, ms(0)), Ok(()));
         assert!(heard.gave_way(&TIMING, ms(149)) && !heard.gave_way(&TIMING, ms(150)));
         let three = (log(5), ReplicaId(3));
-        assert_eq!(heard.consent(three, asked(), &TIMING, ms(100)), Err(Refusal::Consented(ReplicaId(2))));
-        assert_eq!(heard.consent(three, asked(), &TIMING, ms(150)), Ok(()));
+        assert_eq!(heard.consent(three, asked(), &TIMING, ms(100)), Ok(()));
+        let four = (log(6), ReplicaId(2));
+        assert_eq!(heard.consent(four, asked(), &TIMING, ms(249)), Ok(()));
         let mut rival = Heard::default();
         rival.canvass(Some((log(5), ReplicaId(1))));
         assert_eq!(rival.consent(three, asked(), &TIMING, ms(0)), Ok(()));
         let mut rival = Heard::default();
         rival.canvass(Some((log(6), ReplicaId(1))));
         assert_eq!(rival.consent(three, asked(), &TIMING, ms(0)), Err(Refusal::Rival(ReplicaId(1))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_consent_keeps_worse_claims_off_once_until_a_leader_is_heard() {
+        let start = Instant::now();
+        let ms = |ms| start + Duration::from_millis(ms);
+        let mut heard = Heard::default();
+        let (two, three) = ((log(5), ReplicaId(2)), (log(5), ReplicaId(3)));
+        let refused = Err(Refusal::Consented(ReplicaId(3)));
+        assert_eq!(heard.consent(three, asked(), &TIMING, ms(0)), Ok(()));
+        assert_eq!(heard.consent(two, asked(), &TIMING, ms(100)), refused);
+        // Replica 3 asks again and again, but never gets its majority.
+        assert_eq!(heard.consent(three, asked(), &TIMING, ms(149)), Ok(()));
+        assert_eq!(heard.consent(two, asked(), &TIMING, ms(150)), Ok(()));
+        assert_eq!(heard.consent(three, asked(), &TIMING, ms(151)), Ok(()));
+        assert_eq!(heard.consent(two, asked(), &TIMING, ms(152)), Ok(()));
+        assert!(heard.gave_way(&TIMING, ms(299)) && !heard.gave_way(&TIMING, ms(300)));
+        heard.sign(ReplicaId(4), ms(400));
+        assert_eq!(heard.consent(three, asked(), &TIMING, ms(700)), Ok(()));
+        assert_eq!(heard.consent(two, asked(), &TIMING, ms(701)), refused);
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ use polybolos_model::{Exchange, StageId};
 use prost::Message;
 
 use crate::{
-    grouping_sets::ForgetExec,
+    forget::{ForgetExec, Forgets},
     input::StageInputExec,
     input_codec::{decode_input, encode_input},
     output::{StageOutputExec, TaskOutput},
@@ -83,8 +83,9 @@ impl PlannerCodec {
                 hash: serialize_physical_exprs(&output.output().hash, self, converter)?,
             })));
         }
-        if node.is::<ForgetExec>() {
-            return Ok(Some(Kind::Forget(wire::Forget {})));
+        if let Some(forget) = node.downcast_ref::<ForgetExec>() {
+            let constants_only = forget.forgets() == Forgets::Constants;
+            return Ok(Some(Kind::Forget(wire::Forget { constants_only })));
         }
         if let Some(query) = node.downcast_ref::<RecursiveQueryExec>() {
             return Ok(Some(Kind::Recursive(wire::Recursive {
@@ -153,7 +154,10 @@ impl PhysicalExtensionCodec for PlannerCodec {
                 Ok(Arc::new(WorkTableExec::new(table.name, schema, None)?))
             }
             Some(Kind::PartitionedTopK(topk)) => decode_topk(&topk, inputs, &decode, converter),
-            Some(Kind::Forget(_)) => Ok(Arc::new(ForgetExec::new(one_input(inputs)?))),
+            Some(Kind::Forget(forget)) => {
+                let forgets = if forget.constants_only { Forgets::Constants } else { Forgets::Everything };
+                Ok(Arc::new(ForgetExec::new(one_input(inputs)?, forgets)))
+            }
             Some(Kind::Foreign(bytes)) => self.foreign.try_decode(&bytes, inputs, ctx, converter),
             None => Err(not_impl_datafusion_err!("an operator of a newer version of this engine")),
         }

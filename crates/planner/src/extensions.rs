@@ -1,6 +1,6 @@
 //! What an embedding program adds to the engine, the same on each of its nodes.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, iter, sync::Arc};
 
 use datafusion::{
     catalog::TableProvider,
@@ -20,7 +20,7 @@ use datafusion_proto::{
 use object_store::ObjectStore;
 use url::Url;
 
-use crate::{codec::PlannerCodec, forward, grouping_sets::ForgetBelowGroupingSets, held::Holding};
+use crate::{codec::PlannerCodec, forget::ForgetBeforeNulls, forward, held::Holding};
 
 /// Functions, rules, codecs and tables of an embedding program. The default has none.
 ///
@@ -60,30 +60,36 @@ impl fmt::Debug for Extensions {
     }
 }
 
+/// DataFusion's rules for physical plans with what they get wrong mended: some don't see operators with which they go
+/// wrong (`held.rs`), and nothing is believed of columns into which nulls were put (`forget.rs`).
+pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let replacements: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3] = [
+        Arc::new(Holding::projections()),
+        Arc::new(Holding::filters(FilterPushdown::new())),
+        Arc::new(Holding::filters(FilterPushdown::new_post_optimization())),
+    ];
+    let mended = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| {
+        let replacement = replacements.iter().find(|replacement| replacement.name() == rule.name());
+        replacement.cloned().unwrap_or(rule)
+    };
+    let first: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(ForgetBeforeNulls);
+    iter::once(first).chain(PhysicalOptimizer::new().rules.into_iter().map(mended)).collect()
+}
+
 impl Extensions {
     /// A session for planning on a scheduler and for decoding and running on an executor.
     ///
     /// It has DataFusion's default features with these extensions over them, and it leaves out the rule that plants
     /// dynamic filters: a filter must not span two stages, so [`crate::task_plan`] applies that rule inside each task.
-    /// Two rules don't see operators with which they go wrong (`held.rs`), and aggregates with grouping sets know nothing of
-    /// their input (`grouping_sets.rs`).
+    /// Its physical rules are those of [`physical_rules`].
     pub fn session_state(&self, config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
         let planted_later = FilterPushdown::new_post_optimization();
-        let mut physical = PhysicalOptimizer::new();
-        physical.rules.retain(|rule| rule.name() != planted_later.name());
-        let (projections, filters) = (Holding::projections(), Holding::filters(FilterPushdown::new()));
-        let replacements: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] =
-            [Arc::new(projections), Arc::new(filters)];
-        for rule in &mut physical.rules {
-            if let Some(replacement) = replacements.iter().find(|new| new.name() == rule.name()) {
-                *rule = Arc::clone(replacement);
-            }
-        }
-        physical.rules.insert(0, Arc::new(ForgetBelowGroupingSets));
+        let mut physical = physical_rules();
+        physical.retain(|rule| rule.name() != planted_later.name());
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
-            .with_physical_optimizer_rules(physical.rules);
+            .with_physical_optimizer_rules(physical);
         builder.window_functions().get_or_insert_default().extend(forward::functions());
         // Last, so that they win over a built-in function of the same name.
         builder.scalar_functions().get_or_insert_default().extend(self.scalar_udfs.iter().cloned());

@@ -19,9 +19,9 @@ mod config;
 mod cut;
 mod error;
 mod extensions;
+mod forget;
 mod forward;
 mod graph;
-mod grouping_sets;
 mod held;
 mod indeterminate;
 mod input;
@@ -40,9 +40,8 @@ pub use config::{
     single_task_config,
 };
 pub use error::PlanError;
-pub use extensions::Extensions;
+pub use extensions::{Extensions, physical_rules};
 pub use graph::{single_task_graph, stage_graph};
-pub use grouping_sets::ForgetBelowGroupingSets;
 pub use input::{Reads, StageInputExec};
 pub use metrics::{StageProfile, explain, explain_analyze, task_metrics};
 pub use output::{StageOutputExec, TaskOutput, TaskPlan};

@@ -29,7 +29,7 @@ use datafusion::{
 };
 use polybolos_model::ReadMode;
 
-use crate::{grouping_sets::ForgetExec, input::StageInputExec, pick::PickExec};
+use crate::{forget::ForgetExec, input::StageInputExec, pick::PickExec};
 
 /// `plan` with partition `partition` as its only one.
 ///

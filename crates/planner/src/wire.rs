@@ -112,6 +112,9 @@ pub(crate) struct PartitionedTopK {
     pub(crate) rank: bool,
 }
 
-/// The rows of its input.
+/// The rows of its input, and nothing known of them, or all but which columns are constant.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(crate) struct Forget {}
+pub(crate) struct Forget {
+    #[prost(bool, tag = "1")]
+    pub(crate) constants_only: bool,
+}

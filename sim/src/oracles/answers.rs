@@ -1,4 +1,4 @@
-//! Every answer is the one that plain DataFusion gives, of a job that has succeeded; and every error has a cause that
+//! Every answer is the one that DataFusion gives in one process, of a job that has succeeded; and every error has a cause that
 //! docs/failure-contract.md names.
 //!
 //! Causes, by what the log says of the op's job:

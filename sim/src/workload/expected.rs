@@ -1,4 +1,4 @@
-//! The right answers: plain DataFusion, in one process and one partition, over the same tables.
+//! The right answers: DataFusion with the planner's mends, in one process and one partition, over the same tables.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,9 @@ use datafusion::{
     datasource::MemTable,
     error::DataFusionError,
     execution::SessionStateBuilder,
-    physical_optimizer::optimizer::PhysicalOptimizer,
     prelude::{SessionConfig, SessionContext},
 };
-use polybolos_planner::ForgetBelowGroupingSets;
+use polybolos_planner::physical_rules;
 use tokio::sync::OnceCell;
 
 use super::{progress::Progress, tables};
@@ -151,7 +150,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The tables of a schedule in plain DataFusion.
+/// The tables of a schedule in DataFusion.
 pub(super) async fn context(
     schedule: &Schedule,
     options: &BTreeMap<String, String>,
@@ -160,12 +159,10 @@ pub(super) async fn context(
     for (name, value) in options {
         config.options_mut().set(name, value)?;
     }
-    // DataFusion answers some grouping sets wrong without it, and so would the cluster.
-    let mut physical = PhysicalOptimizer::new().rules;
-    physical.insert(0, Arc::new(ForgetBelowGroupingSets));
     let state = SessionStateBuilder::new_with_default_features()
         .with_config(config)
-        .with_physical_optimizer_rules(physical)
+        // DataFusion answers some queries wrong by its own.
+        .with_physical_optimizer_rules(physical_rules())
         .build();
     let context = SessionContext::new_with_state(state);
     for table in &schedule.tables {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   generate ─▶ Schedule { tables, ops } ─┬─▶ tables ──▶ parquet files, CREATE EXTERNAL TABLE
-//!              (before a run)      sql ───┘├─▶ expected ▶ the rows that plain DataFusion gives
+//!              (before a run)      sql ───┘├─▶ expected ▶ the rows that DataFusion gives in one process
 //!                                          └─▶ client ──▶ ClientEvents on the tape
 //! ```
 
