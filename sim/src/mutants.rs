@@ -70,6 +70,36 @@ pub const MUTANTS: &[Mutant] = &[
         "shared-key",
     ),
     mutant(
+        "durable-never-deleted",
+        "durable copies of released jobs stay",
+        &["leftovers"],
+        "durable-shuffle",
+    ),
+    mutant(
+        "durable-outlives-undo",
+        "an output that was undone still counts as durable",
+        &["state-invariants"],
+        "durable-shuffle",
+    ),
+    mutant(
+        "durable-outputs-rerun",
+        "durable outputs count as lost with their executor",
+        &["durable-stays"],
+        "durable-shuffle",
+    ),
+    mutant(
+        "durable-resume-repeats",
+        "a reader that goes on from a durable copy repeats rows",
+        &["answers"],
+        "durable-shuffle",
+    ),
+    mutant(
+        "durable-too-early",
+        "an output is told to be durable before it is uploaded",
+        &["durable-stays", "answers", "leftovers"],
+        "durable-shuffle",
+    ),
+    mutant(
         "executor-never-lost",
         "an executor that is silent for ever is waited for",
         &["liveness"],
@@ -101,6 +131,12 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     mutant("forget-upstream", "a reader leaves out one of its upstream partitions", &["answers"], SWARM),
     mutant(
+        "generations-mixed",
+        "a client goes on with rows of before and after a roll-back",
+        &["answers"],
+        "indeterminate-outputs",
+    ),
+    mutant(
         "hash-keys-reordered",
         "every other task hashes the keys of an exchange in another order",
         &["answers"],
@@ -131,7 +167,19 @@ pub const MUTANTS: &[Mutant] = &[
         &["attempt-ids-unique", "election-safety"],
         "single-scheduler",
     ),
+    mutant(
+        "no-rollback",
+        "of an indeterminate stage only what is lost runs again, and its readers keep what they read",
+        &["readers-agree", "answers"],
+        "indeterminate-outputs",
+    ),
     mutant("one-slot-too-many", "an executor runs one attempt more than it has slots", &["slots"], "cancels"),
+    mutant(
+        "poison-never-fails",
+        "a task under which executor after executor dies is tried again for ever",
+        &["state-invariants", "deaths"],
+        "executor-restart-storm",
+    ),
     mutant(
         "purge-before-snapshot",
         "the log is purged before the snapshot that holds its entries is durable",
@@ -170,6 +218,12 @@ pub const MUTANTS: &[Mutant] = &[
         "store-errors",
     ),
     mutant(
+        "retry-without-backoff",
+        "a task that failed is tried again at once",
+        &["retries-wait"],
+        "store-errors",
+    ),
+    mutant(
         "second-completion-wins",
         "a later completion of a task takes the place of the first",
         &["one-visible-completion", "state-invariants"],
@@ -190,6 +244,12 @@ pub const MUTANTS: &[Mutant] = &[
         "snapshot-catch-up",
     ),
     mutant(
+        "speculation-same-executor",
+        "a slow task gets its second attempt where the first one runs",
+        &["copies-elsewhere"],
+        "slow-executor",
+    ),
+    mutant(
         "spill-loses-last",
         "an output that goes to a file lacks its last, short batches",
         &["answers"],
@@ -200,6 +260,12 @@ pub const MUTANTS: &[Mutant] = &[
         "files of outputs that nobody needs stay",
         &["leftovers"],
         "duplicate-delivery",
+    ),
+    mutant(
+        "stale-epoch-accepted",
+        "an attempt that has read rows which are gone may still complete its task",
+        &["readers-agree", "answers"],
+        "indeterminate-outputs",
     ),
     mutant(
         "stale-incarnation",

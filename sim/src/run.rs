@@ -75,7 +75,8 @@ pub fn run(schedule: &Schedule, sink: &mut dyn FnMut(&Moment)) -> Summary {
         summary: &mut summary,
     };
     let ended = run.play(&mut sim);
-    let Run { coverage, hooked, .. } = run;
+    let Run { coverage, hooked, judge, .. } = run;
+    (summary.jobs, summary.jobs_hit) = judge.jobs_and_hit();
     summary.elapsed_ms = ms(sim.elapsed());
     summary.marks = coverage.into_counts();
     summary.failpoints = hooked.hits();

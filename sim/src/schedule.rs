@@ -51,6 +51,27 @@ pub struct Cluster {
     pub batch_cost_us: u64,
     /// A snapshot replaces the log after so many entries, and a tenth of them stay.
     pub snapshot_every: u64,
+    /// Whether outputs are copied to the object store, so that they outlive their executors.
+    #[serde(default, skip_serializing_if = "DurableShuffle::is_off")]
+    pub durable_shuffle: DurableShuffle,
+}
+
+/// When a copy is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DurableShuffle {
+    #[default]
+    Off,
+    /// Once the task counts as completed.
+    Background,
+    /// Before it does.
+    Before,
+}
+
+impl DurableShuffle {
+    pub fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 /// Times since the cluster started, in simulated milliseconds.

@@ -45,6 +45,12 @@ pub enum ClientError {
         "partition {partition} of the result of query {job} could not be read from {address} after {batches} batches: {last}"
     )]
     Fetch { job: JobId, partition: u32, address: String, batches: u64, last: String },
+    /// Rows that were handed out are void.
+    #[error(
+        "query {job} can't be finished: an executor was lost, and rows that were handed out already would come out \
+         differently now: discard them and run the query again"
+    )]
+    RolledBack { job: JobId },
     /// An answer breaks the protocol: another version, or a fault of this engine.
     #[error("unexpected answer: {what}")]
     Protocol { what: String },

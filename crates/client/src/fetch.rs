@@ -22,11 +22,14 @@ use crate::{
     ClientError,
     call::Shared,
     channels::describe,
+    generation::Generation,
     ipc,
     limits::{
-        FETCH_ATTEMPTS, FETCH_OPEN_TIMEOUT, FETCH_PATIENCE, FETCH_SILENCE, PLACE_PATIENCE, READ_AHEAD_BATCHES,
+        FETCH_ATTEMPTS, FETCH_OPEN_TIMEOUT, FETCH_PATIENCE, FETCH_SILENCE, PLACE_PATIENCE, PLACE_TIMEOUT,
+        READ_AHEAD_BATCHES,
     },
     stream::Item,
+    watch::watch as follow,
 };
 
 /// Where each complete partition of a result is, by the latest update.
@@ -39,50 +42,96 @@ pub(crate) struct Fetch {
     pub(crate) schema: SchemaRef,
     pub(crate) partition: u32,
     pub(crate) places: watch::Receiver<Places>,
+    /// In which it was begun.
+    pub(crate) of_generation: u32,
+    pub(crate) generation: Arc<Generation>,
     pub(crate) out: mpsc::Sender<Item>,
     /// Fires when the partitions before this one are handed out; `None` when there is nothing to wait for.
     pub(crate) turn: Option<oneshot::Receiver<()>>,
 }
 
+/// Failed tries at a partition before the leader is asked where it is.
+const TRIES_BEFORE_ASKING: u32 = 3;
+
+/// What of a partition the reader has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct HandedOut {
+    batches: u64,
+    rows: u64,
+}
+
 /// Why a try to read a partition ended before its last batch.
 enum Stop {
-    /// Nobody reads the result any more.
+    /// Nobody reads the result any more, or reads it anew.
     Left,
     Broken(String),
 }
 
 impl Fetch {
-    /// Hands out all batches of the partition, each exactly once.
+    /// Hands out all rows of the partition, each exactly once.
     ///
     /// # Errors
-    /// [`ClientError::Fetch`] when the partition breaks after a batch was handed out, or again and again before.
+    /// [`ClientError::Fetch`] when the partition breaks again and again, or after a batch was handed out and the rest of
+    /// the same rows is nowhere.
     pub(crate) async fn run(mut self) -> Result<(), ClientError> {
         let mut tries = 0;
-        let mut handed_out = 0;
+        let mut handed_out = HandedOut::default();
         let mut broken_since = None;
+        let mut next = None;
         loop {
-            let place = self.place().await;
+            let place = match next.take() {
+                Some(place) => place,
+                None => self.place().await,
+            };
+            let before = handed_out;
             let last = match self.read(&place, &mut handed_out).await {
                 Ok(()) | Err(Stop::Left) => return Ok(()),
-                Err(Stop::Broken(_)) if handed_out > 0 && polybolos_model::mutant!("result-cut-short") => {
+                Err(Stop::Broken(_))
+                    if handed_out.batches > 0 && polybolos_model::mutant!("result-cut-short") =>
+                {
                     return Ok(());
                 }
                 Err(Stop::Broken(last)) => last,
             };
+            if handed_out != before {
+                (tries, broken_since) = (0, None);
+            }
             tries += 1;
-            tracing::debug!(job = %self.job, partition = self.partition, tries, handed_out, last, "a fetch broke");
+            tracing::debug!(job = %self.job, partition = self.partition, tries, ?handed_out, last, "a fetch broke");
             let now = self.shared.env.clock.now();
             let patient = now - *broken_since.get_or_insert(now) < FETCH_PATIENCE;
-            let repeats = handed_out > 0 && !polybolos_model::mutant!("result-repeated");
-            polybolos_model::sometimes!("a result broke after some of it was read", handed_out > 0);
-            if repeats || (tries >= FETCH_ATTEMPTS && !patient) {
+            let begun = handed_out.batches > 0;
+            polybolos_model::sometimes!("a result broke after some of it was read", begun);
+            // While the query runs, updates tell of a partition that moved.
+            if begun || tries >= TRIES_BEFORE_ASKING {
+                next = self.ask().await;
+            }
+            let ends =
+                begun && !goes_on(&place, next.as_ref()) && !polybolos_model::mutant!("result-repeated");
+            if ends || (tries >= FETCH_ATTEMPTS && !patient) {
                 let (job, partition, address) = (self.job, self.partition, place.address);
-                return Err(ClientError::Fetch { job, partition, address, batches: handed_out, last });
+                return Err(ClientError::Fetch {
+                    job,
+                    partition,
+                    address,
+                    batches: handed_out.batches,
+                    last,
+                });
+            }
+            polybolos_model::sometimes!("a result went on from another copy", begun);
+            if next.as_ref().is_some_and(|next| next.address != place.address) {
+                continue;
+            }
+            if begun && next.is_none() {
+                next = Some(place.clone());
             }
             let pause = self.shared.backoff(tries + 1);
             tokio::select! {
                 biased;
-                () = self.moved(&place) => polybolos_model::sometimes!("a result was made anew elsewhere"),
+                () = self.moved(&place), if !begun => {
+                    polybolos_model::sometimes!("a result was made anew elsewhere");
+                    next = None;
+                }
                 () = sleep(pause) => {}
             }
         }
@@ -98,6 +147,14 @@ impl Fetch {
         }
     }
 
+    /// Where the partition is by the word of the leader, also after the query's end, when no updates come any more.
+    async fn ask(&self) -> Option<ResultPartition> {
+        let mut updates = std::pin::pin!(follow(Arc::clone(&self.shared), self.job));
+        let update = timeout(PLACE_TIMEOUT, updates.next()).await.ok()??.ok()?;
+        let is_present = update.result_generation == self.of_generation;
+        update.results.into_iter().find(|place| is_present && place.partition == self.partition)
+    }
+
     /// Waits until the partition is elsewhere, maybe for ever.
     async fn moved(&mut self, from: &ResultPartition) {
         let partition = self.partition;
@@ -109,7 +166,7 @@ impl Fetch {
         }
     }
 
-    async fn read(&mut self, place: &ResultPartition, handed_out: &mut u64) -> Result<(), Stop> {
+    async fn read(&mut self, place: &ResultPartition, handed_out: &mut HandedOut) -> Result<(), Stop> {
         let (channel, lease) = self.shared.channels.lease(&place.address).await.map_err(Stop::Broken)?;
         let done = self.read_from(channel, place, handed_out).await;
         if let Err(Stop::Broken(_)) = done {
@@ -122,11 +179,14 @@ impl Fetch {
         &mut self,
         channel: Channel,
         place: &ResultPartition,
-        handed_out: &mut u64,
+        handed_out: &mut HandedOut,
     ) -> Result<(), Stop> {
         let mut batches = open(channel, place).await?;
         let mut ahead = VecDeque::new();
         let mut more = true;
+        let repeats =
+            polybolos_model::mutant!("result-repeated") || polybolos_model::mutant!("durable-resume-repeats");
+        let mut skip = if repeats { 0 } else { handed_out.rows };
         while more || self.turn.is_some() {
             let room = more && (self.turn.is_none() || ahead.len() < READ_AHEAD_BATCHES);
             tokio::select! {
@@ -136,7 +196,10 @@ impl Fetch {
                     self.turn = None;
                 }
                 batch = next(&mut batches), if room => match batch? {
-                    Some(batch) => ahead.push_back(ipc::conform(batch, &self.schema).map_err(broken)?),
+                    Some(batch) => {
+                        let batch = rest(ipc::conform(batch, &self.schema).map_err(broken)?, &mut skip);
+                        ahead.push_back(batch);
+                    }
                     None => more = false,
                 },
             }
@@ -144,14 +207,33 @@ impl Fetch {
                 && let Some(batch) = ahead.pop_front()
             {
                 if batch.num_rows() > 0 {
+                    if !self.generation.enter(self.of_generation) {
+                        return Err(Stop::Left);
+                    }
+                    let rows = batch.num_rows() as u64;
                     self.out.send(Item::Batch(batch)).await.map_err(|_| Stop::Left)?;
-                    *handed_out += 1;
+                    *handed_out = HandedOut { batches: handed_out.batches + 1, rows: handed_out.rows + rows };
                     polybolos_model::failpoint!("client.mid_result");
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Whether a reader that has some rows of `place` can go on at `next`: the rows are the same and outlive their executor.
+/// When nobody knows where they are now, where they were may still do.
+fn goes_on(place: &ResultPartition, next: Option<&ResultPartition>) -> bool {
+    let next = next.unwrap_or(place);
+    next.durable && next.attempt == place.attempt && !next.attempt.is_empty()
+}
+
+/// What is left of `batch` when the first `skip` rows are left out; counts `skip` down.
+fn rest(batch: RecordBatch, skip: &mut u64) -> RecordBatch {
+    let rows = batch.num_rows();
+    let left_out = usize::try_from(*skip).unwrap_or(usize::MAX).min(rows);
+    *skip -= left_out as u64;
+    if left_out == 0 { batch } else { batch.slice(left_out, rows - left_out) }
 }
 
 async fn open(channel: Channel, place: &ResultPartition) -> Result<FlightRecordBatchStream, Stop> {

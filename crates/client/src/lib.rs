@@ -19,6 +19,7 @@ mod channels;
 mod client;
 mod error;
 mod fetch;
+mod generation;
 mod ipc;
 mod job;
 mod leader;
@@ -38,7 +39,7 @@ pub use ipc::conform;
 pub use job::JobHandle;
 pub use polybolos_proto::v1::{
     ClusterStatusResponse, ExecutorStatus, Freshness, JobDetail, JobState, JobSummary, JobUpdate,
-    ListJobsResponse, ReplicaStatus, StageDetail, StageProgress, TaskDetail,
+    ListJobsResponse, LossCost, ReplicaStatus, StageDetail, StageLoss, StageProgress, StoryLine, TaskDetail,
 };
 pub use reads::Consistency;
 pub use stream::ResultStream;

@@ -47,6 +47,8 @@ pub const FETCH_SILENCE: Duration = Duration::from_secs(30);
 /// in seconds, and by a new leader in some more.
 pub const FETCH_ATTEMPTS: u32 = 6;
 pub const FETCH_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a scheduler may take to say where a partition is whose stream broke.
+pub const PLACE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long to wait for a lost partition to be made anew.
 pub const PLACE_PATIENCE: Duration = Duration::from_secs(60);
 /// Partitions that are read at once.

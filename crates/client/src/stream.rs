@@ -26,6 +26,7 @@ use crate::{
     ClientError, JobFailure, JobHandle,
     call::Shared,
     fetch::{Fetch, Places},
+    generation::{Advance, Generation},
     limits::{BUFFERED_BATCHES, FETCH_CONCURRENCY, ORDERED_FETCH_CONCURRENCY},
     watch::has_ended,
 };
@@ -105,6 +106,7 @@ pub(crate) fn start(shared: Arc<Shared>, job: JobHandle) -> ResultStream {
         out,
         progress,
         places: watch::Sender::default(),
+        generation: Arc::default(),
         started: BTreeSet::new(),
         next: 0,
         fetches: JoinSet::new(),
@@ -123,6 +125,8 @@ struct Driver {
     out: mpsc::Sender<Item>,
     progress: watch::Sender<Option<JobUpdate>>,
     places: watch::Sender<Places>,
+    /// Of the result's rows.
+    generation: Arc<Generation>,
     /// None is started twice.
     started: BTreeSet<u32>,
     /// Ordered only: the partition to start next.
@@ -198,7 +202,13 @@ impl Driver {
         let state = update.state();
         self.ended = has_ended(state);
         let failure = update.error.clone();
-        if !self.job.explain_analyze() {
+        let advance = self.generation.advance(update.result_generation);
+        match advance {
+            Advance::Same | Advance::Old => {}
+            Advance::Anew => self.begin_anew(),
+            Advance::TooLate => return Err(ClientError::RolledBack { job: self.job.id() }),
+        }
+        if advance != Advance::Old && !self.job.explain_analyze() {
             let places = update.results.iter().map(|place| (place.partition, place.clone()));
             self.places.send_replace(Arc::new(places.collect()));
         }
@@ -220,6 +230,17 @@ impl Driver {
                 Err(ClientError::Protocol { what: format!("query {job} has an unknown state") })
             }
         }
+    }
+
+    /// Forgets what it has read; nothing of it was handed out.
+    fn begin_anew(&mut self) {
+        polybolos_model::sometimes!("a result was read anew after a roll-back", !self.started.is_empty());
+        // Stops them. One that runs on for a moment hands nothing out: its generation is over.
+        self.fetches = JoinSet::new();
+        self.started.clear();
+        self.next = 0;
+        self.order.clear();
+        self.turns.clear();
     }
 
     /// Afterwards nothing that is ready waits, unless [`FETCH_CONCURRENCY`] fetches are under way.
@@ -252,6 +273,8 @@ impl Driver {
             schema: self.job.schema(),
             partition,
             places: self.places.subscribe(),
+            of_generation: self.generation.present(),
+            generation: Arc::clone(&self.generation),
             out: self.out.clone(),
             turn,
         };

@@ -5,7 +5,11 @@ use polybolos_state::{Applied, Change, Command, Entry};
 
 pub(crate) fn tell(index: u64, entry: &Entry, applied: &Applied) {
     for outcome in entry.commands.iter().zip(&applied.outcomes) {
-        if let (Command::CompleteTask { task, attempt, .. }, Ok(Change::TaskCompleted { .. })) = outcome {
+        if let (
+            Command::CompleteTask { task, attempt, .. } | Command::CompleteTaskIn { task, attempt, .. },
+            Ok(Change::TaskCompleted { .. }),
+        ) = outcome
+        {
             tracing::debug!(index, %task, %attempt, "committed");
         }
     }

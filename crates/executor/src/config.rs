@@ -8,6 +8,9 @@ use datafusion::{
 };
 use polybolos_model::ExecutorId;
 use polybolos_shuffle::{Compression, ShuffleError};
+use url::Url;
+
+use crate::durable::DurableError;
 
 /// Share of the memory that shuffle outputs may use before they go to disk.
 pub const DEFAULT_SHUFFLE_MEMORY_FRACTION: f64 = 0.2;
@@ -41,6 +44,27 @@ pub struct ExecutorConfig {
     pub labels: BTreeMap<String, String>,
     /// Of shuffle outputs on disk and on the wire.
     pub compression: Compression,
+    /// Where shuffle outputs are copied to, so that they outlive this executor; `None` for nowhere. The same on all
+    /// executors of a cluster.
+    pub shuffle_durable: Option<ShuffleDurable>,
+}
+
+/// A place for durable copies of shuffle outputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShuffleDurable {
+    /// A shared folder (`file:///…`), a bucket (`s3://bucket/prefix`), or a store of the embedding program.
+    pub url: Url,
+    pub mode: DurableMode,
+}
+
+/// When outputs are copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DurableMode {
+    /// After the task has counted as completed. One whose executor is lost before runs again.
+    #[default]
+    Background,
+    /// Before the task counts as completed. One whose output can't be copied fails, and runs again.
+    Before,
 }
 
 /// Where operators keep what does not fit their memory.
@@ -78,6 +102,7 @@ impl ExecutorConfig {
             spill: Spill::WorkDir,
             labels: BTreeMap::new(),
             compression: Compression::Lz4,
+            shuffle_durable: None,
         }
     }
 
@@ -121,6 +146,8 @@ pub enum StartError {
     WorkDir { path: PathBuf, source: io::Error },
     #[error("the executor's shuffle store can't be opened: {0}")]
     Shuffle(#[from] ShuffleError),
+    #[error(transparent)]
+    Durable(#[from] DurableError),
     #[error("the executor's memory pool and spill folder can't be set up: {0}")]
     Runtime(#[from] DataFusionError),
 }

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     config::{ExecutorConfig, ExecutorFailure, Spill, StartError},
     dirs::Dirs,
+    durable,
     link::Link,
     node::Node,
     runtime::Runtime,
@@ -73,6 +74,10 @@ impl Executor {
             dir: dirs.shuffle(),
             memory_budget_bytes: shuffle_bytes,
             compression: config.compression,
+            durable: match &config.shuffle_durable {
+                Some(durable) => Some(durable::open(&env, durable, &extensions, config.compression).await?),
+                None => None,
+            },
         };
         let store = ShuffleStore::open(&env, store_config).await?;
         let spill = match config.spill {
@@ -88,14 +93,21 @@ impl Executor {
                 let _ = server_stopped.await;
             });
         let server = tokio::spawn(server);
-        let tools =
-            Tools { env: env.clone(), runtime, store, pool, dirs: Arc::clone(&dirs), me: config.id.clone() };
+        let tools = Tools {
+            env: env.clone(),
+            runtime,
+            store,
+            pool,
+            dirs: Arc::clone(&dirs),
+            me: config.id.clone(),
+            durable: config.shuffle_durable.as_ref().map(|durable| durable.mode),
+        };
         let register = Register {
             executor_id: config.id.to_string(),
             address: address.clone(),
             slots: config.slots,
             memory_bytes: config.memory_bytes,
-            labels: config.labels.into_iter().collect(),
+            labels: durable::label(config.labels, config.shuffle_durable.as_ref()).into_iter().collect(),
             process_id,
             running: Vec::new(),
         };

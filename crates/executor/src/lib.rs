@@ -15,6 +15,7 @@
 mod config;
 mod core;
 mod dirs;
+mod durable;
 mod handle;
 mod link;
 mod node;
@@ -25,8 +26,10 @@ mod task;
 mod wire;
 
 pub use config::{
-    DEFAULT_SHUFFLE_MEMORY_FRACTION, ExecutorConfig, ExecutorFailure, MIN_MEMORY_BYTES, Spill, StartError,
+    DEFAULT_SHUFFLE_MEMORY_FRACTION, DurableMode, ExecutorConfig, ExecutorFailure, MIN_MEMORY_BYTES,
+    ShuffleDurable, Spill, StartError,
 };
+pub use durable::DurableError;
 pub use handle::{Executor, ExecutorHandle, ExecutorStatus};
 pub use object_stores::{
     LazyObjectStores, OBJECT_STORE_OPTIONS, ObjectStoreError, option_key, register_object_store,

@@ -12,6 +12,7 @@ use polybolos_model::{
     simulation::{AttemptEnd, Fact, report},
 };
 use polybolos_proto::v1::{ExecutorMessage, Heartbeat, Register, TaskReports, executor_message::Message};
+use polybolos_shuffle::OutputKey;
 use prost::Message as _;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -20,7 +21,7 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
-    config::ExecutorFailure,
+    config::{DurableMode, ExecutorFailure},
     core::{Command, Core, Effect, Ended, Event, Outcome, StageKey},
     handle::ExecutorStatus,
     link::{Attachment, Link, LinkEvent},
@@ -31,6 +32,8 @@ use crate::{
 
 /// One message carries at most this many bytes of reports, and at least one report.
 const MAX_REPORTS_BYTES: usize = 4 * 1024 * 1024;
+/// Outputs that may wait for their copy to the durable store; further ones get none.
+const MAX_COPIES: usize = 4_096;
 /// How long a shutdown waits for stopped tasks to let go.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -42,6 +45,8 @@ pub(crate) struct Node {
     stages: BTreeMap<StageKey, Arc<PreparedStage>>,
     /// Ends of started attempts.
     running: FuturesUnordered<BoxFuture<'static, (AttemptId, Ended)>>,
+    /// Copies of outputs under way or waiting for their turn, and whether they are whole.
+    copying: FuturesUnordered<BoxFuture<'static, (AttemptId, TaskId, bool)>>,
     /// Dropping one stops its attempt.
     stops: BTreeMap<AttemptId, oneshot::Sender<()>>,
     link: Link,
@@ -58,6 +63,7 @@ struct Session {
 enum Step {
     Link(LinkEvent),
     Ended(AttemptId, Ended),
+    Copied(AttemptId, TaskId, bool),
     Heartbeat,
     Flush,
     Shutdown,
@@ -76,6 +82,7 @@ impl Node {
             tools,
             stages: BTreeMap::new(),
             running: FuturesUnordered::new(),
+            copying: FuturesUnordered::new(),
             stops: BTreeMap::new(),
             link,
             session: None,
@@ -92,6 +99,12 @@ impl Node {
                     self.stops.remove(&attempt);
                     self.report_end(attempt, &ended);
                     self.feed(Event::Ended { attempt, ended }, None);
+                    self.copy(attempt);
+                }
+                Step::Copied(attempt, task, whole) => {
+                    if whole {
+                        self.feed(Event::Durable { attempt, task }, None);
+                    }
                 }
                 Step::Heartbeat => self.send_heartbeat(),
                 Step::Flush => self.send_reports(),
@@ -121,6 +134,7 @@ impl Node {
             () = beat(heartbeat) => Step::Heartbeat,
             event = self.link.next() => Step::Link(event),
             Some((attempt, ended)) = self.running.next() => Step::Ended(attempt, ended),
+            Some((attempt, task, whole)) = self.copying.next() => Step::Copied(attempt, task, whole),
             () = room(outbox), if owes_reports => Step::Flush,
         }
     }
@@ -153,6 +167,9 @@ impl Node {
         let mut heartbeat = tokio::time::interval(heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.session = Some(Session { outbox, heartbeat });
+        if let Some(durable) = self.tools.store.durable() {
+            durable.set_cluster(&cluster);
+        }
         let refused = self.core.refused_commands();
         let first = self.core.incarnation().is_none();
         let command = Command::Registered { cluster, incarnation };
@@ -174,7 +191,7 @@ impl Node {
     fn feed(&mut self, event: Event, mut prepared: Option<Arc<PreparedStage>>) {
         let commanded = match &event {
             Event::Command { term, .. } => Some(*term),
-            Event::Ended { .. } => None,
+            Event::Ended { .. } | Event::Durable { .. } => None,
         };
         let effects = self.core.on(event);
         self.report_obeyed(commanded, &effects);
@@ -194,6 +211,7 @@ impl Node {
                     self.stops.remove(&attempt);
                 }
                 Effect::DeleteOutput(attempt) => self.tools.store.delete(attempt),
+                Effect::ForgetOutput(attempt) => self.tools.store.forget(attempt),
                 Effect::DeleteJob(job) => self.tools.store.delete_job(job),
                 Effect::RefusedTerm { term, highest } => {
                     polybolos_model::sometimes!("a deposed leader's command was refused");
@@ -234,6 +252,33 @@ impl Node {
         let work = self.tools.env.cpu.spawn(Box::pin(work.instrument(span.clone())));
         let end = async move { (attempt, supervise(work, outcome, stopped).await) };
         self.running.push(Box::pin(end.instrument(span)));
+    }
+
+    /// Copies the output of an attempt that has completed, if that is left to the background. What can't be copied is
+    /// just not durable.
+    fn copy(&mut self, attempt: AttemptId) {
+        let Some(task) = self.core.keeps(attempt) else { return };
+        if self.tools.durable != Some(DurableMode::Background) {
+            return;
+        }
+        if self.copying.len() >= MAX_COPIES {
+            return tracing::warn!(%task, %attempt, "{MAX_COPIES} outputs wait for their copy; this one gets none");
+        }
+        let (done, copied) = oneshot::channel();
+        let store = Arc::clone(&self.tools.store);
+        let work = async move {
+            let made = store.make_durable(OutputKey { task, attempt }).await;
+            if let Err(error) = &made {
+                tracing::warn!(%task, %attempt, %error, "an output was not made durable");
+            }
+            // The receiver is gone only with the node.
+            let _ = done.send(made.is_ok());
+        };
+        let work = self.tools.env.cpu.spawn(Box::pin(work));
+        self.copying.push(Box::pin(async move {
+            let ended = work.await.is_ok();
+            (attempt, task, ended && copied.await.unwrap_or(false))
+        }));
     }
 
     fn send_heartbeat(&mut self) {
@@ -324,7 +369,7 @@ impl Node {
     fn report_end(&self, attempt: AttemptId, ended: &Ended) {
         let Some(task) = self.core.task(attempt) else { return };
         let end = match ended {
-            Ended::Finished(Outcome::Completed { .. }) => AttemptEnd::Completed,
+            Ended::Finished(Outcome::Completed { .. } | Outcome::Durable) => AttemptEnd::Completed,
             Ended::Finished(Outcome::Failed(_)) => AttemptEnd::Failed,
             Ended::Stopped => AttemptEnd::Stopped,
         };

@@ -15,6 +15,7 @@ use datafusion::{
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
 };
+use polybolos_model::settings;
 use polybolos_planner::{Extensions, cluster_config};
 
 use crate::object_stores::{LazyObjectStores, OBJECT_STORE_OPTIONS};
@@ -77,7 +78,7 @@ impl Runtime {
         for (key, value) in options {
             if key.starts_with(OBJECT_STORE_OPTIONS) {
                 stores = true;
-            } else {
+            } else if !settings::is_ours(key) {
                 config.options_mut().set(key, value)?;
             }
         }

@@ -7,11 +7,12 @@ use datafusion::{
     physical_plan::{ExecutionPlan, metrics::MetricsSet},
 };
 use polybolos_env::Env;
-use polybolos_model::{AttemptId, ExecutorId, PartitionStats, TaskError, TaskId, TaskMetrics};
+use polybolos_model::{AttemptId, ErrorClass, ExecutorId, PartitionStats, TaskError, TaskId, TaskMetrics};
 use polybolos_planner::{TaskPlan, task_metrics, task_plan};
 use polybolos_shuffle::{FlightPool, OutputKey, ShuffleStore, bind_inputs, task_error, write_output};
 
 use crate::{
+    config::DurableMode,
     core::Outcome,
     dirs::Dirs,
     runtime::Runtime,
@@ -26,6 +27,8 @@ pub(crate) struct Tools {
     pub(crate) pool: Arc<FlightPool>,
     pub(crate) dirs: Arc<Dirs>,
     pub(crate) me: ExecutorId,
+    /// When outputs are copied to where they outlive this executor, if they are.
+    pub(crate) durable: Option<DurableMode>,
 }
 
 pub(crate) async fn run(tools: &Tools, stage: &PreparedStage, task: TaskId, attempt: AttemptId) -> Outcome {
@@ -34,10 +37,10 @@ pub(crate) async fn run(tools: &Tools, stage: &PreparedStage, task: TaskId, atte
     let done = attempt_task(tools, stage, task, attempt).await;
     let elapsed = tools.env.clock.now().saturating_duration_since(started);
     match done {
-        Ok((outputs, mut metrics)) => {
+        Ok(Done { outputs, mut metrics, durable }) => {
             metrics.elapsed_us = micros(elapsed);
             tracing::debug!(rows = metrics.rows_out, bytes = metrics.bytes_out, ?elapsed, "completed");
-            Outcome::Completed { outputs, metrics }
+            Outcome::Completed { outputs, metrics, durable }
         }
         Err(error) => {
             tracing::warn!(%error, ?elapsed, "failed");
@@ -46,12 +49,20 @@ pub(crate) async fn run(tools: &Tools, stage: &PreparedStage, task: TaskId, atte
     }
 }
 
+/// What an attempt made.
+struct Done {
+    outputs: Vec<PartitionStats>,
+    metrics: TaskMetrics,
+    /// The output is in the durable store too.
+    durable: bool,
+}
+
 async fn attempt_task(
     tools: &Tools,
     stage: &PreparedStage,
     task: TaskId,
     attempt: AttemptId,
-) -> Result<(Vec<PartitionStats>, TaskMetrics), TaskError> {
+) -> Result<Done, TaskError> {
     let decoded = stage.decoded(&tools.runtime, task.job).await?;
     let narrowed = task_plan(&decoded.template, task.partition).map_err(plan_error)?;
     let bound = bind_inputs(
@@ -67,7 +78,28 @@ async fn attempt_task(
     let written = write_output(&executed, Arc::clone(&executed.plan), context, &tools.store, key).await;
     let outputs = written.map_err(TaskError::from)?;
     let metrics = collect_metrics(decoded, &executed, &outputs);
-    Ok((outputs, metrics))
+    let durable = made_durable(tools, key).await?;
+    Ok(Done { outputs, metrics, durable })
+}
+
+/// Copies the output if it must not count before.
+async fn made_durable(tools: &Tools, key: OutputKey) -> Result<bool, TaskError> {
+    if tools.durable != Some(DurableMode::Before) {
+        return Ok(false);
+    }
+    if polybolos_model::mutant!("durable-too-early") {
+        let store = Arc::clone(&tools.store);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            store.make_durable(key).await
+        });
+        return Ok(true);
+    }
+    let copied = tools.store.make_durable(key).await;
+    copied.map(|()| true).map_err(|error| {
+        let why = format!("its output could not be copied to the durable store: {error}");
+        TaskError::new(ErrorClass::Retryable, why)
+    })
 }
 
 /// The session of the stage, with the task's and the attempt's name.

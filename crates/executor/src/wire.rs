@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use polybolos_model::{AttemptId, JobId, StageId, TaskId, Term};
+use polybolos_model::{AttemptId, JobId, StageId, Term};
 use polybolos_proto::{
     ConvertError, attempt,
     v1::{self, scheduler_message::Message},
 };
 use prost::Message as _;
 
-use crate::core::{Command, Event, Outcome, Report, StageKey};
+use crate::core::{Command, Event, Outcome, Report, StageKey, Work};
 
 /// A scheduler's message, as the core's event and what only the shell keeps.
 pub(crate) struct Incoming {
@@ -59,11 +59,15 @@ fn stage_key(job: &str, stage: u32) -> Result<StageKey, ConvertError> {
 
 pub(crate) fn report(report: &Report) -> v1::TaskReport {
     let outcome = match report.outcome.clone() {
-        Outcome::Completed { outputs, metrics } => v1::task_report::Outcome::Completed(v1::TaskCompleted {
-            outputs: outputs.into_iter().map(Into::into).collect(),
-            metrics: Some(metrics.into()),
-        }),
+        Outcome::Completed { outputs, metrics, durable } => {
+            v1::task_report::Outcome::Completed(v1::TaskCompleted {
+                outputs: outputs.into_iter().map(Into::into).collect(),
+                metrics: Some(metrics.into()),
+                durable,
+            })
+        }
         Outcome::Failed(error) => v1::task_report::Outcome::Failed(error.into()),
+        Outcome::Durable => v1::task_report::Outcome::OutputDurable(v1::OutputDurable {}),
     };
     v1::TaskReport {
         sequence: report.sequence,
@@ -72,15 +76,17 @@ pub(crate) fn report(report: &Report) -> v1::TaskReport {
         partition: report.task.partition,
         attempt: Some(report.attempt.into()),
         outcome: Some(outcome),
+        epoch: Some(report.epoch),
     }
 }
 
-pub(crate) fn running(adoptable: BTreeMap<AttemptId, TaskId>) -> Vec<v1::RunningTask> {
-    let running = adoptable.into_iter().map(|(attempt, task)| v1::RunningTask {
+pub(crate) fn running(adoptable: BTreeMap<AttemptId, Work>) -> Vec<v1::RunningTask> {
+    let running = adoptable.into_iter().map(|(attempt, Work { task, epoch })| v1::RunningTask {
         job_id: task.job.to_string(),
         stage_id: task.stage.0,
         partition: task.partition,
         attempt: Some(attempt.into()),
+        epoch: Some(epoch),
     });
     running.collect()
 }

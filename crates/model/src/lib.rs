@@ -11,6 +11,7 @@ mod error;
 mod graph;
 mod ids;
 pub mod limits;
+pub mod settings;
 pub mod simulation;
 mod task;
 
@@ -20,4 +21,4 @@ pub use ids::{
     AttemptId, ExecutorId, IdParseError, IdempotencyKey, Incarnation, JobId, ReplicaId, SessionId, StageId,
     TaskId, Term,
 };
-pub use task::{OperatorMetrics, PartitionStats, TaskMetrics};
+pub use task::{OperatorMetrics, PartitionStats, SHUFFLE_DURABLE_LABEL, TaskMetrics};

@@ -35,4 +35,12 @@ pub const MAX_ACTIVE_JOBS: usize = 10_000;
 pub const MAX_ENDED_JOBS: usize = 1_000;
 
 /// Most attempts of one task that count: a retryable failure beyond it fails the job (Spark's `task.maxFailures`).
+/// A job may set its own; see [`crate::settings`].
 pub const MAX_TASK_ATTEMPTS: u32 = 4;
+
+/// How often the tasks of one stage may go back to not done because outputs were lost; then the job fails.
+/// Spark's `spark.stage.maxConsecutiveAttempts` has the same default. A job may set its own.
+pub const MAX_STAGE_RERUNS: u32 = 4;
+
+/// Executors that die while they run one task, after which its job fails, unless the job says otherwise.
+pub const MAX_TASK_DEATHS: u32 = 3;

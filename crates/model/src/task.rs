@@ -31,3 +31,7 @@ pub struct TaskMetrics {
     pub elapsed_us: u64,
     pub operators: Vec<OperatorMetrics>,
 }
+
+/// The label of an executor that copies its outputs to a durable store and reads them there: the store's URL, the same
+/// on all executors of a cluster.
+pub const SHUFFLE_DURABLE_LABEL: &str = "polybolos.shuffle-durable";

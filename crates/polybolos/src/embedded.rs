@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use futures::future::join_all;
 use polybolos_client::{Client, ClientError};
 use polybolos_env::Env;
-use polybolos_executor::{Executor, ExecutorConfig, ExecutorFailure, ExecutorHandle};
+use polybolos_executor::{Executor, ExecutorConfig, ExecutorFailure, ExecutorHandle, ShuffleDurable};
 use polybolos_model::{ExecutorId, IdParseError, ReplicaId};
 use polybolos_planner::Extensions;
 use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig, SchedulerHandle};
@@ -36,6 +36,8 @@ pub struct EmbeddedConfig {
     pub memory_bytes: u64,
     /// Whether a single scheduler keeps its log on disk, in the temporary folder, as a real one does.
     pub durable: bool,
+    /// Where executors copy shuffle outputs to, so that they outlive them; `None` for nowhere.
+    pub shuffle_durable: Option<ShuffleDurable>,
     /// Where the temporary folder is made; the system's place for such if `None`.
     pub parent_dir: Option<PathBuf>,
 }
@@ -49,6 +51,7 @@ impl Default for EmbeddedConfig {
             slots: 1,
             memory_bytes: 1024 * 1024 * 1024,
             durable: false,
+            shuffle_durable: None,
             parent_dir: None,
         }
     }
@@ -126,6 +129,7 @@ impl EmbeddedCluster {
             let config = ExecutorConfig {
                 slots: config.slots,
                 memory_bytes: config.memory_bytes,
+                shuffle_durable: config.shuffle_durable.clone(),
                 ..ExecutorConfig::new(id, addresses.clone(), work_dir)
             };
             executors.push(Executor::start(config, env.clone(), extensions.clone()).await?);

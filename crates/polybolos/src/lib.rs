@@ -15,4 +15,5 @@ pub use embedded::{EmbeddedCluster, EmbeddedConfig, REGISTRATION_DEADLINE, SETTL
 pub use polybolos_client as client;
 pub use polybolos_client::Client;
 pub use polybolos_env::Env;
+pub use polybolos_executor::{DurableMode, ShuffleDurable};
 pub use polybolos_planner::Extensions;

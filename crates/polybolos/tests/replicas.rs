@@ -1,4 +1,4 @@
-//! Several scheduler replicas as processes of their own: killed, paused, cut down to a minority, operated, upgraded.
+//! Scheduler replicas and executors as processes of their own: killed, paused, cut down to a minority, operated, upgraded.
 //!
 //! ```text
 //!   test ──▶ Fleet (schedulers, executors: real processes, real signals)
@@ -19,6 +19,8 @@ mod audit;
 mod benches;
 #[path = "replicas/disk_full.rs"]
 mod disk_full;
+#[path = "replicas/executor_lost.rs"]
+mod executor_lost;
 #[path = "replicas/fleet.rs"]
 mod fleet;
 #[path = "replicas/leader_lost.rs"]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use polybolos_consensus::{Log, Snapshots, Store, Timing};
 use polybolos_model::ReplicaId;
-use polybolos_state::ENTRY_VERSION;
+use polybolos_state::{ENTRY_VERSION, policy::Patience};
 
 /// Where the log is kept.
 #[derive(Clone)]
@@ -64,9 +64,10 @@ pub struct SchedulerConfig {
     /// `HOST:PORT`; port 0 picks a free one.
     pub listen: String,
     pub log: LogKind,
-    /// How often executors are asked to beat, and how often their beats go into the log. Well below
-    /// [`polybolos_state::limits::EXECUTOR_TIMEOUT_MS`].
+    /// How often executors are asked to beat, and how often their beats go into the log.
     pub heartbeat_interval: Duration,
+    /// When executors are lost, and jobs that none takes up given up.
+    pub patience: Patience,
     /// How often the leader looks for silent executors, unwatched jobs and results that nobody fetched.
     pub tick_interval: Duration,
     /// How long the planning of one statement may take, with the wait for its turn.
@@ -83,6 +84,7 @@ impl SchedulerConfig {
             listen: listen.into(),
             log,
             heartbeat_interval: Duration::from_millis(500),
+            patience: Patience::default(),
             tick_interval: Duration::from_millis(250),
             planning_deadline: Duration::from_secs(60),
             request_deadline: Duration::from_secs(10),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use polybolos_model::{AttemptId, ExecutorId, JobId};
 use polybolos_proto::v1::{DeleteOutputs, ReleaseJob, scheduler_message::Message};
-use polybolos_state::{Change, Effects};
+use polybolos_state::{Change, ClusterState, Effects};
 
 use crate::leader::Leader;
 
@@ -27,6 +27,10 @@ impl Leader {
                 }
             }
             Change::TaskCompleted { task, job_ended, .. } => {
+                // Whichever of two attempts came second is of no use.
+                let rivals = self.shared.dispatcher().attempts_of(*task).count() > 1;
+                polybolos_model::sometimes!("one of two attempts of a task won", rivals);
+                self.check_running |= rivals;
                 if *job_ended {
                     // Its outputs stay until they are fetched.
                     self.stages.forget_job(task.job);
@@ -42,14 +46,20 @@ impl Leader {
                 if let Some((executor, incarnation)) = replaced {
                     self.shared.dispatcher().executor_gone(executor);
                     self.streams.detach(executor, *incarnation);
+                    self.tell_locations_again();
                 }
                 self.follow(effects);
             }
             Change::Lost { executor, incarnation, effects } => {
-                tracing::warn!(%executor, %incarnation, "executor lost");
+                let reason = self.shared.read(|state| {
+                    let loss = state.executor(executor).and_then(|known| known.lost.as_ref());
+                    loss.map(|loss| loss.reason.clone()).unwrap_or_default()
+                });
+                tracing::warn!(%executor, %incarnation, reason, "executor lost");
                 polybolos_model::sometimes!("an executor was lost");
                 self.shared.dispatcher().executor_gone(executor);
                 self.streams.detach(executor, *incarnation);
+                self.tell_locations_again();
                 self.follow(effects);
             }
             Change::Beats { stale, .. } => {
@@ -57,6 +67,13 @@ impl Leader {
                 for executor in stale {
                     self.drop_stream(executor);
                 }
+            }
+            Change::DeathsCounted { effects, .. } => {
+                polybolos_model::sometimes!(
+                    "a job was given up for its task's deaths",
+                    !effects.failed.is_empty()
+                );
+                self.follow(effects);
             }
             Change::ClusterRestarted { effects } => self.follow(effects),
             Change::Unchanged
@@ -73,7 +90,8 @@ impl Leader {
             | Change::ReplicaRegistered { .. }
             | Change::ReplicaRetired { .. }
             | Change::VersionRaised { .. }
-            | Change::RefusedCommandsCounted { .. } => {}
+            | Change::RefusedCommandsCounted { .. }
+            | Change::MadeDurable { .. } => {}
         }
     }
 
@@ -84,6 +102,15 @@ impl Leader {
             self.streams.send_to_all(&release(job));
         }
         self.check_running = true;
+    }
+
+    /// Durable outputs of a lost executor are read elsewhere now, though their readers' epoch is the same: readers that
+    /// run find them by themselves, and those that are launched from now on should not look at the lost one first.
+    fn tell_locations_again(&mut self) {
+        if self.shared.read(ClusterState::has_durable_outputs) {
+            self.stages.forget_all();
+            self.streams.forget_all();
+        }
     }
 
     fn follow(&mut self, effects: &Effects) {

@@ -24,6 +24,8 @@ pub enum StartError {
     Log(#[from] polybolos_consensus::OpenError),
     #[error("can't set up planning: {0}")]
     Planning(String),
+    #[error(transparent)]
+    Times(#[from] polybolos_state::policy::PatienceError),
 }
 
 /// A statement is not planned. Says what is wrong with which part of it.

@@ -56,6 +56,10 @@ impl Streams {
         self.by_executor.get(executor).is_some_and(|attached| attached.stream.id == id)
     }
 
+    pub(crate) fn is_attached(&self, executor: &ExecutorId) -> bool {
+        self.by_executor.contains_key(executor)
+    }
+
     /// Sends to the executor. A full or closed stream is dropped, and shows up in [`Self::take_broken`].
     pub(crate) fn send(&mut self, executor: &ExecutorId, message: Message) -> bool {
         let Some(attached) = self.by_executor.get(executor) else { return false };
@@ -118,6 +122,13 @@ impl Streams {
     ) -> bool {
         let Some(attached) = self.by_executor.get_mut(executor) else { return false };
         attached.prepared.insert((job, stage), epoch) != Some(epoch)
+    }
+
+    /// Forgets what executors were told of stages: they are told again before the next launch.
+    pub(crate) fn forget_all(&mut self) {
+        for attached in self.by_executor.values_mut() {
+            attached.prepared.clear();
+        }
     }
 
     /// Forgets what executors were told of the job.

@@ -50,6 +50,8 @@ impl Scheduler {
         env: Env,
         extensions: Extensions,
     ) -> Result<SchedulerHandle, StartError> {
+        let heartbeat_ms = u64::try_from(config.heartbeat_interval.as_millis()).unwrap_or(u64::MAX);
+        config.patience.check(heartbeat_ms)?;
         let listen = |source| StartError::Listen { address: config.listen.clone(), source };
         let listener = env.net.listen(&config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?.to_string();

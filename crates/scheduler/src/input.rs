@@ -1,12 +1,13 @@
 //! What reaches the run loop, and who waits for what becomes of it.
 
-use polybolos_model::{AttemptId, ExecutorId, TaskId};
-use polybolos_state::{Beat, Change, Command, Rejection, policy::Event};
+use polybolos_model::{AttemptId, ErrorClass, ExecutorId, Incarnation, TaskId, Term};
+use polybolos_state::{Beat, Change, Command, Rejection, Reported, policy::Event};
 use tokio::sync::oneshot;
 
 use crate::{
     error::RequestError,
     executors::{Stream, StreamId},
+    probe::Verdict,
 };
 
 /// Inputs that may wait for the run loop. Beyond it, callers wait, up to their deadlines.
@@ -49,16 +50,32 @@ pub(crate) struct Reports {
 pub(crate) struct Registration {
     pub(crate) executor: ExecutorId,
     pub(crate) command: Command,
-    pub(crate) running: Vec<(TaskId, AttemptId)>,
+    pub(crate) running: Vec<Reported>,
     pub(crate) stream: Stream,
 }
 
 pub(crate) enum Input {
-    Request { command: Box<Command>, answer: Answer },
+    Request {
+        command: Box<Command>,
+        answer: Answer,
+    },
     Registration(Box<Registration>),
     Reports(Reports),
-    Beat { stream: StreamId, beat: Beat },
-    StreamEnded { executor: ExecutorId, stream: StreamId },
+    Beat {
+        stream: StreamId,
+        beat: Beat,
+    },
+    StreamEnded {
+        executor: ExecutorId,
+        stream: StreamId,
+    },
+    /// What the leader of `term` had asked.
+    Probed {
+        term: Term,
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        verdict: Verdict,
+    },
 }
 
 /// Where a request of a batch came from.
@@ -71,6 +88,8 @@ pub(crate) enum Origin {
         sequence: u64,
         task: TaskId,
         attempt: AttemptId,
+        /// Of the failure that is reported.
+        class: Option<ErrorClass>,
     },
     /// The leader itself.
     Housekeeping,
@@ -79,7 +98,7 @@ pub(crate) enum Origin {
 /// A [`Registration`] without its command.
 pub(crate) struct RegistrationOrigin {
     pub(crate) executor: ExecutorId,
-    pub(crate) running: Vec<(TaskId, AttemptId)>,
+    pub(crate) running: Vec<Reported>,
     pub(crate) stream: Stream,
 }
 
@@ -106,7 +125,9 @@ impl Batch {
             self.bytes +=
                 graph.stages.iter().map(|stage| stage.plan.len() + stage.display.len()).sum::<usize>();
         }
-        if let Command::CompleteTask { outputs, metrics, .. } = &command {
+        if let Command::CompleteTask { outputs, metrics, .. }
+        | Command::CompleteTaskIn { outputs, metrics, .. } = &command
+        {
             let values: usize = metrics.operators.iter().map(|operator| operator.values.len()).sum();
             self.bytes += (outputs.len() + values) * STATISTIC_BYTES;
         }
@@ -128,7 +149,11 @@ impl Batch {
         let Reports { executor, stream, reports } = reports;
         for Report { sequence, task, attempt, command } in reports {
             let executor = executor.clone();
-            self.request(command, Origin::Report { executor, stream, sequence, task, attempt });
+            let class = match &command {
+                Command::FailTask { error, .. } => Some(error.class),
+                _ => None,
+            };
+            self.request(command, Origin::Report { executor, stream, sequence, task, attempt, class });
         }
     }
 }

@@ -1,11 +1,15 @@
 //! From the dispatcher's launches to messages: a stage's plan goes to an executor once, tasks carry their partition.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use polybolos_model::{
     AttemptId, ErrorClass, ExecutorId, JobId, StageId, TaskError, TaskId,
     limits::MAX_MESSAGE_BYTES,
+    settings,
     simulation::{Fact, report},
 };
 use polybolos_proto::v1::{
@@ -55,6 +59,11 @@ impl StageCache {
         Ok(made)
     }
 
+    /// The messages, and with them where the inputs are.
+    pub(crate) fn forget_all(&mut self) {
+        self.by_stage.clear();
+    }
+
     pub(crate) fn forget_job(&mut self, job: JobId) {
         let stages: Vec<_> =
             self.by_stage.range((job, StageId(0))..=(job, StageId(u32::MAX))).map(|(k, _)| *k).collect();
@@ -83,9 +92,15 @@ fn prepare(
         stage_id: stage.0,
         epoch,
         plan: known_plan.unwrap_or_else(|| Bytes::from(definition.plan.clone())),
-        options: of.options.clone().into_iter().collect(),
+        options: for_executors(&of.options),
         inputs,
     })
+}
+
+/// Settings of the job are for schedulers; executors of older versions would not know them.
+fn for_executors(options: &BTreeMap<String, String>) -> HashMap<String, String> {
+    let others = options.iter().filter(|(name, _)| !settings::is_ours(name));
+    others.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn map_output(location: &MapLocation<'_>) -> MapOutput {
@@ -112,13 +127,15 @@ impl Leader {
     /// Stops what is of no use and fills the free slots.
     pub(crate) fn dispatch(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let (targets, orders) = shared.read(|state| {
+        let now_ms = self.led_ms();
+        let (targets, orders, wakes_at) = shared.read(|state| {
             let mut dispatcher = shared.dispatcher();
             let check = std::mem::take(&mut self.check_running);
             let targets = if check { dispatcher.cancel_targets(state) } else { Vec::new() };
-            let launches = dispatcher.plan(state);
+            let launches = dispatcher.plan(state, now_ms);
+            let wakes_at = dispatcher.wakes_at();
             drop(dispatcher);
-            (targets, self.orders(state, launches))
+            (targets, self.orders(state, launches), wakes_at)
         });
         let mut stop: BTreeMap<ExecutorId, Vec<AttemptId>> = BTreeMap::new();
         for target in targets {
@@ -131,6 +148,7 @@ impl Leader {
         for order in orders {
             self.give(order);
         }
+        self.wake_at(wakes_at);
     }
 
     /// One order for each executor and stage, in the order of the launches.

@@ -1,13 +1,16 @@
 //! A replica while it leads: the streams of its executors, the attempts that run, and what is due by time.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use polybolos_model::{ExecutorId, Term};
+use polybolos_model::{ExecutorId, Incarnation, Term};
 use polybolos_proto::v1::{HeartbeatAck, scheduler_message::Message};
 use polybolos_state::{
     Beat, Command, Dispatcher, LeaderClock,
-    limits::{EXECUTOR_TIMEOUT_MS, MAX_CLOCK_STEP_MS},
-    policy::Event,
+    limits::MAX_CLOCK_STEP_MS,
+    policy::{Event, takes_tasks},
 };
 use tokio::time::{Duration, Instant};
 
@@ -15,11 +18,10 @@ use crate::{
     executors::{StreamId, Streams},
     input::{Batch, Origin},
     launch::StageCache,
+    probe::{Probes, Verdict},
     shared::Shared,
 };
 
-/// How long a new leader waits for the executors to tell what they run, before it launches anything.
-const ADOPTION_WAIT: Duration = Duration::from_millis(EXECUTOR_TIMEOUT_MS);
 /// A leader that comes this late to a tick was paused or starved, and has heard nobody meanwhile.
 const PAUSE: Duration = Duration::from_millis(MAX_CLOCK_STEP_MS);
 
@@ -45,8 +47,12 @@ pub(crate) struct Leader {
     /// The last one of each executor since beats last went into the log, and the stream that it came by.
     beats: BTreeMap<ExecutorId, (StreamId, Beat)>,
     beats_sent: Instant,
+    /// Of executors without a stream.
+    probes: Probes,
     /// Reports to acknowledge at the end of the round.
     pub(crate) acks: BTreeMap<ExecutorId, Vec<u64>>,
+    /// When there is something to launch although nothing happens.
+    wakes_at: Option<Instant>,
     /// Some running attempts may be of no use any more.
     pub(crate) check_running: bool,
     /// What this round calls for in the next entry.
@@ -87,7 +93,9 @@ impl Leader {
             stages: StageCache::default(),
             beats: BTreeMap::new(),
             beats_sent: now,
+            probes: Probes::default(),
             acks: BTreeMap::new(),
+            wakes_at: None,
             check_running: false,
             follow_ups: Vec::new(),
         }
@@ -114,13 +122,39 @@ impl Leader {
     pub(crate) fn listen_anew(&mut self) {
         let now = self.shared.env.clock.now();
         self.since = now;
-        self.blames_from = now + Duration::from_millis(EXECUTOR_TIMEOUT_MS);
+        self.blames_from = now + self.executor_timeout();
         self.shared.excuse_watchers();
         self.shared.read(|state| self.shared.dispatcher().await_executors(state));
     }
 
+    /// A new leader waits this long for the executors to tell what they run, before it launches anything.
+    fn executor_timeout(&self) -> Duration {
+        Duration::from_millis(self.shared.config.patience.executor_timeout_ms)
+    }
+
     pub(crate) fn term(&self) -> Term {
         self.term
+    }
+
+    /// The dispatcher's time: since this replica began to lead. Nobody's wall clock bends it.
+    pub(crate) fn led_ms(&self) -> u64 {
+        let led = self.shared.env.clock.now() - self.began;
+        u64::try_from(led.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// By the time of [`Leader::led_ms`].
+    pub(crate) fn wake_at(&mut self, led_ms: Option<u64>) {
+        self.wakes_at = led_ms.and_then(|at| self.began.checked_add(Duration::from_millis(at)));
+    }
+
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
+        self.wakes_at
+    }
+
+    /// What was to be waited for is due: the next round dispatches.
+    pub(crate) fn wake(&mut self) {
+        self.wakes_at = None;
+        self.due = true;
     }
 
     /// The time to decide by, in ms since the Unix epoch.
@@ -204,12 +238,14 @@ impl Leader {
     /// Adds what is due by time.
     fn keep_house(&mut self, batch: &mut Batch) {
         let now = self.shared.env.clock.now();
-        if now - self.since >= ADOPTION_WAIT {
+        if now - self.since >= self.executor_timeout() {
             self.shared.dispatcher().stop_waiting();
         }
         if now >= self.blames_from {
             batch.event(Event::Tick);
+            self.look_for_takers(batch);
         }
+        self.probe_detached();
         let half_tick = self.shared.config.tick_interval / 2;
         if now - self.beats_sent + half_tick >= self.shared.config.heartbeat_interval {
             self.beats_sent = now;
@@ -237,7 +273,51 @@ impl Leader {
         }
         for (executor, incarnation) in self.streams.take_broken() {
             self.shared.dispatcher().detach(&executor);
+            self.probe((executor.clone(), incarnation));
             batch.event(Event::StreamBroken { executor, incarnation });
         }
+        for gone in self.probes.take_gone(|executor| self.streams.is_attached(executor)) {
+            batch.event(gone);
+        }
+    }
+
+    /// Asks at once whether the executor's process is gone, if it is known in this life.
+    fn probe(&mut self, life: (ExecutorId, Incarnation)) {
+        let address = self.shared.read(|state| state.present(&life.0, life.1).map(|e| e.address.clone()));
+        let Some(address) = address else { return };
+        let (net, inputs) = (&self.shared.env.net, &self.shared.inputs);
+        self.probes.start(net, inputs, self.term, life, address);
+    }
+
+    /// Those that have no stream to this leader: suspected ones, and those that a new leader has not heard of yet.
+    fn probe_detached(&mut self) {
+        let detached: Vec<_> = self.shared.read(|state| {
+            let detached = state.executors().filter(|e| e.is_present() && !self.streams.is_attached(&e.id));
+            detached.map(|e| (e.id.clone(), e.incarnation)).collect()
+        });
+        for life in detached {
+            self.probe(life);
+        }
+    }
+
+    /// What one of its probes has found.
+    pub(crate) fn probed(&mut self, life: (ExecutorId, Incarnation), verdict: Verdict) {
+        self.probes.ended(life, verdict);
+    }
+
+    /// Jobs wait while no executor takes tasks, and are told since when.
+    fn look_for_takers(&mut self, batch: &mut Batch) {
+        if self.shared.read(takes_tasks) {
+            return self.shared.note_no_executor(None);
+        }
+        let now_ms = self.now_ms();
+        let since_ms = self.shared.no_executor_since_ms().unwrap_or(now_ms);
+        self.shared.note_no_executor(Some(since_ms));
+        let running: BTreeSet<_> = self.shared.read(|state| {
+            let dispatcher = self.shared.dispatcher();
+            let runs = state.active_jobs().filter(|job| dispatcher.running_of(job.id).next().is_some());
+            runs.map(|job| job.id).collect()
+        });
+        batch.event(Event::NoExecutor { since_ms, running });
     }
 }

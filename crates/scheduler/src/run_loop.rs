@@ -20,7 +20,7 @@ use polybolos_model::Term;
 use polybolos_state::{Change, Command, policy};
 use tokio::{
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use crate::{
@@ -86,6 +86,11 @@ impl RunLoop {
                         leader.tick();
                     }
                 }
+                () = wake(self.leader.as_ref().and_then(Leader::wakes_at)) => {
+                    if let Some(leader) = &mut self.leader {
+                        leader.wake();
+                    }
+                }
                 input = self.inputs.recv(), if self.next.has_room() => match input {
                     Some(input) => self.take(input),
                     None => break,
@@ -142,6 +147,7 @@ impl RunLoop {
         refuse_batch(std::mem::take(&mut self.next), || self.shared.not_serving());
         self.shared.dispatcher().restart();
         self.shared.note_leader_ms(0);
+        self.shared.note_no_executor(None);
     }
 
     /// Takes `first` and what else waits already.
@@ -175,6 +181,10 @@ impl RunLoop {
             Input::Reports(_) => {}
             Input::Beat { stream, beat } => leader.beat(stream, beat, serves, &mut self.next),
             Input::StreamEnded { executor, stream } => leader.stream_ended(&executor, stream),
+            Input::Probed { term, executor, incarnation, verdict } if term == leader.term() => {
+                leader.probed((executor, incarnation), verdict);
+            }
+            Input::Probed { .. } => {}
         }
     }
 
@@ -192,7 +202,14 @@ impl RunLoop {
             }
             let Batch { events, mut origins, .. } = std::mem::take(&mut self.next);
             let (term, now_ms) = (leader.term(), leader.now_ms());
-            let entry = read_with(&*self.shared.log, |state| policy::decide(state, &events, term, now_ms));
+            let patience = self.shared.config.patience;
+            let entry = read_with(&*self.shared.log, |state| {
+                let mut entry = policy::decide(state, &events, patience, term, now_ms)?;
+                // Behind the requests, whose outcomes are found by their places, and before the losses.
+                let deaths = self.shared.dispatcher().deaths(state, &entry.commands);
+                entry.commands.splice(origins.len()..origins.len(), deaths);
+                Some(entry)
+            });
             let Some(entry) = entry else {
                 leader.dispatch();
                 self.shared.tell_progress();
@@ -245,6 +262,14 @@ async fn held(outcome: Outcome) -> Outcome {
     outcome
 }
 
+/// For ever while there is nothing to wake up for.
+async fn wake(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// For ever while nothing is under way.
 async fn outcome(in_flight: &mut Option<InFlight>) -> Outcome {
     match in_flight {
@@ -262,7 +287,7 @@ fn refuse_input(input: Input, why: impl Fn() -> RequestError) {
         Input::Request { answer, .. } => refuse(answer, why()),
         Input::Registration(registration) => refuse_registration(&registration.stream, &why(), true),
         // Kept by the executor, which reports again to the next leader.
-        Input::Reports(_) | Input::Beat { .. } | Input::StreamEnded { .. } => {}
+        Input::Reports(_) | Input::Beat { .. } | Input::StreamEnded { .. } | Input::Probed { .. } => {}
     }
 }
 

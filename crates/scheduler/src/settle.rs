@@ -70,8 +70,11 @@ impl Leader {
                     let _ = answer.send(outcome.map_err(Refusal::Rejected));
                 }
                 Origin::Registration(registration) => self.register(*registration, outcome),
-                Origin::Report { executor, stream, sequence, task, attempt } => {
+                Origin::Report { executor, stream, sequence, task, attempt, class } => {
                     let report = Settled { executor, stream, sequence, task, attempt };
+                    if let (Some(class), Ok(Change::TaskFailed { .. })) = (class, &outcome) {
+                        self.note_failure(&report, class);
+                    }
                     self.reported(report, outcome.err());
                 }
                 Origin::Housekeeping => {}
@@ -150,6 +153,12 @@ impl Leader {
         }
     }
 
+    /// Its task waits before it is tried again, and its executor may be set aside.
+    fn note_failure(&self, report: &Settled, class: ErrorClass) {
+        let (task, attempt, now_ms) = (report.task, report.attempt, self.led_ms());
+        self.shared.read(|state| self.shared.dispatcher().failed(state, task, attempt, class, now_ms));
+    }
+
     fn reported(&mut self, report: Settled, rejection: Option<Rejection>) {
         self.shared.dispatcher().ended(report.attempt);
         let Some(rejection) = rejection else { return self.ack(report) };
@@ -170,6 +179,8 @@ impl Leader {
                 self.follow_up(Command::FailJob { job: report.task.job, error });
                 self.discard(report);
             }
+            // While an older version is in use nobody knows of it; that costs a run of the task if its executor is lost.
+            Rejection::NeedsVersion { .. } => self.ack(report),
             other => {
                 polybolos_model::sometimes!("a report was of no use");
                 tracing::debug!(task = %report.task, rejection = %other, "a report is of no use");

@@ -12,7 +12,7 @@ use std::{
 use polybolos_consensus::{Log, read_with};
 use polybolos_env::Env;
 use polybolos_model::{JobId, Term};
-use polybolos_state::{Change, ClusterState, Command, Dispatcher};
+use polybolos_state::{Change, ClusterState, Command, Dispatcher, Job, policy};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout},
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     refused_reports: AtomicU64,
     /// The leader's time; 0 while this replica does not lead.
     leader_ms: AtomicU64,
+    /// Since when, by the leader's time, no executor has taken tasks; 0 while one does or this replica does not lead.
+    no_executor_since_ms: AtomicU64,
 }
 
 /// Who watches a job.
@@ -83,6 +85,7 @@ impl Shared {
             leaderless,
             refused_reports: AtomicU64::new(0),
             leader_ms: AtomicU64::new(0),
+            no_executor_since_ms: AtomicU64::new(0),
         };
         (Arc::new(shared), receiver)
     }
@@ -111,6 +114,22 @@ impl Shared {
 
     pub(crate) fn note_leader_ms(&self, now_ms: u64) {
         self.leader_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_no_executor(&self, since_ms: Option<u64>) {
+        self.no_executor_since_ms.store(since_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Since when no executor has taken tasks, as far as the leader has seen.
+    pub(crate) fn no_executor_since_ms(&self) -> Option<u64> {
+        Some(self.no_executor_since_ms.load(Ordering::Relaxed)).filter(|since_ms| *since_ms > 0)
+    }
+
+    /// Since when the job waits for an executor; 0 if it does not. `runs` if an attempt of it does.
+    pub(crate) fn waits_since_ms(&self, state: &ClusterState, job: &Job, runs: bool) -> u64 {
+        let since_ms = self.no_executor_since_ms();
+        let since_ms = since_ms.filter(|_| !runs && !job.status.is_ended() && !policy::takes_tasks(state));
+        since_ms.map_or(0, |since_ms| policy::waits_since_ms(job, since_ms))
     }
 
     pub(crate) fn life(&self) -> watch::Receiver<Life> {

@@ -7,6 +7,8 @@ mod executor;
 mod failover;
 #[path = "it/harness.rs"]
 mod harness;
+#[path = "it/loss.rs"]
+mod loss;
 #[path = "it/operating.rs"]
 mod operating;
 #[path = "it/script.rs"]
@@ -71,7 +73,11 @@ async fn the_first_update_comes_at_once_and_tells_what_waits() {
     assert_eq!((first.state(), first.stages[0].running), (JobState::Queued, 0));
     let mut executor = FakeExecutor::attach(&harness, "e1", 1).await;
     executor.launch().await;
-    let next = watch.message().await.unwrap().unwrap();
+    let mut next = watch.message().await.unwrap().unwrap();
+    // Meanwhile it may have been told that no executor takes it.
+    while next.state() == JobState::Queued {
+        next = watch.message().await.unwrap().unwrap();
+    }
     assert_eq!((next.state(), next.stages[0].running), (JobState::Running, 1));
     harness.stop().await;
 }
@@ -188,6 +194,41 @@ async fn a_stage_runs_when_its_inputs_are_complete_and_again_when_they_are_lost(
     let told = &executor.prepared[&(job.job_id.clone(), 1)];
     assert_eq!(told.epoch, again.epoch);
     assert_eq!(told.inputs[0].maps[1].attempt, rerun.tasks.last().unwrap().attempt);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn readers_of_rows_that_a_second_run_does_not_repeat_run_again() {
+    let mut harness = Harness::start().await;
+    let table = harness.partitioned_table("t", 2).await;
+    let sql = format!("SELECT r, count(*) FROM (SELECT a + random() AS r FROM {table}) GROUP BY r");
+    let job = harness.session_job(&sql).await;
+    let mut executor = FakeExecutor::attach(&harness, "e1", 4).await;
+    let maps = executor.launch().await;
+    executor.complete_wide(&maps, 0, 5, 2).await;
+    executor.complete_wide(&maps, 1, 5, 2).await;
+    let reduces = executor.launch().await;
+    assert_eq!((reduces.stage_id, reduces.epoch, reduces.tasks.len()), (1, 0, 2));
+    let attempt = maps.tasks[1].attempt;
+    let lost = FetchFailure { executor_id: "e1".to_owned(), stage_id: 0, map_partition: 1, attempt };
+    executor.fail(&reduces, 0, ErrorClass::Retryable, "gone", Some(lost)).await;
+    // It has read all that it wanted, and comes too late.
+    executor.complete(&reduces, 1, 5).await;
+    let rerun = executor.launch().await;
+    assert_eq!((rerun.stage_id, rerun.tasks.len()), (0, 2));
+    executor.complete_wide(&rerun, 0, 5, 2).await;
+    executor.complete_wide(&rerun, 1, 5, 2).await;
+    let mut again = executor.launch().await;
+    // The one that failed waits a moment longer, perhaps.
+    while again.tasks.len() < 2 {
+        let more = executor.launch().await;
+        again.tasks.extend(more.tasks);
+    }
+    assert_eq!((again.stage_id, again.epoch), (1, 1));
+    executor.complete(&again, 0, 5).await;
+    executor.complete(&again, 1, 5).await;
+    let last = harness::last(&mut harness.watch(&job.job_id).await).await;
+    assert_eq!((last.state(), last.result_generation), (JobState::Succeeded, 1));
     harness.stop().await;
 }
 

@@ -13,10 +13,13 @@ use datafusion::{
 use polybolos_model::{ExecutorId, FetchFailure, JobId, ReadMode};
 use polybolos_planner::StageInputExec;
 
-use crate::{FlightPool, MapOutput, ShuffleReaderExec, ShuffleStore, StageInputs, sources::Source};
+use crate::{
+    FlightPool, MapOutput, ShuffleReaderExec, ShuffleStore, StageInputs,
+    sources::{Origin, Source},
+};
 
 /// Replaces every [`StageInputExec`] of `plan` by a [`ShuffleReaderExec`]. Outputs on executor `me` are read from
-/// `store`, the others through `pool`.
+/// `store`, the others through `pool`, and those of lost executors from the durable side of `store`.
 ///
 /// # Errors
 /// `inputs` lacks a stage, or an upstream task of it.
@@ -89,10 +92,18 @@ fn source(
     }
     let stage = input.stage();
     let executor = map.executor.clone();
+    let origin = if map.address.is_empty() {
+        // Also of an earlier life of this executor.
+        Origin::Durable
+    } else if executor == *me {
+        Origin::Here
+    } else {
+        Origin::Executor(map.address.clone())
+    };
     Some(Source {
         key: map.key(job, stage),
         partition,
-        address: (executor != *me).then(|| map.address.clone()),
+        origin,
         lost: FetchFailure { executor, stage, map_partition: map.map_partition, attempt: map.attempt },
         stats,
     })

@@ -32,6 +32,23 @@ pub enum ShuffleError {
     RowTooLarge { key: OutputKey, bytes: usize, limit: usize },
     #[error("an output of {partitions} partitions was asked for; a task has 1 to {limit}")]
     PartitionCount { partitions: usize, limit: u32 },
+    #[error("the durable store could not {action} {object}: {source}")]
+    Store { action: &'static str, object: String, source: object_store::Error },
+    #[error("the durable store did not {action} {object} within {} s", deadline.as_secs())]
+    StoreDeadline { action: &'static str, object: String, deadline: Duration },
+    #[error(
+        "the durable store holds no whole output of {key}: there is no {object}; its task must run again"
+    )]
+    NotDurable { key: OutputKey, object: String },
+    #[error(
+        "the output of {key} is in the durable store only, and this executor runs without --shuffle-durable: give each \
+         executor of the cluster the same URL"
+    )]
+    NoDurableStore { key: OutputKey },
+    #[error(
+        "the durable output of {key} can't be looked for before this executor is registered with its cluster"
+    )]
+    NoCluster { key: OutputKey },
 }
 
 impl ShuffleError {
@@ -43,7 +60,12 @@ impl ShuffleError {
             | Self::NoSuchPartition { .. }
             | Self::Deleted { .. }
             | Self::DeletedWhileWritten { .. }
-            | Self::Corrupt { .. } => ErrorClass::Retryable,
+            | Self::Corrupt { .. }
+            | Self::Store { .. }
+            | Self::StoreDeadline { .. }
+            | Self::NotDurable { .. }
+            | Self::NoDurableStore { .. }
+            | Self::NoCluster { .. } => ErrorClass::Retryable,
             Self::RowTooLarge { .. } => ErrorClass::User,
             Self::Duplicate { .. } | Self::Codec { .. } | Self::PartitionCount { .. } => ErrorClass::Internal,
         }

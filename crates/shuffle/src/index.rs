@@ -7,6 +7,8 @@ use bytes::{Buf, BufMut, Bytes};
 
 /// Names the format and its version.
 const MAGIC: u64 = u64::from_le_bytes(*b"PLYSHUF1");
+/// The largest index that is read: the entries of 10,000 partitions of 1,000 chunks each.
+pub(crate) const MAX_INDEX_BYTES: u64 = 256 * 1024 * 1024;
 /// Bytes of a chunk's entry.
 const CHUNK_ENTRY_BYTES: usize = 20;
 

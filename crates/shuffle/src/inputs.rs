@@ -12,7 +12,7 @@ use crate::OutputKey;
 pub struct MapOutput {
     pub map_partition: u32,
     pub executor: ExecutorId,
-    /// HOST:PORT of its Flight service.
+    /// HOST:PORT of its Flight service; empty when it is gone, and the output is in the durable store only.
     pub address: String,
     pub attempt: AttemptId,
     /// One for each output partition.

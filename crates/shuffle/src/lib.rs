@@ -3,8 +3,9 @@
 //!
 //! ```text
 //!   task plan ──▶ write_output ──▶ ShuffleStore (memory, then files) ──┬──▶ ShuffleReaderExec, same process: no copy
-//!                                                                      └──▶ flight_service ──▶ FlightPool ──▶
-//!                                                                           ShuffleReaderExec elsewhere, clients
+//!                                        │                             └──▶ flight_service ──▶ FlightPool ──▶
+//!                                        │                                  ShuffleReaderExec elsewhere, clients
+//!                                        └─ by setting ─▶ DurableShuffle ──▶ the same readers, once it is lost
 //! ```
 //!
 //! An output belongs to one attempt of one task, never changes, and is visible only when it is whole. Deliberately
@@ -16,11 +17,13 @@ mod budget;
 mod chunk;
 mod classify;
 mod connection;
+mod durable;
 mod error;
 mod fetch;
 mod index;
 mod inputs;
 mod output;
+mod output_rows;
 mod output_writer;
 mod reader;
 mod router;
@@ -42,13 +45,14 @@ mod tests;
 pub use bind::bind_inputs;
 pub use classify::task_error;
 pub use connection::{FetchLimits, FlightPool};
+pub use durable::DurableShuffle;
 pub use error::{FetchError, FetchFailed, ShuffleError, WriteError};
 pub use inputs::{MapOutput, StageInputs};
 pub use output::OutputReader;
 pub use reader::ShuffleReaderExec;
 pub use service::{flight_service, flight_service_with};
 pub use store::{Compression, OutputKey, ShuffleConfig, ShuffleStore};
-pub use ticket::{TicketError, decode_ticket, encode_ticket};
+pub use ticket::{OutputTicket, TicketError, decode_ticket, encode_ticket};
 pub use writer::write_output;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -6,9 +6,18 @@ use std::{
 };
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow_ipc::writer::IpcWriteOptions;
+use bytes::Bytes;
 use polybolos_model::PartitionStats;
 
-use crate::{OutputKey, ShuffleError, budget::Reservation, spill::SpilledOutput};
+use crate::{
+    OutputKey, ShuffleError,
+    budget::Reservation,
+    chunk,
+    sharing::{Slack, compact},
+    size::batch_bytes,
+    spill::SpilledOutput,
+};
 
 /// Never changes. Its memory and files are given up when the store forgets it.
 #[derive(Debug)]
@@ -99,6 +108,33 @@ impl OutputReader {
                     None => return Ok(None),
                 },
             }
+        }
+    }
+
+    /// The next batch as a chunk; `None` after the last. What is in a file is handed on as it is there, checked. Not to
+    /// be mixed with [`OutputReader::next`].
+    pub(crate) async fn next_encoded(
+        &mut self,
+        options: &IpcWriteOptions,
+    ) -> Result<Option<Bytes>, ShuffleError> {
+        let partition = self.partition as usize;
+        let Some(output) = self.output.upgrade() else {
+            return Err(ShuffleError::Deleted { key: self.key, partition: self.partition });
+        };
+        let position = self.next;
+        self.next += 1;
+        match &output.rows {
+            Rows::Memory { partitions, .. } => {
+                let Some(batch) = partitions.get(partition).and_then(|batches| batches.get(position)) else {
+                    return Ok(None);
+                };
+                let codec = |source| ShuffleError::Codec { key: self.key, source };
+                let batch = compact(batch.clone(), Slack::Encoded).map_err(codec)?;
+                let size_hint = batch_bytes(&batch) + 4096;
+                let bytes = chunk::encode(&batch, &output.schema, options, size_hint).map_err(codec)?;
+                Ok(Some(bytes.into()))
+            }
+            Rows::Files(files) => files.encoded(partition, position).await,
         }
     }
 }

@@ -17,7 +17,7 @@ use polybolos_model::StageId;
 
 use crate::{
     FlightPool, ShuffleStore,
-    sources::{Source, stream},
+    sources::{Origin, Source, stream},
 };
 
 /// Stands where [`polybolos_planner::StageInputExec`] stood, with the same schema, partitioning and order.
@@ -47,8 +47,8 @@ impl ShuffleReaderExec {
         self.stage
     }
 
-    fn count(&self, local: bool) -> usize {
-        self.partitions.iter().flatten().filter(|source| source.address.is_none() == local).count()
+    fn count(&self, of: impl Fn(&Origin) -> bool) -> usize {
+        self.partitions.iter().flatten().filter(|source| of(&source.origin)).count()
     }
 }
 
@@ -66,7 +66,13 @@ impl DisplayAs for ShuffleReaderExec {
         if !matches!(t, DisplayFormatType::TreeRender) {
             f.write_str("ShuffleReaderExec: ")?;
         }
-        write!(f, "stage={}, local={}, remote={}", self.stage, self.count(true), self.count(false))
+        let local = self.count(|origin| matches!(origin, Origin::Here));
+        let remote = self.count(|origin| matches!(origin, Origin::Executor(_)));
+        write!(f, "stage={}, local={local}, remote={remote}", self.stage)?;
+        match self.count(|origin| matches!(origin, Origin::Durable)) {
+            0 => Ok(()),
+            durable => write!(f, ", durable={durable}"),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use arrow::array::RecordBatch;
+use arrow::{array::RecordBatch, datatypes::Schema};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
     HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
@@ -20,8 +20,8 @@ use polybolos_model::limits::MAX_MESSAGE_BYTES;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    Compression, OutputReader, ShuffleError, ShuffleStore, chunk, decode_ticket, size::batch_bytes,
-    wire::pieces,
+    Compression, OutputTicket, ShuffleError, ShuffleStore, chunk, decode_ticket, output_rows::OutputRows,
+    size::batch_bytes, wire::pieces,
 };
 
 /// Streams served at once. Paused ones hold little, so this is high; beyond it a caller is told to try again.
@@ -79,19 +79,37 @@ fn status(error: &ShuffleError) -> Status {
     match error {
         ShuffleError::NotFound { .. }
         | ShuffleError::NoSuchPartition { .. }
+        | ShuffleError::NotDurable { .. }
+        | ShuffleError::NoDurableStore { .. }
         | ShuffleError::Deleted { .. } => Status::not_found(message),
         ShuffleError::Corrupt { .. } | ShuffleError::Codec { .. } => Status::data_loss(message),
         ShuffleError::RowTooLarge { .. } => Status::out_of_range(message),
-        ShuffleError::Disk { .. } => Status::unavailable(message),
+        ShuffleError::Disk { .. }
+        | ShuffleError::Store { .. }
+        | ShuffleError::StoreDeadline { .. }
+        | ShuffleError::NoCluster { .. } => Status::unavailable(message),
         ShuffleError::DeletedWhileWritten { .. }
         | ShuffleError::Duplicate { .. }
         | ShuffleError::PartitionCount { .. } => Status::internal(message),
     }
 }
 
+/// An output that is here, or else in the durable store if the ticket says so.
+async fn open(store: &ShuffleStore, ticket: OutputTicket) -> Result<OutputRows, ShuffleError> {
+    let OutputTicket { key, partition, durable } = ticket;
+    match (store.read(key, partition), store.durable()) {
+        (Ok(reader), _) => Ok(OutputRows::Held(reader)),
+        (Err(ShuffleError::NotFound { .. }), Some(copies)) if durable => {
+            copies.read(key, partition).await.map(OutputRows::Durable)
+        }
+        (Err(ShuffleError::NotFound { .. }), None) if durable => Err(ShuffleError::NoDurableStore { key }),
+        (Err(error), _) => Err(error),
+    }
+}
+
 /// The batches of an output partition, divided for the wire.
 fn batches(
-    reader: OutputReader,
+    reader: OutputRows,
     served: Served,
     store: Arc<ShuffleStore>,
 ) -> impl Stream<Item = Result<RecordBatch, FlightError>> {
@@ -119,12 +137,13 @@ impl FlightService for FlightShuffle {
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let ticket = request.into_inner().ticket;
-        let (key, partition) =
-            decode_ticket(&ticket).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let ticket = decode_ticket(&ticket).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let served = Served::admit(&self.streams)?;
-        let reader = self.store.read(key, partition).map_err(|error| status(&error))?;
+        let reader = open(&self.store, ticket).await.map_err(|error| status(&error))?;
+        // Without rows nobody needs to know their columns.
+        let schema = reader.schema().unwrap_or_else(|| Arc::new(Schema::empty()));
         let encoded = FlightDataEncoderBuilder::new()
-            .with_schema(Arc::clone(reader.schema()))
+            .with_schema(schema)
             .with_options(self.options.clone())
             // Readers expect the schema that was planned, and get each dictionary once.
             .with_dictionary_handling(DictionaryHandling::Resend)

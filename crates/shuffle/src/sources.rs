@@ -1,4 +1,7 @@
 //! The rows of one reader partition: local sources first, without a copy, while remote ones are fetched meanwhile.
+//!
+//! A source that breaks is read on from the durable store, if its output is there: a copy gives the same rows in the
+//! same order, so that those already handed on are skipped.
 
 use std::{
     collections::VecDeque,
@@ -20,8 +23,8 @@ use polybolos_model::{FetchFailure, PartitionStats};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    FetchError, FetchFailed, FlightPool, OutputKey, OutputReader, ShuffleStore, encode_ticket, locked,
-    router::conform, size::batch_bytes,
+    DurableShuffle, FetchError, FetchFailed, FlightPool, OutputKey, ShuffleError, ShuffleStore,
+    encode_ticket, locked, output_rows::OutputRows, router::conform, size::batch_bytes,
 };
 
 /// Remote sources that one reader reads at the same time.
@@ -30,13 +33,23 @@ pub(crate) const CONCURRENT_SOURCES: usize = 4;
 /// [`crate::wire::TARGET_MESSAGE_BYTES`] at most, unless a row is larger.
 pub(crate) const MAX_WAITING_BATCHES: usize = 4;
 
+/// Where a source is read first.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// In this executor's store.
+    Here,
+    /// At this address.
+    Executor(String),
+    /// In the durable store: its executor is gone.
+    Durable,
+}
+
 /// One output partition of one upstream task.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) key: OutputKey,
     pub(crate) partition: u32,
-    /// The address of its executor, or `None` when it is this one.
-    pub(crate) address: Option<String>,
+    pub(crate) origin: Origin,
     pub(crate) lost: FetchFailure,
     pub(crate) stats: Option<PartitionStats>,
 }
@@ -72,7 +85,7 @@ struct Meters {
 
 struct Reading {
     local: VecDeque<Source>,
-    current: Option<(Source, OutputReader, u64)>,
+    current: Option<(Source, OutputRows, u64)>,
     remote: VecDeque<Source>,
     fetched: Option<mpsc::Receiver<Result<RecordBatch>>>,
     /// Stopped when the reader is dropped.
@@ -99,7 +112,7 @@ pub(crate) fn stream(
         fetched_bytes: MetricBuilder::new(metrics).counter("fetched_bytes", partition),
         fetch_time: MetricBuilder::new(metrics).subset_time("fetch_time", partition),
     };
-    let (local, remote) = sources.into_iter().partition(|source| source.address.is_none());
+    let (local, remote) = sources.into_iter().partition(|source| matches!(source.origin, Origin::Here));
     let reading = Reading {
         local,
         current: None,
@@ -153,12 +166,21 @@ impl Reading {
         loop {
             let Some((source, reader, rows)) = &mut self.current else {
                 let Some(source) = self.local.pop_front() else { return Ok(None) };
-                let reader =
-                    self.store.read(source.key, source.partition).map_err(|error| source.failed(error))?;
-                self.current = Some((source, reader, 0));
+                let rows = match self.store.read(source.key, source.partition) {
+                    Ok(reader) => OutputRows::Held(reader),
+                    Err(error) => copy_after(&self.store, &source, error, 0).await?,
+                };
+                self.current = Some((source, rows, 0));
                 continue;
             };
-            if let Some(batch) = reader.next().await.map_err(|error| source.failed(error))? {
+            let batch = match reader.next().await {
+                Err(error) if matches!(reader, OutputRows::Held(_)) => {
+                    *reader = copy_after(&self.store, source, error, *rows).await?;
+                    continue;
+                }
+                batch => batch.map_err(|error| source.failed(error))?,
+            };
+            if let Some(batch) = batch {
                 *rows += batch.num_rows() as u64;
                 return Ok(Some(batch));
             }
@@ -173,7 +195,8 @@ impl Reading {
         let queue = Arc::new(Mutex::new(remote));
         let (sender, receiver) = mpsc::channel(MAX_WAITING_BATCHES);
         for _ in 0..fetches {
-            self.fetches.spawn(fetch_all(Arc::clone(&self.pool), Arc::clone(&queue), sender.clone()));
+            let (store, pool) = (Arc::clone(&self.store), Arc::clone(&self.pool));
+            self.fetches.spawn(fetch_all(store, pool, Arc::clone(&queue), sender.clone()));
         }
         self.fetched = Some(receiver);
     }
@@ -181,6 +204,7 @@ impl Reading {
 
 /// Takes sources from `queue` until it is empty, one fails or the reader is gone.
 async fn fetch_all(
+    store: Arc<ShuffleStore>,
     pool: Arc<FlightPool>,
     queue: Arc<Mutex<VecDeque<Source>>>,
     sender: mpsc::Sender<Result<RecordBatch>>,
@@ -188,7 +212,7 @@ async fn fetch_all(
     loop {
         let next = locked(&queue).pop_front();
         let Some(source) = next else { return };
-        if let Err(stop) = fetch_one(&pool, &source, &sender).await {
+        if let Err(stop) = fetch_one(&store, &pool, &source, &sender).await {
             // An error that can't be sent has no reader left.
             if let Some(error) = stop {
                 let _ = sender.send(Err(error)).await;
@@ -198,20 +222,92 @@ async fn fetch_all(
     }
 }
 
+/// Why the fetching of a source ended early.
+enum Stop {
+    /// The reader is gone.
+    Left,
+    Failed(FetchError),
+}
+
 /// `Err(None)` when the reader is gone.
 async fn fetch_one(
+    store: &ShuffleStore,
     pool: &Arc<FlightPool>,
     source: &Source,
     sender: &mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<(), Option<DataFusionError>> {
-    let address = source.address.as_deref().unwrap_or_default();
-    let mut batches = std::pin::pin!(pool.fetch(address, encode_ticket(source.key, source.partition)));
     let mut rows = 0;
+    let fetched = match &source.origin {
+        Origin::Executor(address) => fetch(pool, source, address, sender, &mut rows).await,
+        Origin::Here | Origin::Durable => {
+            let missing = ShuffleError::NoDurableStore { key: source.key };
+            Err(Stop::Failed(missing.into()))
+        }
+    };
+    let fetched = match (fetched, store.durable()) {
+        (Err(Stop::Failed(cause)), Some(durable)) => {
+            fetch_copy(durable, source, cause, sender, &mut rows).await
+        }
+        (fetched, _) => fetched,
+    };
+    match fetched {
+        Ok(()) => source.check(rows).map_err(Some),
+        Err(Stop::Left) => Err(None),
+        Err(Stop::Failed(cause)) => Err(Some(source.failed(cause))),
+    }
+}
+
+/// From the executor that holds it. Counts the rows that are handed on.
+async fn fetch(
+    pool: &Arc<FlightPool>,
+    source: &Source,
+    address: &str,
+    sender: &mpsc::Sender<Result<RecordBatch>>,
+    rows: &mut u64,
+) -> Result<(), Stop> {
+    let mut batches = std::pin::pin!(pool.fetch(address, encode_ticket(source.key, source.partition)));
     while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|error| Some(source.failed(error)))?;
-        rows += batch.num_rows() as u64;
-        sender.send(Ok(batch)).await.map_err(|_| None)?;
+        let batch = batch.map_err(Stop::Failed)?;
+        *rows += batch.num_rows() as u64;
+        sender.send(Ok(batch)).await.map_err(|_| Stop::Left)?;
         polybolos_model::failpoint!("shuffle.mid_fetch");
     }
-    source.check(rows).map_err(Some)
+    Ok(())
+}
+
+/// The rest from the durable copy. When there is none, `cause` is what went wrong, unless it is only there.
+async fn fetch_copy(
+    durable: &Arc<DurableShuffle>,
+    source: &Source,
+    cause: FetchError,
+    sender: &mpsc::Sender<Result<RecordBatch>>,
+    rows: &mut u64,
+) -> Result<(), Stop> {
+    let copy = durable.read(source.key, source.partition).await.map_err(|error| {
+        tracing::debug!(key = %source.key, %cause, %error, "no durable copy helps");
+        let is_only_there = matches!(source.origin, Origin::Durable);
+        Stop::Failed(if is_only_there { error.into() } else { cause })
+    })?;
+    polybolos_model::sometimes!("a broken fetch went on from the durable copy", *rows > 0);
+    let mut copy = copy.after(*rows);
+    while let Some(batch) = copy.next().await.map_err(|error| Stop::Failed(error.into()))? {
+        *rows += batch.num_rows() as u64;
+        sender.send(Ok(batch)).await.map_err(|_| Stop::Left)?;
+    }
+    Ok(())
+}
+
+/// A local output can't be read (on): its durable copy, behind the `rows` already handed on.
+async fn copy_after(
+    store: &ShuffleStore,
+    source: &Source,
+    cause: ShuffleError,
+    rows: u64,
+) -> Result<OutputRows> {
+    let Some(durable) = store.durable() else { return Err(source.failed(cause)) };
+    let copy = durable.read(source.key, source.partition).await.map_err(|error| {
+        tracing::debug!(key = %source.key, %cause, %error, "no durable copy helps");
+        source.failed(cause)
+    })?;
+    Ok(OutputRows::Durable(copy.after(rows)))
 }

@@ -19,7 +19,7 @@ use crate::{
     OutputKey, ShuffleError,
     budget::{Budget, DiskUse},
     chunk,
-    index::{Chunk, Index},
+    index::{Chunk, Index, MAX_INDEX_BYTES},
     locked,
     size::batch_bytes,
 };
@@ -30,9 +30,6 @@ const DATA_SUFFIX: &str = ".data";
 const INDEX_SUFFIX: &str = ".index";
 /// A file that is still written.
 const ASIDE_SUFFIX: &str = ".tmp";
-
-/// The largest index file that is read: the entries of 10,000 partitions of 1,000 chunks each.
-const MAX_INDEX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Files to remove. Dropping an output can't wait for a disk, so a task of the store does it.
 #[derive(Debug, Default)]
@@ -228,6 +225,17 @@ impl SpilledOutput {
         partition: usize,
         position: usize,
     ) -> Result<Option<Vec<RecordBatch>>, ShuffleError> {
+        let Some(bytes) = self.encoded(partition, position).await? else { return Ok(None) };
+        let batches = chunk::decode(bytes).map_err(|source| ShuffleError::Codec { key: self.key, source })?;
+        Ok(Some(batches))
+    }
+
+    /// The bytes of such a chunk, checked.
+    pub(crate) async fn encoded(
+        &self,
+        partition: usize,
+        position: usize,
+    ) -> Result<Option<Bytes>, ShuffleError> {
         let index = self.index.get_or_try_init(|| self.read_index()).await?;
         let Some(&chunk) = index.partitions.get(partition).and_then(|chunks| chunks.get(position)) else {
             return Ok(None);
@@ -243,8 +251,7 @@ impl SpilledOutput {
                 format!("{range} of partition {partition} have checksum {found:08x}, not {:08x}", chunk.crc);
             return Err(self.corrupt(&self.data, detail));
         }
-        let batches = chunk::decode(bytes).map_err(|source| ShuffleError::Codec { key: self.key, source })?;
-        Ok(Some(batches))
+        Ok(Some(bytes))
     }
 
     async fn read_index(&self) -> Result<Index, ShuffleError> {

@@ -12,7 +12,7 @@ use polybolos_env::{Cpu, Env};
 use polybolos_model::{AttemptId, JobId, TaskId};
 
 use crate::{
-    OutputReader, ShuffleError,
+    DurableShuffle, OutputReader, ShuffleError,
     budget::{Budget, Reservation},
     chunk, locked,
     output::Output,
@@ -49,6 +49,8 @@ pub struct ShuffleConfig {
     pub memory_budget_bytes: u64,
     /// Of the files.
     pub compression: Compression,
+    /// Where outputs are copied to, so that they outlive this executor.
+    pub durable: Option<Arc<DurableShuffle>>,
 }
 
 /// What is known of an attempt's output.
@@ -85,6 +87,7 @@ pub struct ShuffleStore {
     outputs: Arc<Mutex<Outputs>>,
     spill: SpillContext,
     cpu: Arc<dyn Cpu>,
+    durable: Option<Arc<DurableShuffle>>,
 }
 
 impl fmt::Debug for ShuffleStore {
@@ -100,7 +103,7 @@ impl ShuffleStore {
     /// # Errors
     /// The folder can't be made or listed.
     pub async fn open(env: &Env, config: ShuffleConfig) -> Result<Arc<Self>, ShuffleError> {
-        let ShuffleConfig { dir: folder, memory_budget_bytes, compression } = config;
+        let ShuffleConfig { dir: folder, memory_budget_bytes, compression, durable } = config;
         let disk = Arc::clone(&env.disk);
         sweep(disk.as_ref(), &folder).await?;
         let options = chunk::write_options(compression).map_err(|error| ShuffleError::Disk {
@@ -123,7 +126,7 @@ impl ShuffleStore {
             }
         });
         let spill = SpillContext { disk, folder, garbage, budget: Budget::new(memory_budget_bytes), options };
-        Ok(Arc::new(Self { outputs: Arc::default(), spill, cpu: Arc::clone(&env.cpu) }))
+        Ok(Arc::new(Self { outputs: Arc::default(), spill, cpu: Arc::clone(&env.cpu), durable }))
     }
 
     /// Reads `partition` of a whole output.
@@ -141,15 +144,57 @@ impl ShuffleStore {
         }
     }
 
-    /// Forgets an attempt's output, whole or not; one that isn't here is no error. Frees memory at once, files soon.
+    /// Output partitions of a whole output.
+    pub(crate) fn partitions(&self, key: OutputKey) -> Result<u32, ShuffleError> {
+        match locked(&self.outputs).by_attempt.get(&key.attempt) {
+            Some(Slot::Whole(output)) if output.key == key => {
+                Ok(u32::try_from(output.stats.len()).unwrap_or(u32::MAX))
+            }
+            _ => Err(ShuffleError::NotFound { key }),
+        }
+    }
+
+    /// The durable side, if there is one.
+    pub fn durable(&self) -> Option<&Arc<DurableShuffle>> {
+        self.durable.as_ref()
+    }
+
+    /// Copies a whole output to where it outlives this executor. Waits while others are copied.
+    ///
+    /// # Errors
+    /// There is no such place, it can't be written to, or the output is deleted meanwhile. Nothing of it stays there.
+    pub async fn make_durable(&self, key: OutputKey) -> Result<(), ShuffleError> {
+        match &self.durable {
+            Some(durable) => durable.upload(self, key).await,
+            None => Err(ShuffleError::NoDurableStore { key }),
+        }
+    }
+
+    /// Deletes an attempt's output, here and its durable copy.
     pub fn delete(&self, attempt: AttemptId) {
+        self.forget(attempt);
+        if let Some(durable) = &self.durable {
+            durable.delete(attempt);
+        }
+    }
+
+    /// Forgets an attempt's output, whole or not; one that isn't here is no error. Frees memory at once, files soon. A
+    /// durable copy stays.
+    pub fn forget(&self, attempt: AttemptId) {
         // Dropped after the lock is released.
         let slot = locked(&self.outputs).remove(attempt);
         drop(slot);
     }
 
-    /// Forgets all outputs of a job, whole or not.
+    /// Deletes all outputs of a job, whole or not, and all durable copies, also those that other executors made.
     pub fn delete_job(&self, job: JobId) {
+        self.forget_job(job);
+        if let Some(durable) = &self.durable {
+            durable.delete_job(job);
+        }
+    }
+
+    fn forget_job(&self, job: JobId) {
         let mut outputs = locked(&self.outputs);
         let attempts = outputs.by_job.remove(&job).unwrap_or_default();
         let slots: Vec<Slot> =

@@ -52,7 +52,7 @@ pub(crate) async fn store(
     memory_budget_bytes: u64,
     compression: Compression,
 ) -> Arc<ShuffleStore> {
-    let config = ShuffleConfig { dir: dir.to_owned(), memory_budget_bytes, compression };
+    let config = ShuffleConfig { dir: dir.to_owned(), memory_budget_bytes, compression, durable: None };
     ShuffleStore::open(&env(), config).await.unwrap()
 }
 

@@ -16,7 +16,16 @@ pub enum TicketError {
     Content(#[from] ConvertError),
 }
 
-/// A ticket for one partition of an attempt's output.
+/// A request for one partition of an attempt's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputTicket {
+    pub key: OutputKey,
+    pub partition: u32,
+    /// An executor that doesn't hold the output gives it from the durable store.
+    pub durable: bool,
+}
+
+/// A ticket for one partition of an attempt's output, to the executor that holds it.
 pub fn encode_ticket(key: OutputKey, partition: u32) -> Bytes {
     let ticket = ShuffleTicket {
         job_id: key.task.job.to_string(),
@@ -24,19 +33,21 @@ pub fn encode_ticket(key: OutputKey, partition: u32) -> Bytes {
         map_partition: key.task.partition,
         attempt: Some(key.attempt.into()),
         output_partition: partition,
+        durable: false,
     };
     ticket.encode_to_vec().into()
 }
 
-/// What [`encode_ticket`] made.
+/// What [`encode_ticket`] or a scheduler made.
 ///
 /// # Errors
 /// [`TicketError`] says what is wrong with the bytes.
-pub fn decode_ticket(bytes: &[u8]) -> Result<(OutputKey, u32), TicketError> {
+pub fn decode_ticket(bytes: &[u8]) -> Result<OutputTicket, TicketError> {
     let ticket = ShuffleTicket::decode(bytes)?;
     let job: JobId = ticket.job_id.parse().map_err(ConvertError::from)?;
     let task = TaskId { job, stage: StageId(ticket.stage_id), partition: ticket.map_partition };
-    Ok((OutputKey { task, attempt: attempt(ticket.attempt)? }, ticket.output_partition))
+    let key = OutputKey { task, attempt: attempt(ticket.attempt)? };
+    Ok(OutputTicket { key, partition: ticket.output_partition, durable: ticket.durable })
 }
 
 #[cfg(test)]
@@ -51,7 +62,8 @@ mod tests {
             task: TaskId { job: JobId(7), stage: StageId(2), partition: 3 },
             attempt: AttemptId { term: Term(4), counter: 5 },
         };
-        assert_eq!(decode_ticket(&encode_ticket(key, 6)).unwrap(), (key, 6));
+        let expected = OutputTicket { key, partition: 6, durable: false };
+        assert_eq!(decode_ticket(&encode_ticket(key, 6)).unwrap(), expected);
         assert!(matches!(decode_ticket(b"\xff\xff"), Err(TicketError::Encoding(_))));
         assert!(matches!(decode_ticket(b""), Err(TicketError::Content(_))));
     }

@@ -3,7 +3,7 @@
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, ReplicaId, TaskId};
 use serde::{Deserialize, Serialize};
 
-use crate::{JobStatus, Rejection};
+use crate::{JobStatus, Rejection, TaskDone};
 
 /// The outcomes of an entry: one for each of its commands, in the same order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,15 @@ pub enum Change {
     RefusedCommandsCounted {
         executors: u32,
     },
+    /// The task's output outlives its executor from now on.
+    MadeDurable {
+        task: TaskId,
+    },
+    /// Of so many tasks one more run ended with its executor's death.
+    DeathsCounted {
+        tasks: u32,
+        effects: Effects,
+    },
 }
 
 /// What else followed from a failure or a loss. Each list is ascending.
@@ -99,10 +108,27 @@ pub enum Change {
 pub struct Effects {
     /// Tasks that were complete and are not any more.
     pub rerun: Vec<TaskId>,
+    /// What their lost attempts had cost.
+    pub lost_work: Vec<LostWork>,
     /// Attempts whose output is of no use any more, on executors that are still present: delete it there.
     pub orphaned: Vec<(ExecutorId, AttemptId)>,
     /// Jobs that failed of it.
     pub failed: Vec<JobId>,
     /// Ended jobs of whose unfetched results some are gone; see [`crate::Job::results_lost`].
     pub results_lost: Vec<JobId>,
+}
+
+/// The cost of a completed attempt whose output is of no use any more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LostWork {
+    pub task: TaskId,
+    pub elapsed_us: u64,
+    /// Of its output, in memory, before compression.
+    pub bytes: u64,
+}
+
+impl LostWork {
+    pub(crate) fn of(task: TaskId, done: &TaskDone) -> Self {
+        Self { task, elapsed_us: done.metrics.elapsed_us, bytes: done.metrics.bytes_out }
+    }
 }

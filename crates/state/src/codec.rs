@@ -3,6 +3,7 @@
 //! ```text
 //!   entry     format · Entry (its version first)
 //!   snapshot  format · CRC-32 of the rest · ClusterState (its version first) · from format 2 on: Extension
+//!             · from format 3 on: ExtensionV3
 //! ```
 //!
 //! The bodies are postcard, which numbers enum variants by position: a test pins those numbers. Formats and versions
@@ -10,13 +11,16 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{ClusterState, ENTRY_VERSION, Entry, extension::Extension};
+use crate::{
+    ClusterState, ENTRY_VERSION, Entry,
+    extension::{Extension, ExtensionV3},
+};
 
 /// First byte of an encoded entry.
 pub const ENTRY_FORMAT: u8 = 1;
 /// First byte of an encoded snapshot: the newest that this program reads. It is written once the version in use asks
 /// for it, and format 1 before.
-pub const SNAPSHOT_FORMAT: u8 = 2;
+pub const SNAPSHOT_FORMAT: u8 = 3;
 
 const CRC_BYTES: usize = 4;
 
@@ -86,6 +90,9 @@ impl ClusterState {
         if format >= 2 {
             bytes = append(SNAPSHOT, &self.extension, bytes)?;
         }
+        if format >= 3 {
+            bytes = append(SNAPSHOT, &self.extension.v3, bytes)?;
+        }
         let (head, body) = bytes.split_at_mut(1 + CRC_BYTES);
         head[1..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
         Ok(bytes)
@@ -120,11 +127,16 @@ impl ClusterState {
             });
         }
         let (mut state, rest): (Self, &[u8]) = take(SNAPSHOT, body)?;
-        // A program of version 1 that applied the change to version 2 as its last entry still wrote format 1.
-        state.extension = match format {
-            1 => whole(SNAPSHOT, (Extension::default(), rest))?,
+        // A program of version 1 that applied the change to version 2 as its last entry still wrote format 1, and so on.
+        let (mut extension, rest): (Extension, &[u8]) = match format {
+            1 => (Extension::default(), rest),
+            _ => take(SNAPSHOT, rest)?,
+        };
+        extension.v3 = match format {
+            1 | 2 => whole(SNAPSHOT, (ExtensionV3::default(), rest))?,
             _ => whole(SNAPSHOT, take(SNAPSHOT, rest)?)?,
         };
+        state.extension = extension;
         Ok(state)
     }
 
@@ -133,7 +145,8 @@ impl ClusterState {
         let hasher = Hasher::default();
         let hash = match format_of(self.version) {
             1 => postcard::serialize_with_flavor(self, hasher),
-            _ => postcard::serialize_with_flavor(&(self, &self.extension), hasher),
+            2 => postcard::serialize_with_flavor(&(self, &self.extension), hasher),
+            _ => postcard::serialize_with_flavor(&(self, &self.extension, &self.extension.v3), hasher),
         };
         // Our types always encode and the hasher takes everything.
         hash.unwrap_or(0)
@@ -142,7 +155,11 @@ impl ClusterState {
 
 /// The snapshot format that is written while this version is in use.
 fn format_of(version: u16) -> u8 {
-    if version < 2 { 1 } else { SNAPSHOT_FORMAT }
+    match version {
+        0 | 1 => 1,
+        2 => 2,
+        _ => SNAPSHOT_FORMAT,
+    }
 }
 
 fn append(what: &'static str, value: &impl Serialize, to: Vec<u8>) -> Result<Vec<u8>, CodecError> {

@@ -155,6 +155,34 @@ pub enum Command {
     RefusedCommands {
         counts: Vec<(ExecutorId, u64)>,
     },
+    /// [`Command::CompleteTask`] that also knows which inputs the attempt was given, and where else its output is.
+    CompleteTaskIn {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        task: TaskId,
+        attempt: AttemptId,
+        /// Of the task's stage, when the attempt was launched.
+        epoch: u32,
+        /// The output is in the durable store too.
+        durable: bool,
+        /// One for each output partition of the stage.
+        outputs: Vec<PartitionStats>,
+        metrics: TaskMetrics,
+    },
+    /// What ran on an executor when its process died, as far as the leader knows. The loss itself is a command of its
+    /// own, in the same entry. A death counts once for each task, however often it is told.
+    TasksDied {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        tasks: Vec<(TaskId, AttemptId)>,
+    },
+    /// The output of a completed task is in the durable store too by now: it outlives its executor.
+    OutputDurable {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        task: TaskId,
+        attempt: AttemptId,
+    },
 }
 
 impl Command {
@@ -185,6 +213,7 @@ impl Command {
             | Self::RaiseVersion { .. }
             | Self::RestartCluster { .. } => FIRST_VERSION,
             Self::RefusedCommands { .. } => 2,
+            Self::CompleteTaskIn { .. } | Self::TasksDied { .. } | Self::OutputDurable { .. } => 3,
         }
     }
 }

@@ -2,15 +2,54 @@
 //!
 //! A replica that knows only version 1 must be able to read every snapshot until the cluster has moved on. So what is
 //! newer stands behind the body, in a section of its own, and is empty until its version is in use.
+//!
+//! ```text
+//!   ClusterState (version 1) · Extension (version 2) · ExtensionV3
+//! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::ExecutorId;
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, settings::JobSettings};
 use serde::{Deserialize, Serialize};
+
+use crate::{Job, story::Stories};
 
 /// What version 2 added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Extension {
     /// By executors in the state; no zeros.
     pub(crate) refused_commands: BTreeMap<ExecutorId, u64>,
+    /// Stored in a section of its own.
+    #[serde(skip)]
+    pub(crate) v3: ExtensionV3,
+}
+
+/// What version 3 added. What belongs to a job goes with [`ExtensionV3::forget_job`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExtensionV3 {
+    /// From which epoch on an attempt of a stage has read what its inputs give now. A stage that is not here was never
+    /// rolled back, and any of its attempts will do.
+    pub(crate) valid_from: BTreeMap<(JobId, StageId), u32>,
+    /// The lives of executors that ended while they ran a task of an active job, oldest first.
+    pub(crate) deaths: BTreeMap<TaskId, Vec<(ExecutorId, Incarnation)>>,
+    /// What went wrong, for people.
+    pub(crate) stories: Stories,
+    /// Tasks of active jobs of which an attempt ran out of memory or another resource.
+    pub(crate) starved: BTreeSet<TaskId>,
+    /// Completed attempts of jobs that are not released whose outputs are in the durable store too. No empty sets.
+    pub(crate) durable: BTreeMap<JobId, BTreeSet<AttemptId>>,
+}
+
+impl ExtensionV3 {
+    /// The job is released: nothing of it runs or is read any more.
+    pub(crate) fn forget_job(&mut self, job: JobId) {
+        self.valid_from.retain(|(of, _), _| *of != job);
+        self.durable.remove(&job);
+    }
+}
+
+/// The job's settings while `version` is in use. Programs that know only older versions take the defaults, and all must
+/// come to the same state.
+pub(crate) fn settings(job: &Job, version: u16) -> JobSettings {
+    if version < 3 { JobSettings::default() } else { JobSettings::read(&job.options) }
 }

@@ -186,7 +186,7 @@ pub struct TaskRun {
     /// Failed attempts that count towards [`polybolos_model::limits::MAX_TASK_ATTEMPTS`].
     pub failures: u32,
     /// Attempts that are over without a usable output, the newest last,
-    /// at most [`crate::limits::MAX_PAST_ATTEMPTS`].
+    /// at most [`crate::limits::max_past_attempts`].
     pub past: Vec<PastAttempt>,
 }
 
@@ -223,6 +223,6 @@ pub enum Fate {
     Failed,
     /// It failed because an input could not be read.
     InputLost,
-    /// It completed, and its output was lost.
+    /// It completed, and its output was lost, or given up because of what it had read.
     OutputLost,
 }

@@ -35,12 +35,14 @@ pub mod policy;
 mod rejection;
 mod replicas;
 mod state;
+mod story;
 
+pub use apply::{LossCost, StageRisk, loss_preview};
 pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
-pub use change::{Applied, Change, Effects};
+pub use change::{Applied, Change, Effects, LostWork};
 pub use codec::{CodecError, ENTRY_FORMAT, SNAPSHOT_FORMAT};
 pub use command::{Beat, Command, LoggedBeat};
-pub use dispatch::{Adoption, CancelTarget, Dispatcher, Launch, Running};
+pub use dispatch::{Adoption, CancelTarget, Dispatcher, Launch, Reported, Running};
 pub use entry::{ENTRY_VERSION, Entry, FIRST_VERSION};
 pub use executor::{Executor, ExecutorState, Loss, Usage};
 pub use job::{Fate, Job, JobError, JobStatus, PastAttempt, StageRun, TaskDone, TaskRun};
@@ -49,6 +51,7 @@ pub use pending::{Pending, Runnable};
 pub use rejection::Rejection;
 pub use replicas::ReplicaRecord;
 pub use state::{ClusterState, MapLocation, ResultLocation};
+pub use story::{StoryEvent, StoryLine};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

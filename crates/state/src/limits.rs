@@ -1,21 +1,28 @@
 //! Bounds that only the state machine knows. What crosses the wire is bounded in [`polybolos_model::limits`].
 
-use polybolos_model::limits::MAX_TASK_ATTEMPTS;
+pub use polybolos_model::limits::MAX_STAGE_RERUNS;
+use polybolos_model::settings::JobSettings;
 
 /// A job's results are kept for this long after its end when its client does not fetch them.
 pub const RESULT_TTL_MS: u64 = 10 * 60 * 1_000;
 
-/// How often the tasks of one stage may go back to not done because their outputs were lost; then the job fails.
-/// Spark's `spark.stage.maxConsecutiveAttempts` has the same default.
-pub const MAX_STAGE_RERUNS: u32 = 4;
-
 /// How many attempts of one task may fail because an input could not be read; then the job fails. Each re-run of an
-/// upstream stage may cost a running reader one.
+/// upstream stage may cost a running reader one. More in a job that allows more re-runs.
 pub const MAX_INPUT_FAILURES: u32 = 12;
 
-/// Ended attempts that a task remembers, so that a report that arrives twice is told from a new one. No more are
-/// possible before one of the three limits fails the job.
-pub const MAX_PAST_ATTEMPTS: u32 = MAX_TASK_ATTEMPTS + MAX_STAGE_RERUNS + MAX_INPUT_FAILURES;
+pub fn max_input_failures(settings: &JobSettings) -> u32 {
+    MAX_INPUT_FAILURES.max(3 * settings.max_stage_reruns)
+}
+
+/// Ended attempts that a task of such a job remembers, so that a report that arrives twice is told from a new one. No
+/// more are possible before one of the three limits fails the job.
+pub fn max_past_attempts(settings: &JobSettings) -> u32 {
+    settings.max_task_attempts + settings.max_stage_reruns + max_input_failures(settings)
+}
+
+/// A task during whose runs so many executors died runs alone from then on: it takes down no neighbours, and if it
+/// was a neighbour itself it is cleared.
+pub const ALONE_AFTER_DEATHS: usize = 2;
 
 /// Executors that are live or draining at once.
 pub const MAX_EXECUTORS: usize = 1_000;
@@ -37,11 +44,15 @@ pub const MAX_LABEL_BYTES: usize = 8 * 1024;
 /// Longest name of a schema, table or view.
 pub const MAX_RELATION_NAME_BYTES: usize = 256;
 
-/// An executor that was not heard of for this long is lost.
+/// An executor that was not heard of for this long is lost. This and the two below are the defaults of
+/// [`crate::policy::Patience`].
 pub const EXECUTOR_TIMEOUT_MS: u64 = 3_000;
 
 /// An executor whose stream broke and that did not come back within this time is lost.
 pub const STREAM_GRACE_MS: u64 = 1_000;
+
+/// A job that has waited this long because no executor took tasks fails.
+pub const NO_EXECUTOR_WAIT_MS: u64 = 5 * 60 * 1_000;
 
 /// A stage with more tasks than this is read from everywhere, so its readers are not placed by where its bytes are.
 pub const MAX_LOCALITY_MAPS: usize = 1_024;
@@ -59,6 +70,11 @@ pub const MAX_CLUSTER_ID_BYTES: usize = 128;
 /// Restarts of the cluster that are remembered, the oldest are forgotten first; and the longest note of one.
 pub const MAX_HISTORY: usize = 20;
 pub const MAX_NOTE_BYTES: usize = 1_000;
+
+/// Lines of one job's story, jobs that have one, and bytes of the text of a line.
+pub const MAX_STORY_LINES: usize = 200;
+pub const MAX_STORIES: usize = 500;
+pub const MAX_STORY_TEXT_BYTES: usize = 400;
 
 /// A leader that decided nothing for longer than this stood still itself, and blames nobody for the rest. Its ticks
 /// come several times within it, and it must stay well below [`EXECUTOR_TIMEOUT_MS`].

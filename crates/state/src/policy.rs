@@ -1,14 +1,17 @@
 //! Turns what has happened into one entry. Pure, and run by the leader only: a policy may change between versions
 //! without two replicas ever computing different states.
 
+mod losses;
+mod patience;
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::{ExecutorId, Incarnation, ReplicaId, Term};
+pub use patience::{Patience, PatienceError};
+use polybolos_model::{ExecutorId, Incarnation, JobId, ReplicaId, Term};
+pub use waiting::{takes_tasks, waits_since_ms};
 
-use crate::{
-    Beat, ClusterState, Command, ENTRY_VERSION, Entry, Executor,
-    limits::{EXECUTOR_TIMEOUT_MS, RESULT_TTL_MS, STREAM_GRACE_MS},
-};
+use crate::{Beat, ClusterState, Command, ENTRY_VERSION, Entry, limits::RESULT_TTL_MS};
 
 /// What the leader's shell has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,11 @@ pub enum Event {
     Beat(Beat),
     /// An executor's stream ended without good-bye: a suspicion, confirmed by time or cleared by a sign of life.
     StreamBroken { executor: ExecutorId, incarnation: Incarnation },
+    /// Nothing listens any more where an executor without a stream served: its process is gone.
+    ProbeFailed { executor: ExecutorId, incarnation: Incarnation, reason: String },
+    /// No executor has taken tasks since then. Comes with a tick; `running` are the jobs of which attempts run all the
+    /// same, on executors that drain.
+    NoExecutor { since_ms: u64, running: BTreeSet<JobId> },
     /// Time has passed: finds silent executors and results that nobody fetched. A few times a second is enough.
     Tick,
 }
@@ -29,21 +37,32 @@ pub enum Event {
 /// The commands of `Request`s come first, in the order given: **the n-th `Request` of `events` has outcome n** of the
 /// entry's [`crate::Applied`]. What the policy adds comes after them. The first call in a new term always gives an
 /// entry, perhaps without commands, from which the term's time counts.
-pub fn decide(state: &ClusterState, events: &[Event], term: Term, now_ms: u64) -> Option<Entry> {
+pub fn decide(
+    state: &ClusterState,
+    events: &[Event],
+    patience: Patience,
+    term: Term,
+    now_ms: u64,
+) -> Option<Entry> {
     let requests = events.iter().filter_map(|event| match event {
         Event::Request(command) => Some(command.clone()),
-        Event::Beat(_) | Event::StreamBroken { .. } | Event::Tick => None,
+        Event::Beat(_)
+        | Event::StreamBroken { .. }
+        | Event::ProbeFailed { .. }
+        | Event::NoExecutor { .. }
+        | Event::Tick => None,
     });
     let mut commands: Vec<Command> = requests.collect();
-    let registered = registered(&commands);
+    let registered = losses::registered(&commands);
     let beats = latest_beats(events);
-    let losses = if events.contains(&Event::Tick) {
-        let heard = |id: &ExecutorId| registered.contains(id) || beats.contains_key(id);
-        losses(state, heard, term, now_ms)
+    let heard = |id: &ExecutorId| registered.contains(id) || beats.contains_key(id);
+    let gone = losses::gone(state, events, heard);
+    let silent = if events.contains(&Event::Tick) {
+        losses::silent(state, |id| heard(id) || gone.contains_key(id), patience, term, now_ms)
     } else {
         Vec::new()
     };
-    let suspicions = suspicions(state, events, &registered);
+    let suspicions = losses::suspicions(state, events, |id| registered.contains(id) || gone.contains_key(id));
     let refused = refused_commands(state, &beats);
     // A beat clears a suspicion; one of this batch came over the stream before it broke.
     if !beats.is_empty() {
@@ -51,8 +70,10 @@ pub fn decide(state: &ClusterState, events: &[Event], term: Term, now_ms: u64) -
     }
     commands.extend(refused);
     commands.extend(suspicions);
-    commands.extend(losses);
+    commands.extend(gone.into_values());
+    commands.extend(silent);
     if events.contains(&Event::Tick) {
+        commands.extend(waiting::given_up(state, events, !registered.is_empty(), patience, now_ms));
         commands.extend(expiry(state, now_ms));
     }
     (!commands.is_empty() || state.term() < term).then(|| Entry::new(state.version(), term, now_ms, commands))
@@ -92,63 +113,6 @@ fn latest_beats(events: &[Event]) -> BTreeMap<ExecutorId, Beat> {
         }
     }
     beats
-}
-
-/// Executors that have just come (back).
-fn registered(commands: &[Command]) -> BTreeSet<ExecutorId> {
-    let mut registered = BTreeSet::new();
-    for command in commands {
-        if let Command::RegisterExecutor { executor, .. } = command {
-            registered.insert(executor.clone());
-        }
-    }
-    registered
-}
-
-/// One command for each executor whose stream broke and that has not come back in this very batch.
-fn suspicions(state: &ClusterState, events: &[Event], registered: &BTreeSet<ExecutorId>) -> Vec<Command> {
-    let mut broken = BTreeMap::new();
-    for event in events {
-        if let Event::StreamBroken { executor, incarnation } = event
-            && state.present(executor, *incarnation).is_some_and(|e| e.suspect_since_ms.is_none())
-            && !registered.contains(executor)
-        {
-            broken.insert(executor.clone(), *incarnation);
-        }
-    }
-    let suspect = |(executor, incarnation)| Command::SuspectExecutor { executor, incarnation };
-    broken.into_iter().map(suspect).collect()
-}
-
-/// One command for each executor that is silent for too long, ascending by id.
-fn losses(
-    state: &ClusterState,
-    heard: impl Fn(&ExecutorId) -> bool,
-    term: Term,
-    now_ms: u64,
-) -> Vec<Command> {
-    if polybolos_model::mutant!("executor-never-lost") {
-        return Vec::new();
-    }
-    // A new leader heard nothing before its term began, and blames nobody for it.
-    let listening_since_ms = if state.term() == term { state.term_since_ms() } else { now_ms };
-    let silent = state.executors().filter(|e| e.is_present() && !heard(&e.id)).filter_map(|executor| {
-        let reason = silence(executor, listening_since_ms, now_ms)?;
-        let (executor, incarnation) = (executor.id.clone(), executor.incarnation);
-        Some(Command::LoseExecutor { executor, incarnation, reason })
-    });
-    silent.collect()
-}
-
-/// Why the executor counts as lost, if it does.
-fn silence(executor: &Executor, listening_since_ms: u64, now_ms: u64) -> Option<String> {
-    let silent_ms = now_ms.saturating_sub(executor.last_beat_ms.max(listening_since_ms));
-    if silent_ms >= EXECUTOR_TIMEOUT_MS {
-        return Some(format!("no heartbeat for {silent_ms} ms"));
-    }
-    let broken_ms = now_ms.saturating_sub(executor.suspect_since_ms?.max(listening_since_ms));
-    (broken_ms >= STREAM_GRACE_MS)
-        .then(|| format!("its stream broke and it did not come back for {broken_ms} ms"))
 }
 
 fn expiry(state: &ClusterState, now_ms: u64) -> Option<Command> {

@@ -115,6 +115,10 @@ pub enum Rejection {
     VersionTooNew { to: u16, replica: ReplicaId, version: u16 },
     #[error("version {to} can't come into use: no replica has said which versions it knows")]
     NoReplicas { to: u16 },
+    #[error(
+        "attempt {attempt} of task {task} has read outputs that were lost and may have come out differently since"
+    )]
+    InputsRolledBack { task: TaskId, attempt: AttemptId },
 }
 
 impl Rejection {
@@ -160,7 +164,8 @@ impl Rejection {
             | Self::TooManyReplicas
             | Self::ReplicaTooOld { .. }
             | Self::VersionTooNew { .. }
-            | Self::NoReplicas { .. } => false,
+            | Self::NoReplicas { .. }
+            | Self::InputsRolledBack { .. } => false,
         }
     }
 }

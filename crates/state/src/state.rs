@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use polybolos_model::{
     ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId, StageId, TaskId,
-    Term,
+    Term, settings::JobSettings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -85,14 +85,18 @@ pub(crate) struct Jobs {
 pub struct ResultLocation<'a> {
     pub partition: u32,
     pub done: &'a TaskDone,
-    /// Where its executor serves it; `None` when that executor is lost.
+    /// Where its executor serves it, or, of a durable one whose executor is lost, another that reads the durable store;
+    /// `None` when nobody does.
     pub address: Option<&'a str>,
+    /// The output is in the durable store too.
+    pub durable: bool,
 }
 
 /// Where one output of an upstream task is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapLocation<'a> {
     pub map_partition: u32,
+    /// Empty when its executor is gone, and the output is in the durable store only.
     pub address: &'a str,
     pub done: &'a TaskDone,
 }
@@ -201,6 +205,24 @@ impl ClusterState {
         self.extension.refused_commands.get(executor).copied().unwrap_or(0)
     }
 
+    /// The settings of a job. While an older version is in use, the defaults.
+    pub fn settings(&self, job: &Job) -> JobSettings {
+        crate::extension::settings(job, self.version)
+    }
+
+    /// Whether an attempt of the task that was launched in `epoch` of its stage may have read rows that are gone: it
+    /// can't complete the task any more. Of one whose epoch nobody knows that is assumed once its stage was rolled back.
+    pub fn is_void(&self, task: TaskId, epoch: Option<u32>) -> bool {
+        let from = self.extension.v3.valid_from.get(&(task.job, task.stage)).copied().unwrap_or(0);
+        epoch.unwrap_or(0) < from && !polybolos_model::mutant!("stale-epoch-accepted")
+    }
+
+    /// Raised when completed partitions of the result are rolled back, since rows of before and after can't be mixed. A
+    /// partition that is lost alone and made anew does not raise it.
+    pub fn result_generation(&self, job: &Job) -> u32 {
+        self.extension.v3.valid_from.get(&(job.id, job.result_stage())).copied().unwrap_or(0)
+    }
+
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
@@ -212,10 +234,11 @@ impl ClusterState {
 
     /// Completed result partitions of a job and where they are, ascending; empty for an unknown job.
     pub fn results(&self, job: JobId) -> impl Iterator<Item = ResultLocation<'_>> {
-        self.job(job).into_iter().flat_map(Job::results).map(|(partition, done)| ResultLocation {
-            partition,
-            done,
-            address: self.present(&done.executor, done.incarnation).map(|e| e.address.as_str()),
+        self.job(job).into_iter().flat_map(Job::results).map(move |(partition, done)| {
+            let durable = self.is_durable(job, done.attempt);
+            let stand_in = || self.stand_in(partition).filter(|_| durable);
+            let served_by = self.present(&done.executor, done.incarnation).or_else(stand_in);
+            ResultLocation { partition, done, address: served_by.map(|e| e.address.as_str()), durable }
         })
     }
 
@@ -228,7 +251,11 @@ impl ClusterState {
         }
         run.completed()
             .map(|(map_partition, done)| {
-                let address = self.present(&done.executor, done.incarnation)?.address.as_str();
+                let address = match self.present(&done.executor, done.incarnation) {
+                    Some(executor) => executor.address.as_str(),
+                    None if self.is_durable(job, done.attempt) => "",
+                    None => return None,
+                };
                 Some(MapLocation { map_partition, address, done })
             })
             .collect()

@@ -14,6 +14,8 @@ pub(super) struct Tally {
     answers: u64,
     rows: u64,
     failed: u64,
+    jobs: u64,
+    jobs_hit: u64,
     simulated: Duration,
     /// Real time of all processes together.
     wall: Duration,
@@ -34,6 +36,8 @@ impl Tally {
         self.answers += summary.answers;
         self.rows += summary.rows;
         self.failed += summary.failed;
+        self.jobs += summary.jobs;
+        self.jobs_hit += summary.jobs_hit;
         self.simulated += Duration::from_millis(summary.elapsed_ms);
         self.wall += outcome.wall;
         self.campaign.add(&summary.marks, &summary.failpoints);
@@ -70,6 +74,8 @@ impl Tally {
             self.ops, self.answers, self.rows, self.failed
         )?;
         writeln!(text, "{faults} faults of {} kinds", self.faults.len())?;
+        let share = self.jobs_hit as f64 * 100.0 / self.jobs.max(1) as f64;
+        writeln!(text, "{} of {} jobs lost an executor ({share:.0} %)", self.jobs_hit, self.jobs)?;
         writeln!(
             text,
             "{:.0} seeds a minute a core, {:.1} simulated seconds a wall second ({:.1} processes at once, {:.1} min)",

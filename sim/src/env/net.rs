@@ -82,7 +82,16 @@ impl Net for TurmoilNet {
 
     async fn connect(&self, address: &str) -> io::Result<BoxIo> {
         let peer = name_of(address);
+        let began = turmoil::sim_elapsed();
         match TcpStream::connect(address).await {
+            // turmoil refuses at once what a cut link drops. A real network says nothing then; only a host refuses.
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused && turmoil::sim_elapsed() == began =>
+            {
+                let lost = What::Net { peer, kind: NetKind::Refused, bytes: 0 };
+                tape::record_of(Arc::clone(&self.host), lost);
+                Err(io::Error::new(io::ErrorKind::TimedOut, error))
+            }
             Ok(stream) => Ok(Box::new(SimStream::new(stream, &self.host, peer, &self.knobs))),
             Err(error) => {
                 let refused = What::Net { peer, kind: NetKind::Refused, bytes: 0 };

@@ -57,6 +57,9 @@ impl TableStore {
     /// Tables are below it: `LOCATION 'sim://tables/t/'`.
     pub const URL: &str = "sim://tables";
 
+    /// Durable copies of shuffle outputs are below it.
+    pub const SHUFFLE_URL: &str = "sim://tables/shuffle";
+
     pub fn new(schedule: &Schedule) -> Self {
         let random = StdRng::seed_from_u64(schedule.fork("store"));
         let faults = Mutex::new(Faults { error_rate: 0.0, extra_ms: 0, random });
@@ -67,6 +70,17 @@ impl TableStore {
     pub fn put(&self, path: &str, bytes: Bytes) {
         // Memory is always ready.
         let _ = self.0.objects.put(&Path::from(path), bytes.into()).now_or_never();
+    }
+
+    /// The paths of the durable copies that are there now.
+    pub fn durable_outputs(&self) -> Vec<String> {
+        let listed = self.0.objects.list(Some(&Path::from("shuffle")));
+        // Memory is always ready.
+        let listed: Option<Result<Vec<ObjectMeta>>> = listed.try_collect().now_or_never();
+        let metas = listed.and_then(Result::ok).unwrap_or_default();
+        let mut paths: Vec<String> = metas.into_iter().map(|meta| meta.location.to_string()).collect();
+        paths.sort_unstable();
+        paths
     }
 
     /// What gives schedulers and executors this store.

@@ -48,6 +48,7 @@ fn schedule(seed: u64, faults: Vec<(u64, Option<u64>, Fault)>) -> Schedule {
             disk_latency_us: 0,
             batch_cost_us: 0,
             snapshot_every: 1_000,
+            durable_shuffle: Default::default(),
         },
         phases: Phases { heal_at_ms: 1_000, liveness_ms: 1_000 },
         tables: Vec::new(),

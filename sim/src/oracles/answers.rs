@@ -5,7 +5,7 @@
 //!
 //! | the job | its client may see an error if |
 //! | --- | --- |
-//! | failed after retries, re-runs, lost inputs, or for an indeterminate output | a fault broke tasks while it ran (`retry-limit` counts) |
+//! | failed after retries, re-runs, lost inputs, executors that died, or for an indeterminate output | a fault broke tasks while it ran (`retry-limit` counts) |
 //! | failed as wrong, or by a fault of the engine | never: the generated queries are right |
 //! | succeeded | rows are lost with their executor, its result was given back by another reader, or a fault cut the stream |
 //! | runs, or was cancelled for that | a fault cut the stream of its result |
@@ -32,6 +32,8 @@ const GIVEN_UP: &[&str] = &[
     "re-runs of the stage",
     "its inputs were lost more than",
 ];
+/// What it says when executors died under one task as often as the job allows.
+const DIED: &str = "executors died while they ran task";
 /// What the client says of a result that breaks.
 const BROKEN_RESULT: &str = "could not be read from";
 
@@ -113,7 +115,9 @@ impl Answers {
                 ErrorClass::Retryable | ErrorClass::Resources => {
                     breaks && GIVEN_UP.iter().any(|reason| why.error.message.contains(reason))
                 }
-                ErrorClass::User | ErrorClass::Internal => false,
+                // A task may be to blame when its executors die.
+                ErrorClass::Internal => breaks && why.error.message.contains(DIED),
+                ErrorClass::User => false,
             }),
             JobStatus::Succeeded => {
                 !job.results_lost.is_empty() || is_broken || (job.released && self.shares(op, job.id))

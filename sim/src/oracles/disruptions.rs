@@ -108,6 +108,10 @@ impl Disruptions {
         self.any(since_us, |one| BREAKS_STORE.contains(&one.name))
     }
 
+    pub(super) fn ever_of(&self, names: &[&str]) -> bool {
+        self.all.iter().any(|one| names.contains(&one.name))
+    }
+
     /// Whether a host was ever hit by one of these, or may have been.
     pub(super) fn ever_hit(&self, host: &Arc<str>, names: &[&str]) -> bool {
         let hits =

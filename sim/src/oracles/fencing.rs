@@ -85,7 +85,9 @@ fn check_report(present: &BTreeMap<ExecutorId, Incarnation>, command: &Command, 
         |executor: &ExecutorId, incarnation: &Incarnation| present.get(executor) == Some(incarnation);
     match (command, change) {
         (Command::CompleteTask { executor, incarnation, task, .. }, Change::TaskCompleted { .. })
+        | (Command::CompleteTaskIn { executor, incarnation, task, .. }, Change::TaskCompleted { .. })
         | (Command::FailTask { executor, incarnation, task, .. }, Change::TaskFailed { .. })
+        | (Command::OutputDurable { executor, incarnation, task, .. }, Change::MadeDurable { .. })
             if !is_present(executor, incarnation) =>
         {
             Err(format!(

@@ -14,6 +14,8 @@ use crate::moment::{Moment, What};
 
 /// What every shuffle file's name begins with; the job's id follows.
 const SHUFFLE_FILE: &str = "shuffle-";
+/// What can't be deleted then stays.
+const STORE_FAULTS: &[&str] = &["store-errors"];
 const DISK_FAULTS: &[&str] = &["disk-errors", "disk-full"];
 
 #[derive(Debug, Default)]
@@ -41,11 +43,25 @@ impl Oracle for Leftovers {
         for host in rest.healthy.iter().filter(|host| host.starts_with("executor-")) {
             check_executor(state, host)?;
         }
-        rest.executor_files.iter().try_for_each(|file| self.check_file(state, file))
+        rest.executor_files.iter().try_for_each(|file| self.check_file(state, file))?;
+        // One that is cut off for good may go on writing, and reads no word of the job's end.
+        if state.executors().all(|known| rest.healthy.iter().any(|host| host == known.id.as_str())) {
+            rest.durable_outputs.iter().try_for_each(|path| self.check_durable(state, path))?;
+        }
+        Ok(())
     }
 }
 
 impl Leftovers {
+    fn check_durable(&self, state: &ClusterState, path: &str) -> Check {
+        let job = path.split('/').nth(2).and_then(|job| job.parse::<JobId>().ok());
+        let is_kept = job.is_some_and(|job| state.unfetched_jobs().any(|kept| kept.id == job));
+        if is_kept || self.disruptions.ever_of(STORE_FAULTS) {
+            return Ok(());
+        }
+        Err(format!("a durable copy is left over: {path}"))
+    }
+
     /// `file` is `host: path`.
     fn check_file(&self, state: &ClusterState, file: &str) -> Check {
         let (host, path) = file.split_once(": ").unwrap_or_default();
@@ -96,7 +112,11 @@ mod tests {
 
     fn rest(files: &[&str]) -> Rest {
         let healthy = vec!["executor-1".to_owned(), "scheduler-1".to_owned()];
-        Rest { healthy, executor_files: files.iter().map(|file| (*file).to_owned()).collect() }
+        Rest {
+            healthy,
+            executor_files: files.iter().map(|file| (*file).to_owned()).collect(),
+            ..Rest::default()
+        }
     }
 
     /// With the one job done and released.

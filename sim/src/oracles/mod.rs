@@ -13,17 +13,23 @@ mod attempt_ids;
 mod canary;
 mod catalogue;
 mod catching_up;
+mod copies_elsewhere;
+mod deaths;
 mod disruptions;
 mod durable_log;
+mod durable_stays;
 mod election_safety;
 mod fencing;
 mod launches_are_due;
 mod leader_completeness;
 mod leftovers;
+mod losses;
 mod one_job_a_key;
 mod one_visible_completion;
 mod pending;
+mod readers_agree;
 mod reference;
+mod retries_wait;
 mod retry_limit;
 mod slots;
 mod state_invariants;
@@ -60,6 +66,8 @@ pub struct Rest {
     pub healthy: Vec<String>,
     /// Files on the disks of healthy executors, as `host: path`.
     pub executor_files: Vec<String>,
+    /// Objects with durable copies of shuffle outputs: `shuffle/CLUSTER/JOB/STAGE/PARTITION/ATTEMPT/NAME`.
+    pub durable_outputs: Vec<String>,
 }
 
 /// One promise.
@@ -95,6 +103,7 @@ pub trait Oracle {
 pub struct Judge {
     reference: Reference,
     pending: Pending,
+    losses: losses::Losses,
     oracles: Vec<Box<dyn Oracle>>,
 }
 
@@ -104,12 +113,17 @@ impl Judge {
             Box::new(election_safety::ElectionSafety::default()),
             Box::new(leader_completeness::LeaderCompleteness),
             Box::new(durable_log::DurableLog::default()),
+            Box::new(durable_stays::DurableStays::new(schedule)),
             Box::new(one_visible_completion::OneVisibleCompletion::default()),
+            Box::new(readers_agree::ReadersAgree::default()),
             Box::new(fencing::Fencing::default()),
             Box::new(launches_are_due::LaunchesAreDue::default()),
             Box::new(attempt_ids::AttemptIds::default()),
             Box::new(slots::Slots::default()),
+            Box::new(copies_elsewhere::CopiesElsewhere::default()),
             Box::new(retry_limit::RetryLimit::default()),
+            Box::new(retries_wait::RetriesWait::default()),
+            Box::new(deaths::Deaths::default()),
             Box::new(acknowledged_survives::AcknowledgedSurvives::default()),
             Box::new(one_job_a_key::OneJobAKey::default()),
             Box::new(status_forward::StatusForward::default()),
@@ -120,7 +134,12 @@ impl Judge {
             Box::new(leftovers::Leftovers::default()),
             Box::new(catching_up::CatchingUp::new(schedule)),
         ];
-        Self { reference: Reference::default(), pending: Pending::new(schedule), oracles }
+        Self {
+            reference: Reference::default(),
+            pending: Pending::new(schedule),
+            losses: losses::Losses::default(),
+            oracles,
+        }
     }
 
     /// The names of all promises.
@@ -138,6 +157,11 @@ impl Judge {
         self.pending.describe(&self.reference)
     }
 
+    /// Jobs that were submitted, and those of them that lost an executor before they ended.
+    pub fn jobs_and_hit(&self) -> (u64, u64) {
+        self.losses.counts()
+    }
+
     /// Feeds what has happened.
     ///
     /// # Errors
@@ -145,7 +169,9 @@ impl Judge {
     pub fn on(&mut self, moment: &Moment) -> Result<(), Violation> {
         let broken = |oracle: &'static str| move |what| Violation { oracle, what };
         self.pending.on(moment);
+        self.losses.on(moment);
         if let Some(commit) = self.reference.on(moment).map_err(broken(REPLICAS_EQUAL))? {
+            self.losses.on_commit(&commit);
             for oracle in &mut self.oracles {
                 oracle.on_commit(&commit).map_err(broken(oracle.name()))?;
             }
@@ -175,6 +201,7 @@ fn effects_of(change: &Change) -> Option<&Effects> {
         Change::TaskFailed { effects, .. }
         | Change::Registered { effects, .. }
         | Change::Lost { effects, .. }
+        | Change::DeathsCounted { effects, .. }
         | Change::ClusterRestarted { effects } => Some(effects),
         _ => None,
     }
@@ -214,7 +241,7 @@ mod tests {
         lab.commit(complete_all()).unwrap();
         let release = polybolos_state::Command::ReleaseJob { job: JOB };
         lab.commit(vec![release, beat(1, 1, 0, 0), beat(2, 2, 0, 0)]).unwrap();
-        let rest = Rest { healthy: vec!["executor-1".to_owned()], executor_files: vec![] };
+        let rest = Rest { healthy: vec!["executor-1".to_owned()], ..Rest::default() };
         lab.oracle.0.at_rest(&rest).unwrap();
     }
 

@@ -33,8 +33,10 @@ impl Oracle for OneVisibleCompletion {
     fn on_commit(&mut self, commit: &Commit<'_>) -> Check {
         for (command, outcome) in commit.entry.commands.iter().zip(&commit.applied.outcomes) {
             let Ok(change) = outcome else { continue };
-            if let (Command::CompleteTask { task, attempt, .. }, Change::TaskCompleted { .. }) =
-                (command, change)
+            if let (
+                Command::CompleteTask { task, attempt, .. } | Command::CompleteTaskIn { task, attempt, .. },
+                Change::TaskCompleted { .. },
+            ) = (command, change)
             {
                 self.completed(commit.index, *task, *attempt)?;
             }

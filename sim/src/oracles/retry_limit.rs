@@ -5,12 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use polybolos_model::{
-    AttemptId, ErrorClass, FetchFailure, JobId, StageId, TaskError, TaskId, limits::MAX_TASK_ATTEMPTS,
+    AttemptId, ErrorClass, FetchFailure, JobId, StageId, TaskError, TaskId, settings::JobSettings,
 };
-use polybolos_state::{
-    Change, ClusterState, Command, Effects,
-    limits::{MAX_INPUT_FAILURES, MAX_STAGE_RERUNS},
-};
+use polybolos_state::{Change, ClusterState, Command, Effects, limits::MAX_INPUT_FAILURES};
 
 use super::{Check, Commit, Oracle, effects_of};
 
@@ -40,6 +37,8 @@ impl Oracle for RetryLimit {
                     let failed = self.task_failed(commit.before, *task, error, *failures, effects);
                     failed.and_then(|()| self.is_new(*attempt))
                 }
+                // Judged by `deaths`.
+                (Command::TasksDied { .. }, _) => Ok(()),
                 _ => effects_of(change).map_or(Ok(()), |effects| self.outputs_lost(commit.before, effects)),
             };
             checked.map_err(|what| format!("index {}: {what}", commit.index))?;
@@ -73,7 +72,7 @@ impl RetryLimit {
         if *failures != said {
             return Err(format!("task {task} failed {failures} times, and the state counts {said}"));
         }
-        let is_over = !retryable || *failures >= MAX_TASK_ATTEMPTS;
+        let is_over = !retryable || *failures >= settings(before, task.job).max_task_attempts;
         if is_over != gave_up {
             let what = if gave_up { "was given up" } else { "goes on" };
             return Err(format!(
@@ -93,22 +92,30 @@ impl RetryLimit {
         for (job, stage) in stages {
             let reruns = self.reruns.entry((job, stage)).or_default();
             *reruns += 1;
-            if *reruns > MAX_STAGE_RERUNS {
+            if *reruns > settings(before, job).max_stage_reruns {
                 return Err(format!("stage {stage} of job {job} runs again for the {reruns}th time"));
             }
         }
         for job in &effects.failed {
-            let worn_out =
-                self.reruns.iter().any(|((of, _), reruns)| of == job && *reruns >= MAX_STAGE_RERUNS);
-            let indeterminate = before
-                .job(*job)
-                .is_none_or(|job| job.graph.stages.iter().any(|stage| stage.indeterminate.is_some()));
+            let most = settings(before, *job).max_stage_reruns;
+            let worn_out = self.reruns.iter().any(|((of, _), reruns)| of == job && *reruns >= most);
+            // From version 3 on their readers are rolled back instead.
+            let indeterminate = before.version() < 3
+                && before
+                    .job(*job)
+                    .is_none_or(|job| job.graph.stages.iter().any(|stage| stage.indeterminate.is_some()));
             if !worn_out && !indeterminate {
                 return Err(format!("job {job} was given up for lost outputs, which could be made again"));
             }
         }
         Ok(())
     }
+}
+
+/// What its session has set, which counts from version 3 on.
+fn settings(state: &ClusterState, job: JobId) -> JobSettings {
+    let own = state.job(job).filter(|_| state.version() >= 3);
+    own.map_or_else(JobSettings::default, |job| JobSettings::read(&job.options))
 }
 
 /// Whether the failure names something that the task reads at all; otherwise it counts as the task's own.

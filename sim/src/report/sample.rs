@@ -62,6 +62,7 @@ fn header() -> Header {
             disk_latency_us: 100,
             batch_cost_us: 10,
             snapshot_every: 1000,
+            durable_shuffle: Default::default(),
         },
         phases: Phases { heal_at_ms: 6000, liveness_ms: 60_000 },
         tables: Vec::new(),

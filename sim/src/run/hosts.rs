@@ -13,7 +13,7 @@ use std::{
 use polybolos_client::Client;
 use polybolos_consensus::OpenError;
 use polybolos_env::Env;
-use polybolos_executor::{Executor, ExecutorConfig};
+use polybolos_executor::{DurableMode, Executor, ExecutorConfig, ShuffleDurable};
 use polybolos_model::{ExecutorId, ReplicaId};
 use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig, Snapshots, StartError, Store, Timing};
 use turmoil::Sim;
@@ -25,7 +25,7 @@ use crate::{
     faults::{Injector, Knobs, Operator},
     moment::What,
     oracles::Rest,
-    schedule::Schedule,
+    schedule::{DurableShuffle, Schedule},
     tape,
     workload::{self, Answers},
 };
@@ -152,6 +152,7 @@ impl Hosts {
         let name = format!("executor-{number}");
         let Some(host) = self.hosts.get(&name).cloned() else { return };
         let (schedulers, memory_mib) = (schedulers.to_vec(), self.schedule.cluster.memory_mib);
+        let durable = self.schedule.cluster.durable_shuffle;
         let (store, signals) = (self.store.clone(), Arc::clone(&self.signals));
         sim.host(name, move || {
             let (host, schedulers) = (host.clone(), schedulers.clone());
@@ -162,6 +163,7 @@ impl Hosts {
                 let mut config = ExecutorConfig::new(id, schedulers, PathBuf::from("/work"));
                 config.listen = format!("{}:{EXECUTOR_PORT}", host.name());
                 config.slots = slots;
+                config.shuffle_durable = shuffle_durable(durable)?;
                 config.memory_bytes = memory_mib * 1024 * 1024;
                 config.spill = host.spill();
                 host.limit_memory(&mut config);
@@ -232,8 +234,17 @@ impl Hosts {
                 host.disk().files().into_iter().map(move |file| format!("{name}: {}", file.display()))
             })
             .collect();
-        Rest { healthy, executor_files }
+        Rest { healthy, executor_files, durable_outputs: self.store.durable_outputs() }
     }
+}
+
+fn shuffle_durable(durable: DurableShuffle) -> Result<Option<ShuffleDurable>, BoxError> {
+    let mode = match durable {
+        DurableShuffle::Off => return Ok(None),
+        DurableShuffle::Background => DurableMode::Background,
+        DurableShuffle::Before => DurableMode::Before,
+    };
+    Ok(Some(ShuffleDurable { url: TableStore::SHUFFLE_URL.parse()?, mode }))
 }
 
 /// How a process ended.
@@ -288,6 +299,6 @@ fn is_refusal(error: &StartError) -> bool {
                 | OpenError::Newer { .. }
                 | OpenError::OtherStore { .. }
         ),
-        StartError::Listen { .. } | StartError::Planning(_) => false,
+        StartError::Listen { .. } | StartError::Planning(_) | StartError::Times(_) => false,
     }
 }

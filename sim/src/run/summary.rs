@@ -35,6 +35,9 @@ pub struct Summary {
     pub answers: u64,
     pub rows: u64,
     pub failed: u64,
+    /// Jobs that were submitted, and those of them that lost an executor before they ended.
+    pub jobs: u64,
+    pub jobs_hit: u64,
     /// Moments on the tape.
     pub moments: u64,
     /// Faults that began, by name.

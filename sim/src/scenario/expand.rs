@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::{Scenario, ScenarioError, draw, faults, tenable};
 use crate::{
-    schedule::{self, Action, Cluster, Op, Phases, Schedule, fork},
+    schedule::{self, Action, Cluster, DurableShuffle, Op, Phases, Schedule, fork},
     workload::{self, Mix, Size},
 };
 
@@ -30,6 +30,7 @@ struct Drawn {
     disk_latency_us: u64,
     batch_cost_us: u64,
     snapshot_every: u64,
+    durable_shuffle: DurableShuffle,
 }
 
 impl Default for Drawn {
@@ -46,6 +47,7 @@ impl Default for Drawn {
             disk_latency_us: 200,
             batch_cost_us: 50,
             snapshot_every: 2_000,
+            durable_shuffle: DurableShuffle::Off,
         }
     }
 }
@@ -117,6 +119,7 @@ fn cluster(table: &Table, seed: u64) -> Result<Cluster, ScenarioError> {
         disk_latency_us: drawn.disk_latency_us,
         batch_cost_us: drawn.batch_cost_us,
         snapshot_every: drawn.snapshot_every,
+        durable_shuffle: drawn.durable_shuffle,
     })
 }
 

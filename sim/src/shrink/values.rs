@@ -115,7 +115,7 @@ fn table(shrink: &mut Shrink<'_, '_>, index: usize) {
 
 /// One value after the other to what scenarios have by default, and options of queries away.
 pub(super) fn defaults(shrink: &mut Shrink<'_, '_>) {
-    let plain: [fn(&mut Cluster); 9] = [
+    let plain: [fn(&mut Cluster); 10] = [
         |cluster| cluster.slots.iter_mut().for_each(|slots| *slots = 1),
         |cluster| cluster.memory_mib = 256,
         |cluster| cluster.min_latency_us = 100.min(cluster.max_latency_us),
@@ -125,6 +125,7 @@ pub(super) fn defaults(shrink: &mut Shrink<'_, '_>) {
         |cluster| cluster.disk_latency_us = 200,
         |cluster| cluster.batch_cost_us = 50,
         |cluster| cluster.snapshot_every = 2_000,
+        |cluster| cluster.durable_shuffle = Default::default(),
     ];
     // All at once, and one by one if that is too much.
     if !shrink.attempt(|schedule| plain.iter().for_each(|set| set(&mut schedule.cluster))) {

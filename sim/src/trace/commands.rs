@@ -23,7 +23,8 @@ fn text(command: &Command) -> String {
         Command::FailJob { job, .. } => format!("fail-job {job}"),
         Command::ReleaseJob { job } => format!("release-job {job}"),
         Command::ExpireJobs => "expire-jobs".to_owned(),
-        Command::CompleteTask { executor, task, attempt, .. } => {
+        Command::CompleteTask { executor, task, attempt, .. }
+        | Command::CompleteTaskIn { executor, task, attempt, .. } => {
             format!("complete-task {task} {attempt} {executor}")
         }
         Command::FailTask { executor, task, attempt, .. } => format!("fail-task {task} {attempt} {executor}"),
@@ -50,6 +51,13 @@ fn text(command: &Command) -> String {
         Command::RetireReplica { replica } => format!("retire-replica {replica}"),
         Command::RaiseVersion { to } => format!("raise-version {to}"),
         Command::RestartCluster { replica, .. } => format!("restart-cluster {replica}"),
+        Command::TasksDied { executor, incarnation, tasks } => {
+            let tasks = tasks.iter().map(|(task, _)| task.to_string());
+            tasks.fold(format!("tasks-died {executor} {incarnation}"), |text, task| text + " " + &task)
+        }
+        Command::OutputDurable { executor, task, attempt, .. } => {
+            format!("output-durable {task} {attempt} {executor}")
+        }
         Command::RefusedCommands { counts } => format!("refused-commands of {} executors", counts.len()),
     }
 }

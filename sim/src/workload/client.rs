@@ -179,6 +179,7 @@ fn outcome(error: &ClientError) -> Outcome {
         | ClientError::Busy { .. }
         | ClientError::Refused { .. }
         | ClientError::Fetch { .. }
+        | ClientError::RolledBack { .. }
         | ClientError::Protocol { .. } => Outcome::Failed,
     }
 }

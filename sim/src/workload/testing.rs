@@ -33,6 +33,7 @@ pub(super) fn schedule_of(tables: Vec<Table>) -> Schedule {
             disk_latency_us: 0,
             batch_cost_us: 0,
             snapshot_every: 1_000,
+            durable_shuffle: Default::default(),
         },
         phases: Phases { heal_at_ms: 1_000, liveness_ms: 10_000 },
         tables,

@@ -144,6 +144,74 @@ async fn a_partition_that_moved_is_read_where_it_is_now() {
     assert_eq!(values(&batches), [1]);
 }
 
+fn of_generation(result_generation: u32, update: v1::JobUpdate) -> v1::JobUpdate {
+    v1::JobUpdate { result_generation, ..update }
+}
+
+#[tokio::test]
+async fn a_roll_back_before_the_first_row_is_not_seen() {
+    for ordered in [false, true] {
+        let (scheduler, executor, client) = setting(ordered).await;
+        // Of the first generation: one partition is empty, another one does not answer.
+        let mut empty = executor.holds_rows(0, &[]);
+        empty.rows = 0;
+        let mut gone = executor.holds_rows(1, &[9]);
+        gone.ticket = "gone".into();
+        let (first, second) = (executor.holds_rows(0, &[1]), executor.holds_rows(1, &[2]));
+        scheduler.on_watch(vec![
+            Update(update(JobState::Running, vec![empty, gone])),
+            Until(1),
+            Update(of_generation(1, update(JobState::Running, vec![]))),
+            Update(of_generation(1, update(JobState::Succeeded, vec![first, second]))),
+        ]);
+        let stream = job(&client).await.stream();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        scheduler.go();
+        let batches: Vec<_> = stream.try_collect().await.unwrap();
+        let mut got = values(&batches);
+        got.sort_unstable();
+        assert_eq!(got, [1, 2], "ordered: {ordered}");
+    }
+}
+
+#[tokio::test]
+async fn a_roll_back_after_a_row_was_handed_out_ends_in_an_error() {
+    let (scheduler, executor, client) = setting(false).await;
+    let (first, second) = (executor.holds_rows(0, &[1]), executor.holds_rows(1, &[2]));
+    scheduler.on_watch(vec![
+        Update(of_generation(3, update(JobState::Running, vec![first.clone()]))),
+        Until(1),
+        Update(of_generation(4, update(JobState::Running, vec![]))),
+        Update(of_generation(4, update(JobState::Succeeded, vec![first, second]))),
+    ]);
+    let mut stream = job(&client).await.stream();
+    assert_eq!(values(&[stream.next().await.unwrap().unwrap()]), [1]);
+    scheduler.go();
+    let error = stream.next().await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::RolledBack { .. }), "{error}");
+    assert!(stream.next().await.is_none());
+    scheduler.noted("cancel: its client could not read the result").await;
+    assert!(!executor.reads.lock().unwrap().contains(&"p1".to_owned()));
+}
+
+#[tokio::test]
+async fn a_partition_that_is_lost_alone_after_it_was_read_costs_nothing() {
+    let (scheduler, executor, client) = setting(false).await;
+    let (first, second) = (executor.holds_rows(0, &[1]), executor.holds_rows(1, &[2]));
+    let again = v1::ResultPartition { ticket: "again".into(), ..first.clone() };
+    scheduler.on_watch(vec![
+        Update(update(JobState::Running, vec![first])),
+        Until(1),
+        Update(update(JobState::Running, vec![])),
+        Update(update(JobState::Succeeded, vec![again, second])),
+    ]);
+    let mut stream = job(&client).await.stream();
+    assert_eq!(values(&[stream.next().await.unwrap().unwrap()]), [1]);
+    scheduler.go();
+    assert_eq!(values(&[stream.next().await.unwrap().unwrap()]), [2]);
+    assert!(stream.next().await.is_none());
+}
+
 #[tokio::test]
 async fn a_stream_that_is_dropped_cancels_and_releases_its_job() {
     let (scheduler, executor, client) = setting(false).await;

@@ -4,11 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use polybolos_model::{AttemptId, JobId, PartitionStats, TaskError, TaskId, TaskMetrics};
 
+/// What an attempt was launched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub(crate) task: TaskId,
+    /// Of the stage: the attempt reads what the inputs give in this epoch or a later one.
+    pub(crate) epoch: u32,
+}
+
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Completed { outputs: Vec<PartitionStats>, metrics: TaskMetrics },
+    Completed {
+        outputs: Vec<PartitionStats>,
+        metrics: TaskMetrics,
+        /// The output is in the durable store too.
+        durable: bool,
+    },
     Failed(TaskError),
+    /// After a completion: its output is in the durable store too by now.
+    Durable,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) sequence: u64,
     pub(crate) task: TaskId,
     pub(crate) attempt: AttemptId,
+    /// In which the attempt was launched.
+    pub(crate) epoch: u32,
     pub(crate) outcome: Outcome,
 }
 
@@ -30,26 +47,37 @@ impl Report {
 pub(crate) struct Ledger {
     last_sequence: u64,
     reports: BTreeMap<u64, Report>,
+    /// Ends of attempts.
     by_attempt: BTreeMap<AttemptId, u64>,
+    /// Reports of [`Outcome::Durable`].
+    durable: BTreeMap<AttemptId, u64>,
     /// Sequences that this stream has not carried yet.
     unsent: BTreeSet<u64>,
 }
 
 impl Ledger {
-    pub(super) fn add(&mut self, task: TaskId, attempt: AttemptId, outcome: Outcome) {
+    pub(super) fn add(&mut self, work: Work, attempt: AttemptId, outcome: Outcome) {
+        let Work { task, epoch } = work;
         self.last_sequence += 1;
         let sequence = self.last_sequence;
-        self.reports.insert(sequence, Report { sequence, task, attempt, outcome });
-        self.by_attempt.insert(attempt, sequence);
+        let of = if outcome == Outcome::Durable { &mut self.durable } else { &mut self.by_attempt };
+        of.insert(attempt, sequence);
+        self.reports.insert(sequence, Report { sequence, task, attempt, epoch, outcome });
         self.unsent.insert(sequence);
+    }
+
+    /// What the attempt's end was, while it is kept.
+    pub(super) fn of(&self, attempt: AttemptId) -> Option<&Report> {
+        self.reports.get(self.by_attempt.get(&attempt)?)
     }
 
     pub(super) fn has(&self, attempt: AttemptId) -> bool {
         self.by_attempt.contains_key(&attempt)
     }
 
-    pub(super) fn attempts(&self) -> impl Iterator<Item = (AttemptId, TaskId)> {
-        self.reports.values().map(|report| (report.attempt, report.task))
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (AttemptId, Work)> {
+        let ends = self.by_attempt.values().filter_map(|sequence| self.reports.get(sequence));
+        ends.map(|report| (report.attempt, Work { task: report.task, epoch: report.epoch }))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,7 +96,8 @@ impl Ledger {
 
     /// Nobody wants to know any more.
     pub(super) fn withdraw(&mut self, attempt: AttemptId) {
-        if let Some(sequence) = self.by_attempt.get(&attempt).copied() {
+        let of_attempt = [self.by_attempt.get(&attempt), self.durable.get(&attempt)];
+        for sequence in of_attempt.into_iter().flatten().copied().collect::<Vec<_>>() {
             self.remove(sequence);
         }
     }
@@ -99,7 +128,8 @@ impl Ledger {
     fn remove(&mut self, sequence: u64) -> Option<Report> {
         self.unsent.remove(&sequence);
         let report = self.reports.remove(&sequence)?;
-        self.by_attempt.remove(&report.attempt);
+        let of = if report.outcome == Outcome::Durable { &mut self.durable } else { &mut self.by_attempt };
+        of.remove(&report.attempt);
         Some(report)
     }
 }

@@ -20,7 +20,7 @@ use polybolos_model::{AttemptId, ErrorClass, Incarnation, JobId, StageId, TaskEr
 
 use self::stages::Stages;
 pub(crate) use self::{
-    ledger::{Ledger, Outcome, Report},
+    ledger::{Ledger, Outcome, Report, Work},
     stages::StageKey,
 };
 
@@ -76,8 +76,19 @@ pub(crate) enum Ended {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    Command { term: Term, command: Command },
-    Ended { attempt: AttemptId, ended: Ended },
+    Command {
+        term: Term,
+        command: Command,
+    },
+    Ended {
+        attempt: AttemptId,
+        ended: Ended,
+    },
+    /// The output of an attempt that has completed is in the durable store too.
+    Durable {
+        attempt: AttemptId,
+        task: TaskId,
+    },
 }
 
 /// What the shell must do, in this order.
@@ -93,6 +104,8 @@ pub(crate) enum Effect {
     /// Stop a started attempt, and tell when it has stopped.
     Stop(AttemptId),
     DeleteOutput(AttemptId),
+    /// Like [`Effect::DeleteOutput`], but for a durable copy: the log may count on it.
+    ForgetOutput(AttemptId),
     DeleteJob(JobId),
     /// A command of a deposed leader was ignored.
     RefusedTerm {
@@ -113,7 +126,7 @@ enum Phase {
 
 #[derive(Debug)]
 struct Attempt {
-    task: TaskId,
+    work: Work,
     phase: Phase,
 }
 
@@ -156,6 +169,7 @@ impl Core {
         match event {
             Event::Command { term, command } => self.command(term, command, &mut effects),
             Event::Ended { attempt, ended } => self.ended(attempt, ended, &mut effects),
+            Event::Durable { attempt, task } => self.durable(attempt, task),
         }
         self.start_queued(&mut effects);
         effects
@@ -178,14 +192,14 @@ impl Core {
     /// What a new leader must not launch again, ascending: attempts under way, and those that have ended and whose reports
     /// are not acknowledged. (If such a report is in the log already the leader calls the attempt off, which changes
     /// nothing here.)
-    pub(crate) fn adoptable(&self) -> BTreeMap<AttemptId, TaskId> {
+    pub(crate) fn adoptable(&self) -> BTreeMap<AttemptId, Work> {
         let live = self.attempts.iter().filter(|(_, attempt)| attempt.phase != Phase::Stopping);
-        live.map(|(id, attempt)| (*id, attempt.task)).chain(self.ledger.attempts()).collect()
+        live.map(|(id, attempt)| (*id, attempt.work)).chain(self.ledger.attempts()).collect()
     }
 
     /// What an attempt that is under way runs.
     pub(crate) fn task(&self, attempt: AttemptId) -> Option<TaskId> {
-        self.attempts.get(&attempt).map(|attempt| attempt.task)
+        self.attempts.get(&attempt).map(|attempt| attempt.work.task)
     }
 
     pub(crate) fn ledger(&mut self) -> &mut Ledger {
@@ -244,7 +258,7 @@ impl Core {
             Some((_, known)) if known != incarnation => {
                 polybolos_model::sometimes!("an executor came back to a new life");
                 let held = std::mem::take(&mut self.held);
-                effects.extend(held.into_keys().map(Effect::DeleteOutput));
+                effects.extend(held.into_keys().map(Effect::ForgetOutput));
             }
             Some(_) | None => {}
         }
@@ -263,7 +277,7 @@ impl Core {
         self.stages.insert(stage, epoch, bytes);
         effects.push(Effect::KeepStage(stage));
         let in_use: BTreeSet<StageKey> =
-            self.attempts.values().map(|attempt| StageKey::of(attempt.task)).collect();
+            self.attempts.values().map(|attempt| StageKey::of(attempt.work.task)).collect();
         effects.extend(self.stages.evict(stage, &in_use).into_iter().map(Effect::ForgetStage));
     }
 
@@ -271,13 +285,14 @@ impl Core {
         let prepared = self.stages.touch(stage).is_some_and(|known| known >= epoch);
         for &(partition, attempt) in tasks {
             let task = TaskId { job: stage.job, stage: stage.stage, partition };
+            let work = Work { task, epoch };
             if self.attempts.contains_key(&attempt) || self.ledger.has(attempt) {
                 continue;
             }
             if !prepared {
                 let why =
                     format!("stage {} of job {} is not prepared in epoch {epoch}", stage.stage, stage.job);
-                self.refuse(task, attempt, ErrorClass::Retryable, why);
+                self.refuse(work, attempt, ErrorClass::Retryable, why);
                 if self.stages.was_evicted(stage) {
                     // A stage is sent once a stream.
                     push_once(effects, Effect::Reattach("a launched stage was forgotten for want of room"));
@@ -288,16 +303,16 @@ impl Core {
                 let slots = self.slots;
                 let why =
                     format!("the executor's {slots} slots are busy and {MAX_BACKLOG} attempts wait already");
-                self.refuse(task, attempt, ErrorClass::Resources, why);
+                self.refuse(work, attempt, ErrorClass::Resources, why);
             } else {
-                self.attempts.insert(attempt, Attempt { task, phase: Phase::Queued });
+                self.attempts.insert(attempt, Attempt { work, phase: Phase::Queued });
                 self.queue.push_back(attempt);
             }
         }
     }
 
-    fn refuse(&mut self, task: TaskId, attempt: AttemptId, class: ErrorClass, why: String) {
-        self.ledger.add(task, attempt, Outcome::Failed(TaskError::new(class, why)));
+    fn refuse(&mut self, work: Work, attempt: AttemptId, class: ErrorClass, why: String) {
+        self.ledger.add(work, attempt, Outcome::Failed(TaskError::new(class, why)));
     }
 
     /// Whether the attempt was under way.
@@ -326,7 +341,7 @@ impl Core {
     }
 
     fn release(&mut self, job: JobId, effects: &mut Vec<Effect>) {
-        let of_job = self.attempts.iter().filter(|(_, attempt)| attempt.task.job == job);
+        let of_job = self.attempts.iter().filter(|(_, attempt)| attempt.work.task.job == job);
         for attempt in of_job.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.stop(attempt, effects);
         }
@@ -348,17 +363,31 @@ impl Core {
                 if let Outcome::Failed(_) = outcome {
                     effects.push(Effect::DeleteOutput(id));
                 }
-                self.ledger.add(attempt.task, id, outcome);
+                self.ledger.add(attempt.work, id, outcome);
             }
             (Phase::Running | Phase::Queued, Ended::Stopped) => {
                 effects.push(Effect::DeleteOutput(id));
                 self.refuse(
-                    attempt.task,
+                    attempt.work,
                     id,
                     ErrorClass::Retryable,
                     "the executor stopped the task".to_owned(),
                 );
             }
+        }
+    }
+
+    /// The task whose output the attempt made, while this executor is to keep it.
+    pub(crate) fn keeps(&self, attempt: AttemptId) -> Option<TaskId> {
+        let unacknowledged = self.ledger.of(attempt).filter(|report| report.is_completed());
+        unacknowledged.map(|report| report.task).or_else(|| self.held.get(&attempt).copied())
+    }
+
+    /// An output that is not wanted any more is deleted there too, so that nobody wants to know.
+    fn durable(&mut self, attempt: AttemptId, task: TaskId) {
+        if self.keeps(attempt).is_some() {
+            // The epoch counted with the completion.
+            self.ledger.add(Work { task, epoch: 0 }, attempt, Outcome::Durable);
         }
     }
 
@@ -368,7 +397,7 @@ impl Core {
             let Some(id) = self.queue.pop_front() else { return };
             if let Some(attempt) = self.attempts.get_mut(&id) {
                 attempt.phase = Phase::Running;
-                effects.push(Effect::Start { attempt: id, task: attempt.task });
+                effects.push(Effect::Start { attempt: id, task: attempt.work.task });
             }
         }
     }

@@ -31,21 +31,27 @@ fn play(core: &mut Core, line: &str, out: &mut String) {
                 let outcome = match &report.outcome {
                     Outcome::Completed { .. } => "completed".to_owned(),
                     Outcome::Failed(error) => error.to_string(),
+                    Outcome::Durable => "durable".to_owned(),
                 };
-                writeln!(out, "  #{} {} {}: {outcome}", report.sequence, short(report.task), report.attempt)
+                let (task, epoch) = (short(report.task), report.epoch);
+                writeln!(out, "  #{} {task} {} e{epoch}: {outcome}", report.sequence, report.attempt)
                     .unwrap();
             }
             return;
         }
         "running" => {
-            for (attempt, task) in core.adoptable() {
-                writeln!(out, "  {} {attempt}", short(task)).unwrap();
+            for (attempt, work) in core.adoptable() {
+                writeln!(out, "  {} {attempt} e{}", short(work.task), work.epoch).unwrap();
             }
             return;
         }
         "end" => {
             let ended = match words[2] {
-                "ok" => Ended::Finished(Outcome::Completed { outputs: vec![], metrics: Default::default() }),
+                "ok" => Ended::Finished(Outcome::Completed {
+                    outputs: vec![],
+                    metrics: Default::default(),
+                    durable: false,
+                }),
                 "failed" => Ended::Finished(Outcome::Failed(TaskError::new(ErrorClass::User, "boom"))),
                 "stopped" => Ended::Stopped,
                 other => panic!("{other}"),
@@ -109,6 +115,7 @@ fn describe(effect: &Effect) -> String {
         Effect::Start { attempt, task } => format!("start {} {attempt}", short(*task)),
         Effect::Stop(attempt) => format!("stop {attempt}"),
         Effect::DeleteOutput(attempt) => format!("delete {attempt}"),
+        Effect::ForgetOutput(attempt) => format!("forget {attempt}"),
         Effect::DeleteJob(job) => format!("delete job {}", job.0),
         Effect::RefusedTerm { term, highest } => format!("refused: term {term} is lower than {highest}"),
         Effect::Reattach(reason) => format!("reattach: {reason}"),
@@ -146,18 +153,18 @@ fn slots_are_never_exceeded_and_reports_are_kept_until_committed() {
             > end 1.2 ok
               start 1/0/2 1.3
             > send
-              #1 1/0/1 1.2: completed
+              #1 1/0/1 1.2 e0: completed
             > send
             > end 1.1 failed
               delete 1.1
             > end 1.3 ok
             > send
-              #2 1/0/0 1.1: user error: boom
-              #3 1/0/2 1.3: completed
+              #2 1/0/0 1.1 e0: user error: boom
+              #3 1/0/2 1.3 e0: completed
             > 1 committed 1 3 99
             > 1 register c 7
             > send
-              #2 1/0/0 1.1: user error: boom
+              #2 1/0/0 1.1 e0: user error: boom
             > 1 launch 1/0 e0 0=1.1
             > 1 committed 2
             > running
@@ -220,16 +227,16 @@ fn a_cancelled_attempt_holds_its_slot_until_it_has_stopped_and_reports_nothing()
             > 1 cancel 1.1 1.2
               stop 1.1
             > running
-              1/0/2 1.3
+              1/0/2 1.3 e0
             > 1 cancel 1.1
             > end 1.1 ok
               delete 1.1
               start 1/0/2 1.3
             > end 1.3 ok
             > send
-              #1 1/0/2 1.3: completed
+              #1 1/0/2 1.3 e0: completed
             > running
-              1/0/2 1.3
+              1/0/2 1.3 e0
         "#]],
     );
 }
@@ -264,7 +271,7 @@ fn a_cancel_that_comes_too_late_leaves_the_output_to_its_report() {
               start 1/0/1 1.2
             > 1 cancel 1.1
             > send
-              #1 1/0/0 1.1: completed
+              #1 1/0/0 1.1 e0: completed
             > 1 committed 1
             > 1 cancel 1.1
             > 1 delete 1.1
@@ -325,7 +332,7 @@ fn a_released_job_leaves_nothing_behind() {
             > send
             > end 1.3 ok
             > send
-              #2 2/0/0 1.3: completed
+              #2 2/0/0 1.3 e0: completed
             > 1 launch 1/0 e0 0=1.4
         "#]],
     );
@@ -358,25 +365,25 @@ fn a_reconnect_in_the_same_life_offers_what_runs_and_repeats_what_is_not_acknowl
             > end 1.1 ok
               start 1/0/1 1.2
             > send
-              #1 1/0/0 1.1: completed
+              #1 1/0/0 1.1 e0: completed
             > running
-              1/0/0 1.1
-              1/0/1 1.2
-              1/0/2 1.3
+              1/0/0 1.1 e0
+              1/0/1 1.2 e0
+              1/0/2 1.3 e0
             > 2 register c 7
             > 2 cancel 1.1
             > send
-              #1 1/0/0 1.1: completed
+              #1 1/0/0 1.1 e0: completed
             > 2 prepare 1/0 e0
               keep 1/0
             > 2 committed 1
             > running
-              1/0/1 1.2
-              1/0/2 1.3
+              1/0/1 1.2 e0
+              1/0/2 1.3 e0
             > end 1.2 ok
               start 1/0/2 1.3
             > send
-              #2 1/0/1 1.2: completed
+              #2 1/0/1 1.2 e0: completed
         "#]],
     );
 }
@@ -410,22 +417,22 @@ fn a_new_life_keeps_its_attempts_and_reports_and_drops_the_outputs_of_the_last()
             > end 1.1 ok
               start 1/0/1 1.2
             > send
-              #1 1/0/0 1.1: completed
+              #1 1/0/0 1.1 e0: completed
             > 1 committed 1
             > end 1.2 ok
               start 1/0/2 1.3
             > send
-              #2 1/0/1 1.2: completed
+              #2 1/0/1 1.2 e0: completed
             > 2 register c 8
-              delete 1.1
+              forget 1.1
             > running
-              1/0/1 1.2
-              1/0/2 1.3
+              1/0/1 1.2 e0
+              1/0/2 1.3 e0
             > send
-              #2 1/0/1 1.2: completed
+              #2 1/0/1 1.2 e0: completed
             > end 1.3 ok
             > send
-              #3 1/0/2 1.3: completed
+              #3 1/0/2 1.3 e0: completed
             > 2 committed 2 3
             > 2 register c 8
             > send
@@ -491,9 +498,9 @@ fn a_launch_needs_its_stage_in_its_epoch() {
             > 1 launch 1/0 e1 0=1.4
               start 1/0/0 1.4
             > send
-              #1 1/0/0 1.1: retryable error: stage 0 of job 0000000000000001 is not prepared in epoch 0
-              #2 1/0/1 1.2: retryable error: stage 0 of job 0000000000000001 is not prepared in epoch 0
-              #3 1/0/0 1.3: retryable error: stage 0 of job 0000000000000001 is not prepared in epoch 2
+              #1 1/0/0 1.1 e0: retryable error: stage 0 of job 0000000000000001 is not prepared in epoch 0
+              #2 1/0/1 1.2 e0: retryable error: stage 0 of job 0000000000000001 is not prepared in epoch 0
+              #3 1/0/0 1.3 e2: retryable error: stage 0 of job 0000000000000001 is not prepared in epoch 2
         "#]],
     );
 }

@@ -75,6 +75,7 @@ impl Rig {
             map_partition: report.partition,
             attempt: report.attempt,
             output_partition: output,
+            durable: false,
         };
         let channel = grpc::connect(&self.env.net, &self.executor.address()).await.unwrap();
         let ticket = Ticket { ticket: ticket.encode_to_vec().into() };
@@ -180,13 +181,13 @@ pub(crate) fn attempt(counter: u64) -> AttemptId {
 pub(crate) fn completed(report: &TaskReport) -> &v1::TaskCompleted {
     match report.outcome.as_ref().unwrap() {
         Outcome::Completed(completed) => completed,
-        Outcome::Failed(failed) => panic!("task failed: {failed:?}"),
+        other => panic!("task did not complete: {other:?}"),
     }
 }
 
 pub(crate) fn failed(report: &TaskReport) -> &v1::TaskFailed {
     match report.outcome.as_ref().unwrap() {
         Outcome::Failed(failed) => failed,
-        Outcome::Completed(completed) => panic!("task completed: {completed:?}"),
+        other => panic!("task did not fail: {other:?}"),
     }
 }

@@ -81,6 +81,8 @@ pub(crate) enum CliError {
     Query { query: u32, source: Box<CliError> },
     #[error("{count} of the queries gave another answer than DataFusion: {queries}")]
     Mismatch { count: usize, queries: String },
+    #[error("{count} runs with a killed executor failed; queries {queries}")]
+    NotRecovered { count: usize, queries: String },
     #[error("there is no TPC-H query {0}")]
     NoSuchQuery(u32),
     #[error("the cluster has no live executor; start one with `polybolos executor`")]
@@ -132,6 +134,7 @@ impl CliError {
             | Self::Baseline { .. }
             | Self::BaselineSetup(_)
             | Self::Mismatch { .. }
+            | Self::NotRecovered { .. }
             | Self::NoSuchQuery(_)
             | Self::NoExecutors
             | Self::WrongAnswer { .. } => EXIT_FAILED,

@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -85,6 +85,18 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let from = text.lines().count().saturating_sub(lines);
     text.lines().skip(from).collect::<Vec<_>>().join("\n")
+}
+
+/// The text of a file from `offset` on.
+pub(crate) fn read_from(path: &Path, offset: u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    bounded(file)
+}
+
+/// In bytes.
+pub(crate) fn length(path: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(path)?.len())
 }
 
 /// A new file, which must not exist.

@@ -91,6 +91,8 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
             match jobs.command {
                 JobsCommand::List(args) => status::list(args).await,
                 JobsCommand::Show(args) => status::job(args).await,
+                JobsCommand::Faults(args) => status::faults(args).await,
+                JobsCommand::Timeline(args) => status::timeline(args).await,
                 JobsCommand::Cancel(args) => status::cancel(args).await,
             }
         }),
@@ -108,6 +110,7 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
                 BenchCommand::Concurrent(args) => bench::concurrent(args).await,
                 BenchCommand::Failover(args) => bench::failover(args).await,
                 BenchCommand::Log(args) => bench::log(args).await,
+                BenchCommand::Recovery(args) => bench::recovery(args).await,
             }
         }),
     }

@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) address: String,
     args: Vec<String>,
     log: PathBuf,
+    /// `POLYBOLOS_LOG` of the process, if not this one's.
+    pub(crate) filter: Option<&'static str>,
     child: Option<Child>,
 }
 
@@ -59,8 +61,23 @@ impl Node {
                 command.env_remove(&name);
             }
         }
+        if let Some(filter) = self.filter {
+            command.env("POLYBOLOS_LOG", filter);
+        }
         self.child = Some(command.spawn().map_err(failed)?);
         Ok(())
+    }
+
+    /// What it has logged from `offset` on, in bytes, in all its lives.
+    pub(crate) fn logged(&self, offset: u64) -> Result<String, CliError> {
+        let reading = |source| CliError::File { action: "reading", path: self.log.clone(), source };
+        files::read_from(&self.log, offset).map_err(reading)
+    }
+
+    /// How long its log is.
+    pub(crate) fn log_length(&self) -> Result<u64, CliError> {
+        let reading = |source| CliError::File { action: "reading", path: self.log.clone(), source };
+        files::length(&self.log).map_err(reading)
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -106,7 +123,7 @@ pub(crate) struct Leading {
 pub(crate) struct Fleet {
     // Dropped before their folder.
     pub(crate) schedulers: Vec<Node>,
-    executors: Vec<Node>,
+    pub(crate) executors: Vec<Node>,
     env: Env,
     folder: TempDir,
 }
@@ -115,24 +132,33 @@ impl Fleet {
     /// Starts the nodes with a folder below `parent`, and waits until one leads and all executors are live.
     pub(crate) async fn start(env: &Env, parent: Option<&Path>, shape: Shape) -> Result<Self, CliError> {
         let mut fleet = Self::plan(env, parent, shape).await?;
-        for node in fleet.schedulers.iter_mut().chain(&mut fleet.executors) {
-            node.start()?;
-        }
-        fleet.leader().await?;
-        let client = fleet.client()?;
-        let executors = shape.executors as usize;
-        let what = format!("{executors} executors were not registered");
-        fleet
-            .until(&what, async || {
-                let status = client.status().await?;
-                let live = status.executors.iter().filter(|executor| executor.state == "live").count();
-                Ok((live == executors).then_some(()))
-            })
-            .await?;
+        fleet.launch().await?;
         Ok(fleet)
     }
 
-    async fn plan(env: &Env, parent: Option<&Path>, shape: Shape) -> Result<Self, CliError> {
+    /// Starts what was planned, and waits until it is ready.
+    pub(crate) async fn launch(&mut self) -> Result<(), CliError> {
+        for node in self.schedulers.iter_mut().chain(&mut self.executors) {
+            node.start()?;
+        }
+        self.leader().await?;
+        self.all_live().await
+    }
+
+    /// Waits until all executors are live.
+    pub(crate) async fn all_live(&mut self) -> Result<(), CliError> {
+        let (client, executors) = (self.client()?, self.executors.len());
+        let what = format!("{executors} executors were not registered");
+        self.until(&what, async || {
+            let status = client.status().await?;
+            let live = status.executors.iter().filter(|executor| executor.state == "live").count();
+            Ok((live == executors).then_some(()))
+        })
+        .await
+    }
+
+    /// The nodes, none of them started.
+    pub(crate) async fn plan(env: &Env, parent: Option<&Path>, shape: Shape) -> Result<Self, CliError> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("polybolos-");
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
@@ -168,6 +194,7 @@ impl Fleet {
             address: address.to_owned(),
             args: args.iter().copied().chain(last).map(str::to_owned).collect(),
             log: self.folder.path().join(format!("{name}.log")),
+            filter: None,
             child: None,
         }
     }
@@ -210,7 +237,7 @@ impl Fleet {
     ///
     /// # Errors
     /// Its own, a node that died by itself, or `what` when [`DEADLINE`] has passed.
-    async fn until<T>(
+    pub(crate) async fn until<T>(
         &mut self,
         what: &str,
         done: impl AsyncFn() -> Result<Option<T>, CliError>,

@@ -5,7 +5,7 @@ use std::{io::IsTerminal, time::Duration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use polybolos_client::JobUpdate;
 
-use super::text;
+use super::{status, text};
 
 /// A query that is done before then shows no line.
 pub(crate) const QUIET: Duration = Duration::from_millis(250);
@@ -54,6 +54,9 @@ impl Drop for Progress {
 
 /// Stages, tasks, rows and bytes of one update.
 pub(crate) fn line(update: &JobUpdate) -> String {
+    if update.waits_since_ms > 0 {
+        return status::waits(update.waits_since_ms);
+    }
     let stages_done = update.stages.iter().filter(|stage| stage.done == stage.tasks).count();
     let sum = |of: fn(&polybolos_client::StageProgress) -> u32| update.stages.iter().map(of).sum::<u32>();
     let (tasks, running, done) = (sum(|s| s.tasks), sum(|s| s.running), sum(|s| s.done));
@@ -87,5 +90,7 @@ mod tests {
         let stages = vec![stage(4, 0, 4, 1_000), stage(4, 2, 1, 500), stage(1, 0, 0, 0)];
         let update = JobUpdate { stages, ..JobUpdate::default() };
         assert_eq!(line(&update), "1/3 stages · tasks 5 done, 2 running, 2 left · 1.5k rows, 15 kB");
+        let waiting = JobUpdate { waits_since_ms: 1_000, ..update };
+        assert!(line(&waiting).starts_with("waits for an executor since 1970-01-01"), "{}", line(&waiting));
     }
 }

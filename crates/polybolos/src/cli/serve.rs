@@ -4,10 +4,10 @@ use std::{path::Path, time::Duration};
 
 use polybolos::with_table_codec;
 use polybolos_env::Env;
-use polybolos_executor::{Executor, ExecutorConfig};
+use polybolos_executor::{DurableMode, Executor, ExecutorConfig, ShuffleDurable};
 use polybolos_model::{ExecutorId, ReplicaId};
 use polybolos_planner::Extensions;
-use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig, Snapshots, Store, Timing};
+use polybolos_scheduler::{LogKind, Patience, Scheduler, SchedulerConfig, Snapshots, Store, Timing};
 use polybolos_shuffle::Compression;
 use polybolos_state::ENTRY_VERSION;
 use tokio::{
@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use super::{
-    args::{ChildArgs, CompressionArg, ExecutorArgs, SchedulerArgs, TimingArgs},
+    args::{
+        ChildArgs, CompressionArg, DurableModeArg, ExecutorArgs, PatienceArgs, SchedulerArgs, TimingArgs,
+    },
     error::CliError,
     files, values,
 };
@@ -37,7 +39,9 @@ pub(crate) async fn scheduler(args: SchedulerArgs) -> Result<(), CliError> {
     let log = LogKind::Durable { cluster, data_dir: args.data_dir, store, timing, snapshots, version };
     let env = Env::production(PLANNING_THREADS).map_err(CliError::Threads)?;
     let mut stop = Stop::new(args.child)?;
-    let config = SchedulerConfig::new(ReplicaId(args.id), args.listen, log);
+    let mut config = SchedulerConfig::new(ReplicaId(args.id), args.listen, log);
+    config.heartbeat_interval = args.patience.executor_heartbeat;
+    config.patience = patience(args.patience);
     let scheduler = Scheduler::start(config, env, with_table_codec(Extensions::default())).await?;
     ready(&scheduler.address());
     let failed = tokio::select! {
@@ -63,7 +67,17 @@ pub(crate) async fn executor(args: ExecutorArgs) -> Result<(), CliError> {
     config.advertise = args.advertise;
     config.slots = slots;
     config.memory_bytes = args.memory.bytes;
+    if let Some(shuffle) = args.shuffle_memory {
+        config.shuffle_memory_fraction = shuffle.bytes as f64 / args.memory.bytes as f64;
+    }
     config.labels = args.labels.into_iter().collect();
+    config.shuffle_durable = args.shuffle_durable.map(|url| ShuffleDurable {
+        url,
+        mode: match args.shuffle_durable_mode {
+            DurableModeArg::Background => DurableMode::Background,
+            DurableModeArg::Before => DurableMode::Before,
+        },
+    });
     config.compression = match args.compression {
         CompressionArg::None => Compression::None,
         CompressionArg::Lz4 => Compression::Lz4,
@@ -117,6 +131,16 @@ fn remembered_id(work_dir: &Path, env: &Env) -> Result<ExecutorId, CliError> {
     };
     let named = ExecutorId::new(text.trim());
     named.map_err(|error| fail("reading")(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
+}
+
+/// Whether they go together the scheduler checks.
+fn patience(args: PatienceArgs) -> Patience {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Patience {
+        executor_timeout_ms: ms(args.executor_timeout),
+        stream_grace_ms: ms(args.stream_grace),
+        no_executor_wait_ms: ms(args.no_executor_wait),
+    }
 }
 
 /// # Errors

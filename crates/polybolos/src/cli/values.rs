@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
 
+use url::Url;
+
 /// Longest scale that fits TPC-H's 32-bit keys in `tpchgen`.
 const MAX_SCALE: f64 = 1_000.0;
 
@@ -30,6 +32,8 @@ pub(crate) enum ValueError {
     Scale,
     #[error("expected a time such as 500ms, 30s, 2m or 1h, above 0 and at most a day")]
     Duration,
+    #[error("expected a URL such as s3://bucket/prefix or file:///shared/folder")]
+    Url,
 }
 
 /// A byte count, as `512MB` (powers of 1000) or `2GiB` (powers of 1024).
@@ -146,6 +150,11 @@ pub(crate) fn label(text: &str) -> Result<(String, String), ValueError> {
     }
 }
 
+/// `--shuffle-durable`.
+pub(crate) fn url(text: &str) -> Result<Url, ValueError> {
+    Url::parse(text.trim()).map_err(|_| ValueError::Url)
+}
+
 /// `--scale`.
 pub(crate) fn scale(text: &str) -> Result<f64, ValueError> {
     match text.parse::<f64>() {
@@ -172,6 +181,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
     let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms));
     let duration = ms.map(Duration::from_millis).filter(|time| !time.is_zero() && *time <= MAX_DURATION);
     duration.ok_or(ValueError::Duration)
+}
+
+/// As [`duration`], or `0`.
+pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, ValueError> {
+    if text.trim() == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 mod bad_input;
 mod cancelling;
 mod catalogue;
+mod durable;
 mod example;
 mod explain;
 mod extension;

@@ -8,11 +8,11 @@ use tokio::net::TcpListener;
 
 use crate::support::{cluster, failure, orders, value, write, write_parquet};
 
-const KEY: &str = "test-access-key";
-const SECRET: &str = "test-secret-key";
+pub(crate) const KEY: &str = "test-access-key";
+pub(crate) const SECRET: &str = "test-secret-key";
 
 /// Serves each folder below `root` as a bucket, and returns the endpoint.
-async fn serve(root: &Path) -> String {
+pub(crate) async fn serve(root: &Path) -> String {
     let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
     builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
     let service = builder.build();

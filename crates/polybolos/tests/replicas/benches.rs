@@ -34,3 +34,19 @@ fn the_log_is_measured_beside_the_disk() {
         assert!(number(&log, "commit_p50_ms") <= number(&log, "commit_p99_ms"), "{log:#}");
     });
 }
+
+#[test]
+fn the_cost_of_a_lost_executor_is_measured() {
+    alone(Duration::from_secs(200), async {
+        let sizes = ["--scale", "0.1", "--schedulers", "1", "--executors", "2", "--repeat", "1"];
+        let what = ["--query", "9", "--kill-at", "20", "--format", "json"];
+        let found = run(&[&["bench", "recovery"], &sizes[..], &what[..]].concat()).exits(0).json();
+        let kill = &found["queries"][0]["kills"][0];
+        // A machine that was busy only without the kill may be done before it.
+        if kill["result"] != "over before the kill" {
+            assert_eq!(kill["result"], "equal", "{found:#}");
+            let detection = number(kill, "detection_ms");
+            assert!(detection < 3_500.0 && number(kill, "useful_task_ms") > 0.0, "{found:#}");
+        }
+    });
+}

@@ -35,20 +35,20 @@ async fn rolling() {
     let status = fleet.run(&["status", "--format", "json"]).exits(0).json();
     let versions: Vec<&Value> =
         status["replicas"].as_array().unwrap().iter().map(|r| &r["version"]).collect();
-    assert_eq!(versions, [&Value::from(1), &Value::from(2), &Value::from(2)], "{status:#}");
+    assert_eq!(versions, [&Value::from(1), &Value::from(3), &Value::from(3)], "{status:#}");
     fleet.agree().await;
 
     fleet.schedulers[0].stop().await;
     let held = std::mem::replace(&mut fleet.schedulers[0].args, plain);
     fleet.schedulers[0].start().await;
-    version_in_use(&fleet, 2).await;
+    version_in_use(&fleet, 3).await;
     assert_eq!(fleet.sql("SELECT a FROM v").exits(0).stdout, "a\n42\n");
     fleet.agree().await;
 
     // No way back for a program that can't read what is written now.
     fleet.schedulers[0].stop().await;
     let plain = std::mem::replace(&mut fleet.schedulers[0].args, held);
-    fleet.schedulers[0].refuses(&["has format 2", "only up to 1", "newer"]).await;
+    fleet.schedulers[0].refuses(&["has format 3", "only up to 1", "newer"]).await;
     fleet.schedulers[0].args = plain;
     fleet.schedulers[0].start().await;
     fleet.agree().await;

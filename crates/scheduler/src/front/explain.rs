@@ -1,9 +1,9 @@
-//! `EXPLAIN` and the rows of `EXPLAIN ANALYZE`.
+//! `EXPLAIN`, `EXPLAIN FAULTS` and the rows of `EXPLAIN ANALYZE`.
 
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, RecordBatch, StringArray},
+    array::{ArrayRef, RecordBatch, StringArray, UInt32Array},
     compute::concat_batches,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
@@ -12,6 +12,9 @@ use datafusion::{
     execution::SessionState,
     logical_expr::{Explain, LogicalPlan},
 };
+
+use polybolos_model::StageGraph;
+use polybolos_state::{StageRisk, loss_preview};
 
 use super::{ipc, local, query};
 use crate::error::PlanningError;
@@ -64,6 +67,63 @@ pub(crate) async fn explain(
     ipc::encode_answer(&schema, &[one])
 }
 
+/// The query of an `EXPLAIN FAULTS query`, which no parser knows.
+pub(crate) fn query_of_faults(sql: &str) -> Option<&str> {
+    let after = |text: &'_ str, word: &str| -> Option<usize> {
+        let start = text.len() - text.trim_start().len();
+        let end = start + word.len();
+        let is_word = text.get(start..end)?.eq_ignore_ascii_case(word)
+            && text.get(end..)?.starts_with(char::is_whitespace);
+        is_word.then_some(end)
+    };
+    let faults = sql.get(after(sql, "EXPLAIN")?..)?;
+    faults.get(after(faults, "FAULTS")?..)
+}
+
+/// What the loss of one of `executors` executors would cost the query, a row a stage: while the stage's outputs are read,
+/// half of its readers being done.
+///
+/// # Errors
+/// The query can't be planned.
+pub(crate) async fn faults(
+    query: LogicalPlan,
+    state: &SessionState,
+    context: query::Context<'_>,
+    executors: u32,
+) -> Result<Vec<u8>, PlanningError> {
+    let column = |name, kind| Field::new(name, kind, false);
+    let schema = Arc::new(Schema::new(vec![
+        column("while_stage_is_read", DataType::UInt32),
+        column("finished_tasks", DataType::UInt32),
+        column("run_again", DataType::UInt32),
+        column("which", DataType::Utf8),
+    ]));
+    let graph = if local::reads_only_local(&query)? {
+        StageGraph::default()
+    } else {
+        let query = local::materialize(query, state).await?;
+        query::plan_job(&query, state, context).await?.graph
+    };
+    let risks = loss_preview(&graph, executors);
+    let which = |risk: &StageRisk| {
+        let mut words: Vec<String> =
+            risk.reruns.iter().map(|(stage, tasks)| format!("{tasks} of stage {stage}")).collect();
+        let reason = graph.stage(risk.stage).and_then(|stage| stage.indeterminate.as_ref());
+        words.extend(reason.map(|reason| format!("its readers too, as its rows may differ: {reason}")));
+        words.join(", ")
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(risks.iter().map(|risk| Some(risk.stage.0)).collect::<UInt32Array>()),
+        Arc::new(risks.iter().map(|risk| Some(risk.done)).collect::<UInt32Array>()),
+        Arc::new(
+            risks.iter().map(|risk| Some(risk.reruns.iter().map(|(_, n)| n).sum())).collect::<UInt32Array>(),
+        ),
+        Arc::new(risks.iter().map(|risk| Some(which(risk))).collect::<StringArray>()),
+    ];
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(DataFusionError::from)?;
+    ipc::encode_answer(&schema, &[batch])
+}
+
 /// The rows of an `EXPLAIN ANALYZE`: the plans as they were committed, and `analyzed`, the stages with their metrics.
 ///
 /// # Errors
@@ -81,4 +141,19 @@ fn rows(schema: &SchemaRef, rows: &[(&str, &str)]) -> Result<RecordBatch, DataFu
     let names: ArrayRef = Arc::new(rows.iter().map(|(name, _)| Some(*name)).collect::<StringArray>());
     let texts: ArrayRef = Arc::new(rows.iter().map(|(_, text)| Some(*text)).collect::<StringArray>());
     Ok(RecordBatch::try_new(Arc::clone(schema), vec![names, texts])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn explain_faults_is_told_from_other_statements() {
+        assert_eq!(query_of_faults(" explain  Faults\nSELECT 1"), Some("\nSELECT 1"));
+        for other in
+            ["EXPLAIN SELECT 1", "EXPLAIN FAULTSELECT 1", "EXPLAINFAULTS SELECT 1", "", "explain é faults x"]
+        {
+            assert_eq!(query_of_faults(other), None, "{other}");
+        }
+    }
 }

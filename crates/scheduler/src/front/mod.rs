@@ -15,6 +15,7 @@ mod local;
 mod object_stores;
 mod query;
 mod session;
+mod settings;
 mod statements;
 mod tables;
 #[cfg(test)]
@@ -78,6 +79,8 @@ pub(crate) enum Planned {
 pub(crate) struct Surroundings {
     /// Of executors that take tasks, all together.
     slots: usize,
+    /// How many these are.
+    executors: u32,
     session_options: Options,
     snapshot: Arc<Snapshot>,
 }
@@ -106,10 +109,16 @@ impl Front {
 
     /// Reads what planning needs. Short, for it runs under the state's lock.
     pub(crate) fn surroundings(&self, state: &ClusterState, session: Option<&SessionId>) -> Surroundings {
-        let live = state.executors().filter(|executor| executor.state == ExecutorState::Live);
-        let slots = live.map(|executor| executor.slots as usize).sum();
+        let live = || state.executors().filter(|executor| executor.state == ExecutorState::Live);
+        let slots = live().map(|executor| executor.slots as usize).sum();
+        let executors = u32::try_from(live().count()).unwrap_or(u32::MAX);
         let session_options = session.and_then(|id| state.session_options(id)).cloned().unwrap_or_default();
-        Surroundings { slots, session_options, snapshot: self.catalogue.snapshot(state.catalogue()) }
+        Surroundings {
+            slots,
+            executors,
+            session_options,
+            snapshot: self.catalogue.snapshot(state.catalogue()),
+        }
     }
 
     /// Names for completion in a prompt, ascending.

@@ -18,7 +18,10 @@ use datafusion::{
 };
 use polybolos_planner::{Extensions, cluster_config};
 
-use super::object_stores::ObjectStores;
+use super::{
+    object_stores::ObjectStores,
+    settings::{self, Settings},
+};
 use crate::error::PlanningError;
 
 /// Memory of the statements that a replica runs itself, all together.
@@ -70,7 +73,9 @@ impl Sessions {
 }
 
 fn planning_config(slots: usize) -> SessionConfig {
-    cluster_config(slots.max(1))
+    let mut config = cluster_config(slots.max(1));
+    config.options_mut().extensions.insert(Settings::default());
+    config
 }
 
 /// Listings are never cached, so that a query sees the files that are there; what was read of a file is cached
@@ -117,10 +122,15 @@ pub(crate) fn set_option(
     })
 }
 
-/// Options whose value isn't DataFusion's default: what an executor must set to run the plan as it was planned.
+/// Options whose value isn't DataFusion's default, which an executor must set to run the plan as it was planned; and this
+/// program's own that are set.
 pub(crate) fn changed_options(state: &SessionState) -> Options {
     let defaults: BTreeMap<_, _> = entries(&ConfigOptions::new()).collect();
-    entries(state.config_options()).filter(|(key, value)| defaults.get(key) != Some(value)).collect()
+    let changed = |(key, value): &(String, String)| {
+        !polybolos_model::settings::is_ours(key) && defaults.get(key) != Some(value)
+    };
+    let own = settings::given(state.config_options());
+    entries(state.config_options()).filter(changed).chain(own).collect()
 }
 
 fn entries(options: &ConfigOptions) -> impl Iterator<Item = (String, String)> + use<> {

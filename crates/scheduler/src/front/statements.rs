@@ -24,6 +24,7 @@ use super::{
     object_stores::take_job_options,
     query,
     session::{Options, set_option},
+    settings::check_reset,
     tables, views,
 };
 use crate::error::PlanningError;
@@ -56,6 +57,8 @@ pub(crate) struct Planner {
 struct Parsed {
     /// The text, if there is one.
     sql: Option<String>,
+    /// It is to be told what failures would cost the query.
+    faults: bool,
     plan: LogicalPlan,
     state: SessionState,
     /// The session's options and the statement's own over them.
@@ -93,24 +96,34 @@ impl Planner {
 
     async fn parse(&self, sql: String, options: Options) -> Result<Parsed> {
         let mut state = self.state(&options, self.view())?;
+        let (sql, faults) = match explain::query_of_faults(&sql) {
+            Some(query) => (query.to_owned(), true),
+            None => (sql, false),
+        };
         let statement = one_statement(&sql, &state)?;
         let references = state.resolve_table_references(&statement)?;
         if references.iter().any(local::is_local) {
             state = self.state(&options, View { lenient: true, ..self.view() })?;
         }
         let plan = state.statement_to_plan(statement).await?;
-        Ok(Parsed { sql: Some(sql), plan, state, options })
+        Ok(Parsed { sql: Some(sql), faults, plan, state, options })
     }
 
     fn decode(&self, bytes: &[u8], options: Options) -> Result<Parsed> {
         let state = self.state(&options, self.view())?;
         let codec = self.extensions.logical_codec();
         let plan = logical_plan_from_bytes_with_extension_codec(bytes, &state.task_ctx(), codec.as_ref())?;
-        Ok(Parsed { sql: None, plan, state, options })
+        Ok(Parsed { sql: None, faults: false, plan, state, options })
     }
 
     async fn dispatch(self, parsed: Parsed) -> Result<Planned> {
-        let Parsed { sql, plan, state, options } = parsed;
+        let Parsed { sql, faults, plan, state, options } = parsed;
+        if faults {
+            refuse_non_query(&plan)?;
+            let executors = self.around.executors;
+            let context = self.context(&options);
+            return explain::faults(plan, &state, context, executors).await.map(Planned::Inline);
+        }
         match plan {
             LogicalPlan::Ddl(statement) => self.ddl(statement, sql, &state, &options).await,
             LogicalPlan::Statement(statement) => self.session_statement(statement, &state),
@@ -260,7 +273,11 @@ impl Planner {
                     value: "its default".to_owned(),
                     reason: error.find_root().message().into_owned(),
                 };
-                state.config_options().as_ref().clone().reset(&key).map_err(reason)?;
+                let reset = match polybolos_model::settings::is_ours(&key) {
+                    true => check_reset(&key),
+                    false => state.config_options().as_ref().clone().reset(&key),
+                };
+                reset.map_err(reason)?;
                 Command::ResetSession { session: session("RESET")?, key }
             }
             PlanStatement::TransactionStart(_) => {

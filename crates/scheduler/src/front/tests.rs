@@ -136,6 +136,18 @@ async fn select_1_is_a_job_of_one_task() {
 }
 
 #[tokio::test]
+async fn explain_faults_tells_a_stage_a_row_what_runs_again() {
+    let mut fixture = Fixture::with_table().await;
+    for option in ["target_partitions = 3", "batch_size = 1"] {
+        fixture.run(&format!("SET datafusion.execution.{option}")).await;
+    }
+    let told = fixture.rows("explain faults SELECT b, count(*) FROM t GROUP BY b").await;
+    assert!(told.contains("run_again") && told.contains("1 of stage 1"), "{told}");
+    let error = fixture.error("EXPLAIN FAULTS DROP TABLE t").await;
+    assert!(error.contains("no query"), "{error}");
+}
+
+#[tokio::test]
 async fn now_is_a_constant_in_the_plan() {
     let fixture = Fixture::with_table().await;
     let job = fixture.job("SELECT a, now() FROM t").await;
@@ -275,6 +287,29 @@ async fn options_of_a_session_change_plans_and_are_checked() {
     let statement = Statement::Sql("SET datafusion.execution.batch_size = 1".to_owned());
     let request = Request { statement, session: None, options: Options::new() };
     assert!(matches!(fixture.front.plan(request, around).await, Err(PlanningError::NoSession { .. })));
+}
+
+#[tokio::test]
+async fn settings_of_a_job_are_checked_shown_and_kept_with_it() {
+    let mut fixture = Fixture::with_table().await;
+    let kept = |options: &Options| -> Vec<String> {
+        let ours = options.iter().filter(|(key, _)| key.starts_with("polybolos."));
+        ours.map(|(key, value)| format!("{key}={value}")).collect()
+    };
+    assert_eq!(kept(&fixture.job("SELECT 1").await.options), [""; 0]);
+    assert!(fixture.rows("SHOW polybolos.max_task_attempts").await.contains("| 4 "));
+    fixture.run("SET polybolos.max_task_attempts = 6").await;
+    assert!(fixture.rows("SHOW polybolos.max_task_attempts").await.contains("| 6 "));
+    assert_eq!(kept(&fixture.job("SELECT 1").await.options), ["polybolos.max_task_attempts=6"]);
+    let shown = fixture.rows("SELECT * FROM information_schema.df_settings WHERE name LIKE 'poly%'").await;
+    assert!(shown.contains("polybolos.max_stage_reruns"), "{shown}");
+    let error = fixture.error("SET polybolos.max_task_attempts = 17").await;
+    assert!(error.contains("a number from 1 to 16"), "{error}");
+    let error = fixture.error("SET polybolos.max_tasks = 1").await;
+    assert!(error.contains("no setting 'polybolos.max_tasks'"), "{error}");
+    assert!(fixture.error("RESET polybolos.max_tasks").await.contains("no setting"));
+    fixture.run("RESET polybolos.max_task_attempts").await;
+    assert_eq!(kept(&fixture.job("SELECT 1").await.options), [""; 0]);
 }
 
 #[tokio::test]

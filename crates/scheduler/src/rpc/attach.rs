@@ -16,7 +16,7 @@ use polybolos_proto::{
         executor_message::Message, executor_service_server::ExecutorService, task_report::Outcome,
     },
 };
-use polybolos_state::{Beat, Command};
+use polybolos_state::{Beat, ClusterState, Command, Reported};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -134,7 +134,14 @@ impl Reader {
 
     fn reports(&self, executor: &ExecutorId, reports: TaskReports) -> Result<Reports, ConvertError> {
         let incarnation = Incarnation(reports.incarnation);
-        let convert = |one| report(executor, incarnation, one);
+        let version = self.shared.read(ClusterState::version);
+        let convert = |one: TaskReport| {
+            let attempt = attempt(one.attempt)?;
+            // An executor of the first versions does not tell, but the leader that launched the attempt may know.
+            let launched = || self.shared.dispatcher().running(attempt).and_then(|running| running.epoch);
+            let epoch = one.epoch.or_else(launched).filter(|_| version >= 3);
+            report(executor, incarnation, attempt, epoch, one)
+        };
         let reports = reports.reports.into_iter().map(convert).collect::<Result<_, _>>()?;
         Ok(Reports { executor: executor.clone(), stream: self.id, reports })
     }
@@ -150,7 +157,7 @@ fn refuse(outgoing: &Outgoing, status: Status) {
     let _ = outgoing.try_send(Err(status));
 }
 
-type Registered = (ExecutorId, Command, Vec<(TaskId, AttemptId)>);
+type Registered = (ExecutorId, Command, Vec<Reported>);
 
 fn registration(register: Register) -> Result<Registered, ConvertError> {
     let executor = ExecutorId::new(register.executor_id)?;
@@ -166,8 +173,9 @@ fn registration(register: Register) -> Result<Registered, ConvertError> {
     Ok((executor, command, running))
 }
 
-fn running(task: RunningTask) -> Result<(TaskId, AttemptId), ConvertError> {
-    Ok((task_id(&task.job_id, task.stage_id, task.partition)?, attempt(task.attempt)?))
+fn running(running: RunningTask) -> Result<Reported, ConvertError> {
+    let task = task_id(&running.job_id, running.stage_id, running.partition)?;
+    Ok(Reported { task, attempt: attempt(running.attempt)?, epoch: running.epoch })
 }
 
 fn task_id(job: &str, stage: u32, partition: u32) -> Result<TaskId, ConvertError> {
@@ -185,23 +193,41 @@ fn beat(executor: &ExecutorId, heartbeat: &Heartbeat) -> Beat {
     }
 }
 
+/// With an `epoch` as a command of version 3.
 fn report(
     executor: &ExecutorId,
     incarnation: Incarnation,
+    attempt: AttemptId,
+    epoch: Option<u32>,
     report: TaskReport,
 ) -> Result<Report, ConvertError> {
     let task = task_id(&report.job_id, report.stage_id, report.partition)?;
-    let attempt = attempt(report.attempt)?;
     let executor = executor.clone();
     let command = match report.outcome.ok_or(ConvertError::Missing("outcome"))? {
         Outcome::Completed(completed) => {
             let outputs = completed.outputs.into_iter().map(Into::into).collect();
             let metrics = completed.metrics.map(Into::into).unwrap_or_default();
-            Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics }
+            match epoch {
+                Some(epoch) => {
+                    let durable = completed.durable;
+                    Command::CompleteTaskIn {
+                        executor,
+                        incarnation,
+                        task,
+                        attempt,
+                        epoch,
+                        durable,
+                        outputs,
+                        metrics,
+                    }
+                }
+                None => Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics },
+            }
         }
         Outcome::Failed(failed) => {
             Command::FailTask { executor, incarnation, task, attempt, error: failed.try_into()? }
         }
+        Outcome::OutputDurable(_) => Command::OutputDurable { executor, incarnation, task, attempt },
     };
     Ok(Report { sequence: report.sequence, task, attempt, command })
 }

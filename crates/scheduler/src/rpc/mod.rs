@@ -64,6 +64,7 @@ fn rejected(rejection: Rejection) -> Status {
         | Rejection::TaskNotFound { .. }
         | Rejection::AlreadyComplete { .. }
         | Rejection::AttemptOver { .. }
+        | Rejection::InputsRolledBack { .. }
         | Rejection::OutputCount { .. }
         | Rejection::ExecutorNotFound { .. }
         | Rejection::StaleIncarnation { .. }

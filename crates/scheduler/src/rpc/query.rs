@@ -78,7 +78,11 @@ impl QueryService for QueryRpc {
         let freshness = self.shared.fresh(stale).await?;
         let detail = self.shared.read(|state| {
             let dispatcher = self.shared.dispatcher();
-            state.job(id).map(|job| show::detail(job, &dispatcher))
+            state.job(id).map(|job| {
+                let runs = dispatcher.running_of(id).next().is_some();
+                let waits_since_ms = self.shared.waits_since_ms(state, job, runs);
+                JobDetail { waits_since_ms, ..show::detail(state, job, &dispatcher) }
+            })
         });
         let missing = || RequestError::JobNotFound { job: id.to_string() };
         Ok(Response::new(JobDetail { freshness: Some(freshness), ..detail.ok_or_else(missing)? }))

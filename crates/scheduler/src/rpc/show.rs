@@ -1,8 +1,15 @@
 //! Jobs as they are shown.
 
+use std::collections::BTreeMap;
+
 use polybolos_model::{StageId, TaskId};
-use polybolos_proto::v1::{JobDetail, JobError as WireError, JobState, JobSummary, StageDetail, TaskDetail};
-use polybolos_state::{Dispatcher, Job, JobError, JobStatus, TaskRun};
+use polybolos_proto::v1::{
+    JobDetail, JobError as WireError, JobState, JobSummary, LossCost as WireCost, StageDetail, StageLoss,
+    StoryLine as WireLine, TaskDetail,
+};
+use polybolos_state::{
+    ClusterState, Dispatcher, Job, JobError, JobStatus, LossCost, LostWork, StoryEvent, StoryLine, TaskRun,
+};
 
 /// Statements in lists are cut to this.
 const SUMMARY_SQL_BYTES: usize = 1_000;
@@ -51,7 +58,7 @@ pub(crate) fn summary(job: &Job, dispatcher: &Dispatcher) -> JobSummary {
     }
 }
 
-pub(crate) fn detail(job: &Job, dispatcher: &Dispatcher) -> JobDetail {
+pub(crate) fn detail(state: &ClusterState, job: &Job, dispatcher: &Dispatcher) -> JobDetail {
     let stages = job.graph.stages.iter().zip(&job.runs).map(|(stage, run)| StageDetail {
         stage_id: stage.id.0,
         exchange: stage.exchange.to_string(),
@@ -63,12 +70,48 @@ pub(crate) fn detail(job: &Job, dispatcher: &Dispatcher) -> JobDetail {
             .map(|(p, task)| task_detail(job, stage.id, p, task, dispatcher))
             .collect(),
     });
+    let (story, story_left_out) = state.story(job.id);
     JobDetail {
         summary: Some(summary(job, dispatcher)),
         error: job.error.as_ref().map(job_error),
         stages: stages.collect(),
         freshness: None,
+        waits_since_ms: 0,
+        story: story.iter().map(story_line).collect(),
+        story_left_out,
+        loss_costs: state.loss_costs(job.id).iter().map(loss_cost).collect(),
     }
+}
+
+fn loss_cost(cost: &LossCost) -> WireCost {
+    let mut stages: BTreeMap<StageId, StageLoss> = BTreeMap::new();
+    for LostWork { task, elapsed_us, bytes } in &cost.work {
+        let of = stages.entry(task.stage).or_default();
+        *of = StageLoss {
+            stage_id: task.stage.0,
+            tasks: of.tasks + 1,
+            elapsed_us: of.elapsed_us.saturating_add(*elapsed_us),
+            bytes: of.bytes.saturating_add(*bytes),
+        };
+    }
+    WireCost {
+        executor_id: cost.executor.to_string(),
+        stages: stages.into_values().collect(),
+        fails: cost.fails.clone().unwrap_or_default(),
+    }
+}
+
+fn story_line(line: &StoryLine) -> WireLine {
+    let (kind, (tasks, elapsed_us, bytes)) = match &line.event {
+        StoryEvent::LeaderBegan { .. } => ("leader-began", (0, 0, 0)),
+        StoryEvent::ExecutorDied { .. } => ("executor-died", (0, 0, 0)),
+        StoryEvent::WorkLost { tasks, elapsed_us, bytes, .. } => ("work-lost", (*tasks, *elapsed_us, *bytes)),
+        StoryEvent::TaskFailed { .. } => ("task-failed", (0, 0, 0)),
+        StoryEvent::ReportRefused { .. } => ("report-refused", (0, 0, 0)),
+        StoryEvent::ResultsLost { .. } => ("results-lost", (0, 0, 0)),
+    };
+    let (at_ms, kind, text) = (line.at_ms, kind.to_owned(), line.event.to_string());
+    WireLine { at_ms, kind, text, tasks, elapsed_us, bytes }
 }
 
 fn task_detail(

@@ -3,7 +3,7 @@
 use arrow::temporal_conversions::timestamp_ms_to_datetime;
 use polybolos_consensus::{DiskState, ReplicaInfo, Role};
 use polybolos_proto::v1::{ClusterStatusRequest, ClusterStatusResponse, ExecutorStatus, ReplicaStatus};
-use polybolos_state::{ClusterState, Dispatcher, Executor};
+use polybolos_state::{ClusterState, Dispatcher, Executor, ExecutorState};
 use tonic::Status;
 
 use super::show::count;
@@ -85,7 +85,7 @@ fn executor(
         executor_id: executor.id.to_string(),
         address: executor.address.clone(),
         incarnation: executor.incarnation.0,
-        state: executor.state.to_string(),
+        state: standing(executor, dispatcher),
         slots: executor.slots,
         busy_slots: count(dispatcher.busy_slots(&executor.id)),
         memory_bytes: executor.memory_bytes,
@@ -93,6 +93,15 @@ fn executor(
         shuffle_bytes: executor.usage.shuffle_bytes,
         silent_ms: now_ms.saturating_sub(executor.last_beat_ms),
         refused_commands: state.refused_commands(&executor.id),
+    }
+}
+
+fn standing(executor: &Executor, dispatcher: &Dispatcher) -> String {
+    match executor.state {
+        ExecutorState::Live if dispatcher.is_set_aside(&executor.id, executor.incarnation) => {
+            "set aside".to_owned()
+        }
+        state @ (ExecutorState::Live | ExecutorState::Draining | ExecutorState::Lost) => state.to_string(),
     }
 }
 

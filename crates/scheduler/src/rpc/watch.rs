@@ -28,6 +28,7 @@ struct Seen {
     revision: u64,
     ended: bool,
     running: BTreeMap<StageId, u32>,
+    waits_since_ms: u64,
 }
 
 struct Watcher {
@@ -96,7 +97,8 @@ impl Watcher {
         self.shared.read(|state| {
             let job = state.job(self.job).ok_or_else(|| self.gone())?;
             let running = running(&self.shared, job);
-            Ok(Seen { revision: job.revision, ended: job.status.is_ended(), running })
+            let waits_since_ms = self.shared.waits_since_ms(state, job, !running.is_empty());
+            Ok(Seen { revision: job.revision, ended: job.status.is_ended(), running, waits_since_ms })
         })
     }
 
@@ -107,7 +109,7 @@ impl Watcher {
     fn update(&mut self, seen: Seen) -> Result<(JobUpdate, bool), RequestError> {
         let made = self.shared.read(|state| {
             let now_ms = self.shared.now_ms(state);
-            state.job(self.job).map(|job| update(state, job, &seen.running, now_ms))
+            state.job(self.job).map(|job| update(state, job, &seen, now_ms))
         });
         let (update, ended) = made.ok_or_else(|| self.gone())?;
         self.last = Some((seen, self.shared.env.clock.now()));
@@ -126,12 +128,8 @@ pub(crate) fn running(shared: &Shared, job: &Job) -> BTreeMap<StageId, u32> {
     counts
 }
 
-fn update(
-    state: &ClusterState,
-    job: &Job,
-    running: &BTreeMap<StageId, u32>,
-    now_ms: u64,
-) -> (JobUpdate, bool) {
+fn update(state: &ClusterState, job: &Job, seen: &Seen, now_ms: u64) -> (JobUpdate, bool) {
+    let running = &seen.running;
     let lost = lost_results(job);
     let unreadable = || given_back(state, job);
     let status = if lost.is_some() { JobStatus::Failed } else { show::status(job, !running.is_empty()) };
@@ -143,6 +141,8 @@ fn update(
         results: state.results(job.id).filter_map(|location| result(job, &location)).collect(),
         error: lost.or_else(unreadable).as_ref().or(job.error.as_ref()).map(show::job_error),
         elapsed_ms: end_ms.saturating_sub(job.submitted_at_ms),
+        result_generation: state.result_generation(job),
+        waits_since_ms: if job.status.is_ended() { 0 } else { seen.waits_since_ms },
     };
     (update, job.status.is_ended())
 }
@@ -199,6 +199,7 @@ fn result(job: &Job, location: &ResultLocation<'_>) -> Option<ResultPartition> {
         map_partition: location.partition,
         attempt: Some(location.done.attempt.into()),
         output_partition: 0,
+        durable: location.durable,
     };
     let stats = location.done.outputs.first().copied().unwrap_or_default();
     Some(ResultPartition {
@@ -207,5 +208,7 @@ fn result(job: &Job, location: &ResultLocation<'_>) -> Option<ResultPartition> {
         ticket: ticket.encode_to_vec().into(),
         rows: stats.rows,
         bytes: stats.bytes,
+        attempt: location.done.attempt.to_string(),
+        durable: location.durable,
     })
 }

@@ -46,9 +46,13 @@ pub(crate) struct FakeExecutor {
 
 impl FakeExecutor {
     pub(crate) async fn attach(place: &impl Place, name: &str, slots: u32) -> Self {
+        Self::attach_at(place, name, &format!("{name}:1"), slots).await
+    }
+
+    pub(crate) async fn attach_at(place: &impl Place, name: &str, address: &str, slots: u32) -> Self {
         let register = Register {
             executor_id: name.to_owned(),
-            address: format!("{name}:1"),
+            address: address.to_owned(),
             slots,
             memory_bytes: 1 << 30,
             process_id: 7,
@@ -76,6 +80,7 @@ impl FakeExecutor {
                 stage_id: launch.stage_id,
                 partition: task.partition,
                 attempt: task.attempt,
+                epoch: Some(launch.epoch),
             })
         });
         let register = Register { running: running.collect(), ..self.register.clone() };
@@ -207,7 +212,12 @@ impl FakeExecutor {
         width: usize,
     ) {
         let outputs = vec![PartitionStats { rows, bytes: rows * 8 }; width];
-        self.report(launch, index, Outcome::Completed(TaskCompleted { outputs, metrics: None })).await;
+        self.report(
+            launch,
+            index,
+            Outcome::Completed(TaskCompleted { outputs, metrics: None, durable: false }),
+        )
+        .await;
     }
 
     pub(crate) async fn fail(
@@ -231,6 +241,7 @@ impl FakeExecutor {
             partition: launch.tasks[index].partition,
             attempt: launch.tasks[index].attempt,
             outcome: Some(outcome),
+            epoch: Some(launch.epoch),
         };
         let reports = TaskReports { incarnation: self.incarnation, reports: vec![report] };
         self.outgoing.send(message(Out::Reports(reports))).await.unwrap();

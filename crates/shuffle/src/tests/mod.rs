@@ -2,6 +2,7 @@
 
 mod bound;
 mod cancel;
+mod durable;
 mod faults;
 mod files;
 mod placement;

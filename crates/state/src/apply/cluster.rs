@@ -75,6 +75,8 @@ impl ClusterState {
             Some(cluster_id) => {
                 cluster_id.clone_into(&mut self.cluster_id);
                 self.replicas = Replicas::default();
+                // Durable outputs are kept under the old name, and may be in use there.
+                self.extension.v3.durable.clear();
                 self.lose_all("the cluster was restored from a backup")
             }
             None => {

@@ -10,6 +10,7 @@ impl ClusterState {
         let now_ms = self.now_ms;
         let Some(job) = self.jobs.by_id.get_mut(&id) else { return };
         end(job, status, error, now_ms);
+        self.extension.v3.end_job(id);
         self.jobs.active.remove(&job.number);
         self.jobs.unfetched.insert(job.number);
         if status != JobStatus::Succeeded {
@@ -26,6 +27,7 @@ impl ClusterState {
         self.jobs.unfetched.remove(&job.number);
         self.jobs.history.insert(job.number);
         self.jobs.forget_oldest();
+        self.extension.v3.forget_job(id);
     }
 }
 

@@ -74,6 +74,12 @@ impl ClusterState {
             self.extension.refused_commands.remove(new.executor);
             (self.last_incarnation, ExecutorState::Live)
         });
+        if let Some(old) = self.executors.get(new.executor)
+            && !old.is_present()
+            && old.process_id == new.process_id
+        {
+            self.extension.v3.not_dead(new.executor, old.incarnation);
+        }
         let record = Executor {
             id: new.executor.clone(),
             incarnation,
@@ -89,6 +95,7 @@ impl ClusterState {
             lost: None,
         };
         self.executors.insert(new.executor.clone(), record);
+        self.note_moves();
         let effects = if replaced.is_some() { self.lose_outputs(&why) } else { Effects::default() };
         Change::Registered { executor: new.executor.clone(), incarnation, replaced, effects }
     }

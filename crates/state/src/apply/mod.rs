@@ -4,13 +4,18 @@
 
 mod catalogue;
 mod cluster;
+mod deaths;
+mod durable;
 mod ending;
 mod executors;
+mod foresight;
 mod jobs;
 mod loss;
+mod rollback;
 mod tasks;
 
 use executors::Registration;
+pub use foresight::{LossCost, StageRisk, loss_preview};
 use jobs::Submission;
 use tasks::Report;
 
@@ -31,13 +36,16 @@ impl ClusterState {
         if entry.term > self.term {
             self.term = entry.term;
             self.term_since_ms = self.now_ms;
+            self.tell_of_term(entry.term);
         }
         let apply = |command: &Command| {
             let needs = command.needs_version();
             if needs > entry.version {
                 return Err(Rejection::NeedsVersion { needs, entry: entry.version });
             }
-            self.apply_command(command)
+            let outcome = self.apply_command(command);
+            self.tell_of(command, &outcome);
+            outcome
         };
         Applied { outcomes: entry.commands.iter().map(apply).collect() }
     }
@@ -84,6 +92,23 @@ impl ClusterState {
             Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics } => {
                 self.complete_task(&Report::new(executor, *incarnation, *task, *attempt), outputs, metrics)
             }
+            Command::CompleteTaskIn {
+                executor,
+                incarnation,
+                task,
+                attempt,
+                epoch,
+                durable,
+                outputs,
+                metrics,
+            } => {
+                let report = Report::new(executor, *incarnation, *task, *attempt);
+                let report = Report { epoch: Some(*epoch), durable: *durable, ..report };
+                self.complete_task(&report, outputs, metrics)
+            }
+            Command::OutputDurable { executor, incarnation, task, attempt } => {
+                self.output_durable(&Report::new(executor, *incarnation, *task, *attempt))
+            }
             Command::FailTask { executor, incarnation, task, attempt, error } => {
                 self.fail_task(&Report::new(executor, *incarnation, *task, *attempt), error)
             }
@@ -122,6 +147,9 @@ impl ClusterState {
                 self.restart(cluster_id.as_deref(), *replica, note)
             }
             Command::RefusedCommands { counts } => Ok(self.count_refused(counts)),
+            Command::TasksDied { executor, incarnation, tasks } => {
+                Ok(self.tasks_died(executor, *incarnation, tasks))
+            }
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use polybolos_model::{
     AttemptId, ErrorClass, ExecutorId, FetchFailure, Incarnation, PartitionStats, TaskError, TaskId,
-    TaskMetrics, limits::MAX_TASK_ATTEMPTS,
+    TaskMetrics,
 };
 
 use super::Outcome;
 use crate::{
     Change, ClusterState, Effects, Fate, Job, JobError, JobStatus, PastAttempt, Rejection, TaskDone, TaskRun,
-    limits::MAX_INPUT_FAILURES,
+    extension::settings, limits::max_input_failures,
 };
 
 /// Who reports on what.
@@ -17,6 +17,10 @@ pub(crate) struct Report<'a> {
     pub(crate) incarnation: Incarnation,
     pub(crate) task: TaskId,
     pub(crate) attempt: AttemptId,
+    /// Of the stage when the attempt was launched, where the report says so.
+    pub(crate) epoch: Option<u32>,
+    /// The output is in the durable store too.
+    pub(crate) durable: bool,
 }
 
 impl<'a> Report<'a> {
@@ -26,7 +30,7 @@ impl<'a> Report<'a> {
         task: TaskId,
         attempt: AttemptId,
     ) -> Self {
-        Self { executor, incarnation, task, attempt }
+        Self { executor, incarnation, task, attempt, epoch: None, durable: false }
     }
 
     fn to_past(&self, fate: Fate) -> PastAttempt {
@@ -62,6 +66,9 @@ impl ClusterState {
         let expected = job.graph.stage(task.stage).map_or(0, |stage| stage.output_partitions);
         self.check_reporter(report)?;
         check_open(job, run, report)?;
+        if self.is_void(task, report.epoch) {
+            return Err(Rejection::InputsRolledBack { task, attempt });
+        }
         if outputs.len() != expected as usize {
             let got = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
             return Err(Rejection::OutputCount { task, attempt, expected, got });
@@ -73,6 +80,9 @@ impl ClusterState {
             outputs: outputs.to_vec(),
             metrics: metrics.clone(),
         };
+        if report.durable {
+            self.mark_durable(task.job, attempt);
+        }
         let stage_complete = self.record_completion(task, done);
         let job_ended =
             stage_complete && self.job(task.job).is_some_and(|job| job.result_stage() == task.stage);
@@ -120,8 +130,13 @@ impl ClusterState {
 
     fn count_failure(&mut self, report: &Report<'_>, error: &TaskError) -> Effects {
         self.note_failure(report, Fate::Failed);
-        let failures = self.find_task(report.task).map_or(0, |(_, run)| run.failures);
-        if failures < MAX_TASK_ATTEMPTS + u32::from(polybolos_model::mutant!("retry-limit-off-by-one")) {
+        if error.class == ErrorClass::Resources && self.version >= 3 {
+            self.extension.v3.starved.insert(report.task);
+        }
+        let (most, failures) = self
+            .find_task(report.task)
+            .map_or((0, 0), |(job, run)| (settings(job, self.version).max_task_attempts, run.failures));
+        if failures < most + u32::from(polybolos_model::mutant!("retry-limit-off-by-one")) {
             return Effects::default();
         }
         let message = format!("gave up after {failures} failed attempts; the last: {}", error.message);
@@ -133,12 +148,12 @@ impl ClusterState {
     /// life of its executor holds for the job counts as lost, so that one failure repairs what many would find.
     fn fail_for_input(&mut self, report: &Report<'_>, error: &TaskError, fetch: &FetchFailure) -> Effects {
         self.note_failure(report, Fate::InputLost);
-        let found = self
-            .find_task(report.task)
-            .map(|(_, run)| run.past.iter().filter(|past| past.fate == Fate::InputLost).count());
-        if found.is_ok_and(|count| count > MAX_INPUT_FAILURES as usize) {
-            let message =
-                format!("its inputs were lost more than {MAX_INPUT_FAILURES} times: {}", error.message);
+        let (most, found) = self.find_task(report.task).map_or((0, 0), |(job, run)| {
+            let found = run.past.iter().filter(|past| past.fate == Fate::InputLost).count();
+            (max_input_failures(&settings(job, self.version)), found)
+        });
+        if found > most as usize {
+            let message = format!("its inputs were lost more than {most} times: {}", error.message);
             let last = TaskError { fetch: error.fetch.clone(), ..TaskError::new(error.class, message) };
             return self.fail_job_of(report, last);
         }
@@ -147,6 +162,8 @@ impl ClusterState {
         match present.filter(|done| done.attempt == fetch.attempt && done.executor == fetch.executor) {
             Some(done) => {
                 let incarnation = done.incarnation;
+                // The reader has tried its durable copy too.
+                self.unmark_durable(report.task.job, fetch.attempt);
                 self.lose_job_outputs(report.task.job, Some((&fetch.executor, incarnation)), &error.message)
             }
             None => Effects::default(),

@@ -1,4 +1,4 @@
-//! Where a task runs.
+//! Where a task runs: the slots that a plan deals out.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -14,9 +14,19 @@ pub(super) struct Slots {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Slot {
+pub(super) struct Slot {
     incarnation: Incarnation,
     free: usize,
+    /// Attempts that run there.
+    busy: usize,
+    memory_bytes: u64,
+}
+
+impl Slot {
+    /// Nothing runs there, and nothing keeps others away.
+    fn is_idle(&self) -> bool {
+        self.busy == 0 && self.free > 0
+    }
 }
 
 impl Slots {
@@ -24,8 +34,16 @@ impl Slots {
         let mut by_executor = BTreeMap::new();
         for (id, &incarnation) in &dispatcher.attached {
             let Some(executor) = state.present(id, incarnation).filter(|e| e.takes_tasks()) else { continue };
-            let free = (executor.slots as usize).saturating_sub(dispatcher.busy_slots(id));
-            by_executor.insert(id.clone(), Slot { incarnation, free });
+            let busy = dispatcher.busy_slots(id);
+            let is_closed = dispatcher.runs_alone_on(id);
+            let free = if is_closed { 0 } else { (executor.slots as usize).saturating_sub(busy) };
+            let memory_bytes = executor.memory_bytes;
+            by_executor.insert(id.clone(), Slot { incarnation, free, busy, memory_bytes });
+        }
+        // Never all at once: then it is not they that are bad, and somebody must run the tasks.
+        let is_good = |id: &ExecutorId, slot: &Slot| !dispatcher.is_set_aside(id, slot.incarnation);
+        if by_executor.iter().any(|(id, slot)| is_good(id, slot)) {
+            by_executor.retain(|id, slot| is_good(id, slot));
         }
         let free = by_executor.values().map(|slot| slot.free).sum();
         Self { by_executor, free }
@@ -46,11 +64,72 @@ impl Slots {
         partition: u32,
     ) -> Option<(ExecutorId, Incarnation)> {
         let task = job.task(stage.id, partition)?;
-        let executor = self.choose(dispatcher, job, stage, partition, task)?.clone();
+        let all_failed = self.all_failed(task);
+        let allowed = |id: &ExecutorId| all_failed || !task.failed_on(id);
+        let executor = self.choose(dispatcher, job, stage, partition, allowed)?.clone();
+        self.occupy(executor)
+    }
+
+    /// As [`Slots::take`], for a second attempt: only `elsewhere`, and never where one has failed.
+    pub(super) fn take_copy(
+        &mut self,
+        dispatcher: &Dispatcher,
+        job: &Job,
+        stage: &Stage,
+        partition: u32,
+        elsewhere: impl Fn(&ExecutorId) -> bool,
+    ) -> Option<(ExecutorId, Incarnation)> {
+        let task = job.task(stage.id, partition)?;
+        let allowed = |id: &ExecutorId| elsewhere(id) && !task.failed_on(id);
+        let executor = self.choose(dispatcher, job, stage, partition, allowed)?.clone();
+        self.occupy(executor)
+    }
+
+    fn occupy(&mut self, executor: ExecutorId) -> Option<(ExecutorId, Incarnation)> {
         let slot = self.by_executor.get_mut(&executor)?;
         slot.free -= 1;
+        slot.busy += 1;
         self.free -= 1;
         Some((executor, slot.incarnation))
+    }
+
+    /// Nothing more goes there in this plan.
+    pub(super) fn close(&mut self, executor: &ExecutorId) -> Option<Incarnation> {
+        let slot = self.by_executor.get_mut(executor)?;
+        self.free -= slot.free;
+        slot.free = 0;
+        Some(slot.incarnation)
+    }
+
+    pub(super) fn is_idle(&self, executor: &ExecutorId) -> bool {
+        self.by_executor.get(executor).is_some_and(Slot::is_idle)
+    }
+
+    /// Where a task may run that has an executor to itself: with about as much memory as there is, and not where an
+    /// attempt has failed while there is another one.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        task: &'a TaskRun,
+    ) -> impl Iterator<Item = (&'a ExecutorId, &'a Slot)> {
+        let all_failed = self.all_failed(task);
+        let allowed = move |id: &ExecutorId| all_failed || !task.failed_on(id);
+        let memory = self.by_executor.iter().filter(move |(id, _)| allowed(id)).map(|(_, s)| s.memory_bytes);
+        let most = memory.max().unwrap_or(0);
+        let is_roomy = move |slot: &Slot| slot.memory_bytes >= most - most / 8;
+        self.by_executor.iter().filter(move |(id, slot)| allowed(id) && is_roomy(slot))
+    }
+
+    /// Of those the emptiest, full or not.
+    pub(super) fn roomiest(&self, task: &TaskRun) -> Option<ExecutorId> {
+        self.candidates(task).min_by_key(|(id, slot)| (slot.busy, *id)).map(|(id, _)| id.clone())
+    }
+
+    pub(super) fn idle_and_roomy(&self, task: &TaskRun) -> Option<ExecutorId> {
+        self.candidates(task).find(|(_, slot)| slot.is_idle()).map(|(id, _)| id.clone())
+    }
+
+    fn all_failed(&self, task: &TaskRun) -> bool {
+        self.by_executor.keys().all(|id| task.failed_on(id))
     }
 
     fn choose(
@@ -59,10 +138,8 @@ impl Slots {
         job: &Job,
         stage: &Stage,
         partition: u32,
-        task: &TaskRun,
+        allowed: impl Fn(&ExecutorId) -> bool,
     ) -> Option<&ExecutorId> {
-        let all_failed = self.by_executor.keys().all(|id| task.failed_on(id));
-        let allowed = |id: &ExecutorId| all_failed || !task.failed_on(id);
         let candidates = || self.by_executor.iter().filter(|(id, slot)| slot.free > 0 && allowed(id));
         let most = candidates().map(|(_, slot)| slot.free).max()?;
         let freest: Vec<&ExecutorId> =

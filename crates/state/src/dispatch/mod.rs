@@ -4,14 +4,24 @@
 //! the executors that attach to it. What is wrong here costs a second run of a task, never a wrong result: the
 //! first completion that commits wins.
 
+mod alone;
 mod choose;
+mod deaths;
+pub(crate) mod failures;
 mod plan;
+mod speculate;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
+use polybolos_model::{
+    AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term, settings::JobSettings,
+};
 
+use self::failures::Failures;
 use crate::ClusterState;
+
+/// Attempts of one task that may run at once: the second one is a copy of a slow first one.
+const MAX_ATTEMPTS_AT_ONCE: usize = 2;
 
 /// Start this attempt there. The dispatcher counts it as running from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +40,23 @@ pub struct Running {
     pub task: TaskId,
     pub executor: ExecutorId,
     pub incarnation: Incarnation,
+    /// Of the task's stage at the launch. `None` if the executor that told of the attempt does not tell that.
+    pub epoch: Option<u32>,
+    /// Since when this leader knows of it, by the clock of [`Dispatcher::plan`].
+    pub since_ms: u64,
+    /// Its executor gets nothing else until it ends.
+    pub alone: bool,
+    /// It was slow, and got a second attempt beside it.
+    pub copied: bool,
+}
+
+/// An attempt that a (re)connected executor runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported {
+    pub task: TaskId,
+    pub attempt: AttemptId,
+    /// As in [`Running`].
+    pub epoch: Option<u32>,
 }
 
 /// What a (re)connected executor should do with the attempts that it reported.
@@ -55,7 +82,8 @@ pub struct Dispatcher {
     /// Of the last attempt launched.
     counter: u64,
     running: BTreeMap<AttemptId, Running>,
-    by_task: BTreeMap<TaskId, AttemptId>,
+    /// No empty sets, and at most [`MAX_ATTEMPTS_AT_ONCE`] each.
+    by_task: BTreeMap<TaskId, BTreeSet<AttemptId>>,
     by_executor: BTreeMap<ExecutorId, BTreeSet<AttemptId>>,
     /// Numbers of running attempts; no zeros.
     by_job: BTreeMap<JobId, u32>,
@@ -63,6 +91,14 @@ pub struct Dispatcher {
     attached: BTreeMap<ExecutorId, Incarnation>,
     /// Executors that may run attempts of an earlier leader and have not told yet.
     awaited: BTreeSet<ExecutorId>,
+    failures: Failures,
+    /// Gets nothing new until it is empty, for a task that runs alone.
+    reserved: Option<ExecutorId>,
+    /// A task that ran alone has ended: before the next one the others have their turn.
+    others_first: bool,
+    /// Of the last plan.
+    now_ms: u64,
+    wakes_at: Option<u64>,
 }
 
 impl Dispatcher {
@@ -76,13 +112,19 @@ impl Dispatcher {
             by_job: BTreeMap::new(),
             attached: BTreeMap::new(),
             awaited: BTreeSet::new(),
+            failures: Failures::default(),
+            reserved: None,
+            others_first: false,
+            now_ms: 0,
+            wakes_at: None,
         }
     }
 
     /// The same leader begins anew, as an entry's fate is unknown to it: forgets every attempt, stream and wait. Names
     /// of attempts go on from the last one, so that no two in its term are alike.
     pub fn restart(&mut self) {
-        *self = Self { counter: self.counter, ..Self::new(self.term) };
+        let failures = std::mem::take(&mut self.failures);
+        *self = Self { counter: self.counter, now_ms: self.now_ms, failures, ..Self::new(self.term) };
     }
 
     /// A new leader launches nothing until each present executor has attached (and told what it runs) or is lost, so
@@ -104,14 +146,19 @@ impl Dispatcher {
         state: &ClusterState,
         executor: &ExecutorId,
         incarnation: Incarnation,
-        reported: &[(TaskId, AttemptId)],
+        reported: &[Reported],
     ) -> Adoption {
-        self.executor_gone(executor);
+        let known = self.forget(executor);
         self.attached.insert(executor.clone(), incarnation);
         let mut adoption = Adoption::default();
-        for &(task, attempt) in reported {
-            let running = Running { task, executor: executor.clone(), incarnation };
-            if self.is_wanted(state, &running) && !self.by_task.contains_key(&task) {
+        for &Reported { task, attempt, epoch } in reported {
+            let (since_ms, alone, copied) = match known.get(&attempt) {
+                Some(known) => (known.since_ms, known.alone, known.copied),
+                None => (self.now_ms, state.runs_alone(task), false),
+            };
+            let executor = executor.clone();
+            let running = Running { task, executor, incarnation, epoch, since_ms, alone, copied };
+            if self.is_wanted(state, &running) && self.has_room(state, &running) {
                 self.launched(attempt, running);
                 adoption.adopted.push(attempt);
             } else {
@@ -128,14 +175,26 @@ impl Dispatcher {
 
     /// The executor is lost or runs nothing any more: forgets its attempts and its stream.
     pub fn executor_gone(&mut self, executor: &ExecutorId) -> Vec<AttemptId> {
+        self.forget(executor).into_keys().collect()
+    }
+
+    fn forget(&mut self, executor: &ExecutorId) -> BTreeMap<AttemptId, Running> {
         self.attached.remove(executor);
         self.awaited.remove(executor);
         let attempts: Vec<AttemptId> =
             self.by_executor.get(executor).into_iter().flatten().copied().collect();
-        for &attempt in &attempts {
-            self.ended(attempt);
+        attempts.into_iter().filter_map(|attempt| Some((attempt, self.gone(attempt)?))).collect()
+    }
+
+    /// The attempt ended with its executor: what it was to replace, or was a copy of, may be copied again.
+    fn gone(&mut self, attempt: AttemptId) -> Option<Running> {
+        let gone = self.ended(attempt)?;
+        for left in self.by_task.get(&gone.task).into_iter().flatten() {
+            if let Some(left) = self.running.get_mut(left) {
+                left.copied = false;
+            }
         }
-        attempts
+        Some(gone)
     }
 
     /// Counts an attempt as running. `plan` and `attach` do this themselves.
@@ -144,7 +203,7 @@ impl Dispatcher {
             self.counter = self.counter.max(attempt.counter);
         }
         self.ended(attempt);
-        self.by_task.insert(running.task, attempt);
+        self.by_task.entry(running.task).or_default().insert(attempt);
         *self.by_job.entry(running.task.job).or_default() += 1;
         self.by_executor.entry(running.executor.clone()).or_default().insert(attempt);
         self.running.insert(attempt, running);
@@ -153,9 +212,13 @@ impl Dispatcher {
     /// The attempt's end was reported and committed or refused, or its launch could not be sent.
     pub fn ended(&mut self, attempt: AttemptId) -> Option<Running> {
         let ended = self.running.remove(&attempt)?;
-        if self.by_task.get(&ended.task) == Some(&attempt) {
-            self.by_task.remove(&ended.task);
+        if let Some(attempts) = self.by_task.get_mut(&ended.task) {
+            attempts.remove(&attempt);
+            if attempts.is_empty() {
+                self.by_task.remove(&ended.task);
+            }
         }
+        self.others_first |= ended.alone;
         if let Some(attempts) = self.by_executor.get_mut(&ended.executor) {
             attempts.remove(&attempt);
             if attempts.is_empty() {
@@ -171,7 +234,8 @@ impl Dispatcher {
         Some(ended)
     }
 
-    /// Running attempts that nobody needs any more: their job has ended, or another attempt completed the task.
+    /// Running attempts that nobody needs any more: their job has ended, another attempt completed the task, or what
+    /// they read was rolled back.
     /// They are forgotten here and must be told to stop. Ascending.
     pub fn cancel_targets(&mut self, state: &ClusterState) -> Vec<CancelTarget> {
         let unwanted = self.running.iter().filter(|(_, running)| !self.is_wanted(state, running));
@@ -193,17 +257,23 @@ impl Dispatcher {
         self.running.get(&attempt)
     }
 
-    /// The attempt that runs this task now.
-    pub fn attempt_of(&self, task: TaskId) -> Option<(AttemptId, &Running)> {
-        let attempt = *self.by_task.get(&task)?;
-        Some((attempt, self.running.get(&attempt)?))
+    /// The attempts that run this task now, ascending: at most two.
+    pub fn attempts_of(&self, task: TaskId) -> impl Iterator<Item = (AttemptId, &Running)> {
+        let attempts = self.by_task.get(&task).into_iter().flatten();
+        attempts.filter_map(|attempt| Some((*attempt, self.running.get(attempt)?)))
     }
 
-    /// Running attempts of a job, in the order of stages and partitions.
+    /// The attempt that runs this task now, the first one if there are two.
+    pub fn attempt_of(&self, task: TaskId) -> Option<(AttemptId, &Running)> {
+        self.attempts_of(task).next()
+    }
+
+    /// Running tasks of a job, in the order of stages and partitions, each once: with the first of its attempts.
     pub fn running_of(&self, job: JobId) -> impl Iterator<Item = (TaskId, AttemptId)> {
         let first = TaskId { job, stage: StageId(0), partition: 0 };
         let last = TaskId { job, stage: StageId(u32::MAX), partition: u32::MAX };
-        self.by_task.range(first..=last).map(|(task, attempt)| (*task, *attempt))
+        let running = self.by_task.range(first..=last);
+        running.filter_map(|(task, attempts)| Some((*task, *attempts.first()?)))
     }
 
     /// Attempts that count against the executor's slots.
@@ -215,13 +285,36 @@ impl Dispatcher {
         self.attached.contains_key(executor)
     }
 
+    /// A task has the executor to itself, or waits for that: others get nothing there.
+    pub fn is_kept_for_one(&self, executor: &ExecutorId) -> bool {
+        self.reserved.as_ref() == Some(executor) || self.runs_alone_on(executor)
+    }
+
+    /// Whether an attempt that its executor tells of may go on beside those that this leader knows: there may be a
+    /// second one, elsewhere, where the job allows for that.
+    fn has_room(&self, state: &ClusterState, new: &Running) -> bool {
+        let speculates =
+            state.job(new.task.job).is_some_and(|job| JobSettings::read(&job.options).speculation);
+        let most = if speculates { MAX_ATTEMPTS_AT_ONCE } else { 1 };
+        let mut known = 0;
+        let mut attempts = self.attempts_of(new.task).inspect(|_| known += 1);
+        attempts.all(|(_, running)| running.executor != new.executor) && known < most
+    }
+
+    /// When to plan again although nothing has happened: a task need not wait any more, an executor is not set aside
+    /// any more, or an attempt counts as slow. As of the last plan.
+    pub fn wakes_at(&self) -> Option<u64> {
+        self.wakes_at
+    }
+
     /// Whether the attempt's end would change anything.
     fn is_wanted(&self, state: &ClusterState, running: &Running) -> bool {
         let Some(job) = state.job(running.task.job).filter(|job| !job.status.is_ended()) else {
             return false;
         };
         let task = job.task(running.task.stage, running.task.partition);
-        task.is_some_and(|task| task.completed.is_none())
+        !state.is_void(running.task, running.epoch)
+            && task.is_some_and(|task| task.completed.is_none())
             && state.present(&running.executor, running.incarnation).is_some()
     }
 }

@@ -1,8 +1,15 @@
 //! Which tasks run next: free slots are dealt out one at a time, always to the job that has the fewest running.
+//!
+//! ```text
+//!   1 reserve    one executor for a task that must run alone
+//!   2 turns      every other task that waits, by jobs
+//!   3 use_idle   empty executors that nobody wants, for more tasks that run alone
+//!   4 speculate  slots that nobody wants, for second attempts of slow tasks
+//! ```
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use polybolos_model::{AttemptId, TaskId};
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, TaskId};
 
 use super::{Dispatcher, Launch, Running, choose::Slots};
 use crate::{ClusterState, Job};
@@ -22,18 +29,47 @@ struct Turn {
     cursor: Cursor,
 }
 
+/// One plan in the making.
+pub(super) struct Round<'a> {
+    pub(super) state: &'a ClusterState,
+    pub(super) slots: Slots,
+    launches: Vec<Launch>,
+    wakes_at: Option<u64>,
+}
+
+impl Round<'_> {
+    /// There is something to do then.
+    pub(super) fn wake(&mut self, at_ms: u64) {
+        self.wakes_at = Some(self.wakes_at.map_or(at_ms, |wakes_at| wakes_at.min(at_ms)));
+    }
+}
+
 impl Dispatcher {
-    /// Fills the free slots. Each launch counts as running at once; one that can't be sent must be `ended`.
+    /// Fills the free slots. Each launch counts as running at once; one that can't be sent must be `ended`. `now_ms` is
+    /// of any clock that never goes back.
     ///
     /// Looks at jobs in the order of their turns and stops when the slots are full: ended jobs cost nothing, and of
     /// a waiting job only its first tasks are looked at.
-    pub fn plan(&mut self, state: &ClusterState) -> Vec<Launch> {
+    pub fn plan(&mut self, state: &ClusterState, now_ms: u64) -> Vec<Launch> {
+        self.now_ms = now_ms;
         self.forget_lost(state);
+        self.failures.forget_old(now_ms);
+        self.wakes_at = None;
         if !self.awaited.is_empty() {
             return Vec::new();
         }
-        let mut slots = Slots::free(self, state);
-        let mut launches = Vec::new();
+        let wakes_at = self.failures.wakes_at();
+        let mut round = Round { state, slots: Slots::free(self, state), launches: Vec::new(), wakes_at };
+        self.reserve(&mut round);
+        self.take_turns(&mut round);
+        self.use_idle(&mut round);
+        self.speculate(&mut round);
+        self.wakes_at = round.wakes_at;
+        round.launches
+    }
+
+    fn take_turns(&mut self, round: &mut Round<'_>) {
+        let state = round.state;
         let mut turns = BinaryHeap::new();
         for (id, &running) in &self.by_job {
             if let Some(job) = state.job(*id).filter(|job| !job.status.is_ended()) {
@@ -42,34 +78,31 @@ impl Dispatcher {
         }
         // Jobs of which nothing runs come before all others, and are too many to queue each time.
         for job in state.active_jobs() {
-            if slots.is_full() {
-                return launches;
+            if round.slots.is_full() {
+                return;
             }
             if self.by_job.contains_key(&job.id) {
                 continue;
             }
-            if let Some((launch, cursor)) = self.launch_next(job, Cursor::default(), &mut slots) {
-                launches.push(launch);
+            if let Some(cursor) = self.launch_next(round, job, Cursor::default()) {
                 turns.push(Reverse(Turn { running: 1, number: job.number, cursor }));
             }
         }
         while let Some(Reverse(turn)) = turns.pop() {
-            if slots.is_full() {
-                break;
+            if round.slots.is_full() {
+                return;
             }
             let Some(job) = state.jobs.order.get(&turn.number).and_then(|id| state.job(*id)) else {
                 continue;
             };
-            if let Some((launch, cursor)) = self.launch_next(job, turn.cursor, &mut slots) {
-                launches.push(launch);
+            if let Some(cursor) = self.launch_next(round, job, turn.cursor) {
                 turns.push(Reverse(Turn { running: turn.running + 1, cursor, ..turn }));
             }
         }
-        launches
     }
 
-    /// The job's first task from `cursor` on that may run now, and where the search goes on.
-    fn launch_next(&mut self, job: &Job, cursor: Cursor, slots: &mut Slots) -> Option<(Launch, Cursor)> {
+    /// Launches the job's first task from `cursor` on that may run now, and says where the search goes on.
+    fn launch_next(&mut self, round: &mut Round<'_>, job: &Job, cursor: Cursor) -> Option<Cursor> {
         let mut from = cursor.partition;
         let stages = job.graph.stages.iter().zip(&job.runs).skip(cursor.stage as usize);
         for (stage, run) in stages {
@@ -77,18 +110,51 @@ impl Dispatcher {
             from = 0;
             for &partition in open.into_iter().flatten() {
                 let task = TaskId { job: job.id, stage: stage.id, partition };
-                if self.by_task.contains_key(&task) {
+                if self.by_task.contains_key(&task)
+                    || self.failures.is_waiting(task, self.now_ms)
+                    || round.state.runs_alone(task)
+                {
                     continue;
                 }
-                let Some((executor, incarnation)) = slots.take(self, job, stage, partition) else { continue };
-                self.counter += 1;
-                let attempt = AttemptId { term: self.term, counter: self.counter };
-                self.launched(attempt, Running { task, executor: executor.clone(), incarnation });
-                let launch = Launch { executor, incarnation, task, attempt, epoch: run.epoch };
-                return Some((launch, Cursor { stage: stage.id.0, partition: partition + 1 }));
+                let Some((executor, incarnation)) = round.slots.take(self, job, stage, partition) else {
+                    continue;
+                };
+                self.launch(round, task, executor, incarnation, false);
+                return Some(Cursor { stage: stage.id.0, partition: partition + 1 });
             }
         }
         None
+    }
+
+    /// Names a new attempt, which counts as running from now on.
+    pub(super) fn launch(
+        &mut self,
+        round: &mut Round<'_>,
+        task: TaskId,
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        alone: bool,
+    ) {
+        let epoch = round.state.job(task.job).and_then(|job| job.run(task.stage)).map_or(0, |run| run.epoch);
+        self.counter += 1;
+        let attempt = AttemptId { term: self.term, counter: self.counter };
+        let running = Running {
+            task,
+            executor: executor.clone(),
+            incarnation,
+            epoch: Some(epoch),
+            since_ms: self.now_ms,
+            alone,
+            copied: false,
+        };
+        self.launched(attempt, running);
+        round.launches.push(Launch { executor, incarnation, task, attempt, epoch });
+    }
+
+    /// An attempt runs there that must have the executor to itself.
+    pub(super) fn runs_alone_on(&self, executor: &ExecutorId) -> bool {
+        let attempts = self.by_executor.get(executor).into_iter().flatten();
+        attempts.filter_map(|attempt| self.running.get(attempt)).any(|running| running.alone)
     }
 
     /// Drops attempts of executors that are lost or live a new life, and waits for such no more.
@@ -96,7 +162,7 @@ impl Dispatcher {
         let is_gone = |running: &Running| state.present(&running.executor, running.incarnation).is_none();
         let gone: Vec<AttemptId> = self.running.iter().filter(|(_, r)| is_gone(r)).map(|(a, _)| *a).collect();
         for attempt in gone {
-            self.ended(attempt);
+            self.gone(attempt);
         }
         self.attached.retain(|executor, incarnation| state.present(executor, *incarnation).is_some());
         self.awaited.retain(|executor| state.executor(executor).is_some_and(|e| e.is_present()));

@@ -4,22 +4,21 @@
 
 use std::collections::BTreeSet;
 
-use polybolos_model::{AttemptId, limits::MAX_TASK_ATTEMPTS};
+use polybolos_model::{AttemptId, settings::JobSettings};
 
 use super::{Check, ensure};
-use crate::{
-    ClusterState, TaskRun,
-    limits::{MAX_PAST_ATTEMPTS, MAX_STAGE_RERUNS},
-};
+use crate::{ClusterState, Job, TaskRun, limits::max_past_attempts};
 
 pub(super) fn check(state: &ClusterState) -> Check {
     for job in state.jobs() {
+        let settings = settings(job);
         for (stage, run) in job.graph.stages.iter().zip(&job.runs) {
             let name = || format!("job {} stage {}", job.id, stage.id);
-            ensure(run.reruns <= MAX_STAGE_RERUNS, || format!("{} ran again {} times", name(), run.reruns))?;
+            let is_bounded = run.reruns <= settings.max_stage_reruns;
+            ensure(is_bounded, || format!("{} ran again {} times", name(), run.reruns))?;
             for task in &run.tasks {
-                check_task(task).map_err(|what| format!("{}: {what}", name()))?;
-                let is_exhausted = task.failures >= MAX_TASK_ATTEMPTS && !job.status.is_ended();
+                check_task(task, &settings).map_err(|what| format!("{}: {what}", name()))?;
+                let is_exhausted = task.failures >= settings.max_task_attempts && !job.status.is_ended();
                 ensure(!is_exhausted, || {
                     format!("{}: a task failed {} times and goes on", name(), task.failures)
                 })?;
@@ -29,13 +28,24 @@ pub(super) fn check(state: &ClusterState) -> Check {
     Ok(())
 }
 
-fn check_task(task: &TaskRun) -> Check {
+/// The job's own limits, or the defaults that counted before the version that knows it to have such.
+fn settings(job: &Job) -> JobSettings {
+    let (own, before) = (JobSettings::read(&job.options), JobSettings::default());
+    JobSettings {
+        max_task_attempts: own.max_task_attempts.max(before.max_task_attempts),
+        max_stage_reruns: own.max_stage_reruns.max(before.max_stage_reruns),
+        ..own
+    }
+}
+
+fn check_task(task: &TaskRun, settings: &JobSettings) -> Check {
     let past = task.past.iter().map(|past| past.attempt);
     let all: Vec<AttemptId> = past.chain(task.completed.as_ref().map(|done| done.attempt)).collect();
     let distinct: BTreeSet<&AttemptId> = all.iter().collect();
     ensure(distinct.len() == all.len(), || format!("an attempt is remembered twice in {all:?}"))?;
-    ensure(task.past.len() <= MAX_PAST_ATTEMPTS as usize, || format!("{} past attempts", task.past.len()))?;
-    ensure(task.failures <= MAX_TASK_ATTEMPTS, || format!("{} failures", task.failures))
+    let most = max_past_attempts(settings) as usize;
+    ensure(task.past.len() <= most, || format!("{} past attempts", task.past.len()))?;
+    ensure(task.failures <= settings.max_task_attempts, || format!("{} failures", task.failures))
 }
 
 #[cfg(test)]

@@ -3,10 +3,16 @@
 //! From: "a feature that changes the format is switched on by a logged entry once all replicas have it".
 
 use super::{Check, ensure};
-use crate::{ClusterState, extension::Extension};
+use crate::{
+    ClusterState,
+    extension::{Extension, ExtensionV3},
+};
 
 pub(super) fn check(state: &ClusterState) -> Check {
-    let Extension { refused_commands } = &state.extension;
+    let Extension { refused_commands, v3 } = &state.extension;
+    ensure(state.version >= 3 || *v3 == ExtensionV3::default(), || {
+        format!("version {} is in use, and there is something of version 3", state.version)
+    })?;
     ensure(state.version >= 2 || refused_commands.is_empty(), || {
         format!("refused commands are counted at version {}", state.version)
     })?;

@@ -5,12 +5,15 @@
 mod attempts_are_bounded;
 mod catalogue_is_bounded;
 mod completions_win_once;
+mod deaths_are_few;
+mod durable_is_completed;
 mod ends_are_whole;
 mod executors_are_told_apart;
 mod extensions_wait;
 mod indexes_agree;
 mod needed_outputs_exist;
 mod open_means_not_done;
+mod readers_agree;
 mod replicas_are_bound;
 mod replicas_stay_bound;
 mod time_moves_forward;
@@ -34,6 +37,8 @@ type StepRule = (&'static str, fn(&ClusterState, &ClusterState) -> Check);
 const OF_A_STATE: &[StateRule] = &[
     ("attempts_are_bounded", attempts_are_bounded::check),
     ("catalogue_is_bounded", catalogue_is_bounded::check),
+    ("deaths_are_few", deaths_are_few::check),
+    ("durable_is_completed", durable_is_completed::check),
     ("ends_are_whole", ends_are_whole::check),
     ("executors_are_told_apart", executors_are_told_apart::check),
     ("extensions_wait", extensions_wait::check),
@@ -45,6 +50,7 @@ const OF_A_STATE: &[StateRule] = &[
 
 const OF_A_STEP: &[StepRule] = &[
     ("completions_win_once", completions_win_once::check),
+    ("readers_agree", readers_agree::check),
     ("replicas_stay_bound", replicas_stay_bound::check),
     ("time_moves_forward", time_moves_forward::check),
 ];

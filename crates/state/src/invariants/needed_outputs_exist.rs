@@ -1,5 +1,5 @@
 //! Of an active job, every completed output that an unfinished reader (or, of the result, the client) still needs is
-//! on an executor that is present in the very incarnation that made it.
+//! on an executor that is present in the very incarnation that made it, or in the durable store.
 //! From: "lost shuffle output re-runs only the map partitions that made it, recursively upstream".
 
 use super::{Check, ensure};
@@ -14,7 +14,8 @@ pub(super) fn check(state: &ClusterState) -> Check {
                 continue;
             }
             for (partition, done) in run.completed() {
-                ensure(state.present(&done.executor, done.incarnation).is_some(), || {
+                let is_there = state.present(&done.executor, done.incarnation).is_some();
+                ensure(is_there || state.is_durable(job.id, done.attempt), || {
                     let (job, stage, executor) = (job.id, stage.id, &done.executor);
                     format!(
                         "output of task {job}/{stage}/{partition} on executor {executor} is gone and still needed"

@@ -3,12 +3,14 @@
 use std::fmt::Debug;
 
 use expect_test::expect;
-use polybolos_model::{ErrorClass, Exchange, ReadMode, Term};
+use polybolos_model::{ErrorClass, Exchange, JobId, ReadMode, StageId, Term};
 use serde::Serialize;
 
 use crate::{
     ClusterState, CodecError, Command, Entry, ExecutorState, Fate, JobStatus, Relation, RelationKind,
-    TableDef, extension::Extension, transcript::Lab,
+    TableDef,
+    extension::{Extension, ExtensionV3},
+    transcript::Lab,
 };
 
 /// One of each, in the order of the enum.
@@ -37,6 +39,8 @@ const ALL_COMMANDS: &[&str] = &[
     "raise 2",
     "restart 1 by-hand name=beta",
     "refused a=3",
+    "complete a 1/0/1 9 epoch=0 durable=yes",
+    "died a 1/0/1:9",
 ];
 
 fn commands() -> Vec<Command> {
@@ -72,7 +76,7 @@ fn the_numbers_of_variants_are_pinned() {
         numbers(&[ReadMode::Partition, ReadMode::All]),
     ];
     expect![[r#"
-        SubmitJob=0 CancelJob=1 FailJob=2 ReleaseJob=3 ExpireJobs=4 CompleteTask=5 FailTask=6 RegisterExecutor=7 DrainExecutor=8 LoseExecutor=9 Heartbeats=10 CreateTable=11 CreateView=12 DropRelation=13 SetSession=14 ResetSession=15 CloseSession=16 SuspectExecutor=17 FoundCluster=18 RegisterReplica=19 RetireReplica=20 RaiseVersion=21 RestartCluster=22 RefusedCommands=23
+        SubmitJob=0 CancelJob=1 FailJob=2 ReleaseJob=3 ExpireJobs=4 CompleteTask=5 FailTask=6 RegisterExecutor=7 DrainExecutor=8 LoseExecutor=9 Heartbeats=10 CreateTable=11 CreateView=12 DropRelation=13 SetSession=14 ResetSession=15 CloseSession=16 SuspectExecutor=17 FoundCluster=18 RegisterReplica=19 RetireReplica=20 RaiseVersion=21 RestartCluster=22 RefusedCommands=23 CompleteTaskIn=24 TasksDied=25
         Queued=0 Running=1 Succeeded=2
         Failed=3 Cancelled=4
         Live=0 Draining=1 Lost=2
@@ -85,14 +89,22 @@ fn the_numbers_of_variants_are_pinned() {
         Partition=0 All=1"#]].assert_eq(&all.join("\n"));
 }
 
-/// A state with something in every part: at version 2 the extension too.
+/// How many of [`ALL_COMMANDS`] versions 1 and 2 know.
+const OLD_COMMANDS: usize = 24;
+
+/// A state with something in every part: at version 2 the extension too, at version 3 its second section.
 fn full(version: u16) -> ClusterState {
     let mut lab = Lab::new();
-    let lines = ALL_COMMANDS.iter().filter(|line| version == 2 || !line.starts_with("raise"));
+    let lines = ALL_COMMANDS.iter().filter(|line| version >= 2 || !line.starts_with("raise"));
     lines.for_each(|line| drop(lab.run(line)));
     lab.run_all(&["register a", "register b", "submit 3 hash(1,1)", "complete b 3/0/0 3"]);
     lab.run_all(&["fail b 3/1/0 4 resources", "replica 1", "replica 2", "retire 3", "refused a=3"]);
+    if version == 3 {
+        lab.run_all(&["replica 1 version=3", "replica 2 version=3", "raise 3"]);
+        lab.state.extension.v3.valid_from.insert((JobId(3), StageId(1)), 1);
+    }
     assert_eq!((lab.state.version(), lab.state.extension == Extension::default()), (version, version == 1));
+    assert_eq!(lab.state.extension.v3 == ExtensionV3::default(), version < 3);
     lab.state
 }
 
@@ -100,8 +112,12 @@ fn full(version: u16) -> ClusterState {
 fn the_bytes_of_an_entry_and_of_a_state_are_pinned() {
     let entry = Entry::new(1, Term(3), 1_700_000_000_000, commands());
     let bytes = entry.encode().unwrap();
-    let mut pins = format!("entry {} bytes, crc {:08x}\n", bytes.len(), crc32fast::hash(&bytes));
-    for version in 1..=2 {
+    let old = Entry { commands: entry.commands[..OLD_COMMANDS].to_vec(), ..entry.clone() };
+    let mut pins = String::new();
+    for bytes in [&old.encode().unwrap(), &bytes] {
+        pins += &format!("entry {} bytes, crc {:08x}\n", bytes.len(), crc32fast::hash(bytes));
+    }
+    for version in 1..=3 {
         let state = full(version);
         let bytes = state.encode().unwrap();
         pins += &format!(
@@ -116,8 +132,10 @@ fn the_bytes_of_an_entry_and_of_a_state_are_pinned() {
     // A change here makes stored data unreadable: raise the format or find another way.
     expect![[r#"
         entry 366 bytes, crc 64de5fea
+        entry 399 bytes, crc 6d445dad
         state at version 1: format 1, 412 bytes, crc 029ad6a4, hash 42add38287cb50c6
         state at version 2: format 2, 416 bytes, crc 52404a70, hash 6d1004d88c5c3a7b
+        state at version 3: format 3, 425 bytes, crc c9020edc, hash f30be410d6ae84c4
     "#]]
     .assert_eq(&pins);
     assert_eq!(Entry::decode(&bytes), Ok(entry));
@@ -133,6 +151,11 @@ fn a_program_of_an_older_version_reads_on_until_the_newer_one_is_in_use() {
     expect!["a snapshot has format 2, and this program knows formats up to 1: upgrade it"]
         .assert_eq(&read(&bytes).unwrap_err().to_string());
     assert_eq!(read(&bytes), Err(CodecError::Format { what: "a snapshot", found: 2, known: 1 }));
+
+    let new = full(3).encode().unwrap();
+    let error = CodecError::Format { what: "a snapshot", found: 3, known: 2 };
+    assert_eq!(ClusterState::decode_up_to(&new, 2), Err(error));
+    assert_eq!(ClusterState::decode_up_to(&bytes, 2), Ok(full(2)));
 
     let entry = |version, line: &str| Entry::new(version, Term(1), 2, vec![Lab::new().parse(line)]);
     let old = entry(1, "expire");
@@ -150,25 +173,36 @@ fn a_program_of_an_older_version_reads_on_until_the_newer_one_is_in_use() {
 /// It does not know the newer version, and yet applied the entry that brought it into use.
 #[test]
 fn the_last_snapshot_of_an_older_program_is_read_by_a_newer_one() {
+    let last = |version: u16, state: ClusterState, body: Vec<u8>| {
+        let format = u8::try_from(version - 1).unwrap();
+        let bytes = [&[format], crc32fast::hash(&body).to_le_bytes().as_slice(), &body].concat();
+        assert_eq!(ClusterState::decode(&bytes), Ok(state));
+        let error = CodecError::Version { what: "a snapshot", found: version, known: version - 1 };
+        assert_eq!(ClusterState::decode_up_to(&bytes, version - 1), Err(error));
+    };
     let mut state = full(2);
     state.extension = Extension::default();
     let body = postcard::to_stdvec(&state).unwrap();
-    let bytes = [&[1], crc32fast::hash(&body).to_le_bytes().as_slice(), &body].concat();
-    assert_eq!(ClusterState::decode(&bytes), Ok(state));
-    let error = CodecError::Version { what: "a snapshot", found: 2, known: 1 };
-    assert_eq!(ClusterState::decode_up_to(&bytes, 1), Err(error));
+    last(2, state, body);
+    let mut state = full(3);
+    state.extension.v3 = ExtensionV3::default();
+    let body = postcard::to_stdvec(&(&state, &state.extension)).unwrap();
+    last(3, state, body);
 }
 
 #[test]
 fn a_snapshot_whose_format_is_newer_than_its_version_is_malformed() {
-    let body = postcard::to_stdvec(&(full(1), Extension::default())).unwrap();
-    let bytes = [&[2], crc32fast::hash(&body).to_le_bytes().as_slice(), &body].concat();
-    assert!(matches!(ClusterState::decode(&bytes), Err(CodecError::Malformed { .. })));
+    let first = postcard::to_stdvec(&(full(1), Extension::default())).unwrap();
+    let second = postcard::to_stdvec(&(full(2), Extension::default(), ExtensionV3::default())).unwrap();
+    for (format, body) in [(2, first), (3, second)] {
+        let bytes = [&[format], crc32fast::hash(&body).to_le_bytes().as_slice(), &body].concat();
+        assert!(matches!(ClusterState::decode(&bytes), Err(CodecError::Malformed { .. })));
+    }
 }
 
 #[test]
 fn damage_is_found() {
-    for good in [full(1), full(2)].map(|state| state.encode().unwrap()) {
+    for good in [full(1), full(2), full(3)].map(|state| state.encode().unwrap()) {
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;

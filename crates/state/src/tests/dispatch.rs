@@ -3,18 +3,23 @@
 use expect_test::{Expect, expect};
 use polybolos_model::{AttemptId, ExecutorId, JobId, StageId, TaskId, Term};
 
-use crate::{Dispatcher, Launch, transcript::Lab};
+use crate::{Dispatcher, Launch, Reported, transcript::Lab};
 
-fn id(name: &str) -> ExecutorId {
+pub(super) fn id(name: &str) -> ExecutorId {
     ExecutorId::new(name).unwrap()
 }
 
-fn task(job: u64, stage: u32, partition: u32) -> TaskId {
+pub(super) fn task(job: u64, stage: u32, partition: u32) -> TaskId {
     TaskId { job: JobId(job), stage: StageId(stage), partition }
 }
 
-fn attempt(term: u64, counter: u64) -> AttemptId {
+pub(super) fn attempt(term: u64, counter: u64) -> AttemptId {
     AttemptId { term: Term(term), counter }
+}
+
+/// By an executor, of an attempt of term 1.
+pub(super) fn reported(job: u64, stage: u32, partition: u32, counter: u64) -> Reported {
+    Reported { task: task(job, stage, partition), attempt: attempt(1, counter), epoch: Some(0) }
 }
 
 fn attach(lab: &Lab, dispatcher: &mut Dispatcher, name: &str) {
@@ -23,7 +28,7 @@ fn attach(lab: &Lab, dispatcher: &mut Dispatcher, name: &str) {
 }
 
 /// Registered and attached.
-fn with(lines: &[&str], attached: &[&str]) -> (Lab, Dispatcher) {
+pub(super) fn with(lines: &[&str], attached: &[&str]) -> (Lab, Dispatcher) {
     let mut lab = Lab::new();
     lab.run_all(lines);
     let mut dispatcher = Dispatcher::new(Term(1));
@@ -45,7 +50,7 @@ fn words(launches: &[Launch]) -> String {
 }
 
 fn check(lab: &Lab, dispatcher: &mut Dispatcher, expect: Expect) {
-    expect.assert_eq(&words(&dispatcher.plan(&lab.state)));
+    expect.assert_eq(&words(&dispatcher.plan(&lab.state, 0)));
 }
 
 #[test]
@@ -60,7 +65,7 @@ fn tasks_spread_over_executors_and_slots_are_kept() {
         1.3 1/0/2 on a#1 epoch 0
     "#]],
     );
-    assert_eq!(d.plan(&lab.state), []);
+    assert_eq!(d.plan(&lab.state, 0), []);
     d.ended(attempt(1, 2)).unwrap();
     check(
         &lab,
@@ -111,7 +116,7 @@ fn a_stage_waits_for_all_of_its_inputs() {
     );
     lab.run("complete a 1/0/0 1");
     d.ended(attempt(1, 1));
-    assert_eq!(d.plan(&lab.state), []);
+    assert_eq!(d.plan(&lab.state, 0), []);
     lab.run("complete a 1/1/0 2");
     d.ended(attempt(1, 2));
     check(
@@ -164,7 +169,7 @@ fn a_failed_task_goes_elsewhere_or_waits_for_elsewhere() {
     );
     lab.run("complete b 2/0/0 2");
     d.ended(attempt(1, 2));
-    assert_eq!(d.plan(&lab.state), []);
+    assert_eq!(d.plan(&lab.state, 0), []);
     lab.run("fail b 1/0/0 3 retryable");
     d.ended(attempt(1, 3));
     check(
@@ -189,10 +194,10 @@ fn draining_suspected_lost_and_detached_executors_get_nothing() {
     ];
     let (mut lab, mut d) = with(&lines, &["a", "b", "c"]);
     lab.run("lose c");
-    assert_eq!(d.plan(&lab.state), []);
+    assert_eq!(d.plan(&lab.state, 0), []);
     attach(&lab, &mut d, "d");
     d.detach(&id("d"));
-    assert_eq!(d.plan(&lab.state), []);
+    assert_eq!(d.plan(&lab.state, 0), []);
     lab.run("beat b");
     check(
         &lab,
@@ -207,7 +212,7 @@ fn draining_suspected_lost_and_detached_executors_get_nothing() {
 #[test]
 fn a_lost_executors_tasks_are_launched_again() {
     let (mut lab, mut d) = with(&["register a", "register b", "submit 1 hash(4,1)"], &["a", "b"]);
-    assert_eq!(d.plan(&lab.state).len(), 4);
+    assert_eq!(d.plan(&lab.state, 0).len(), 4);
     lab.run("complete a 1/0/0 1");
     d.ended(attempt(1, 1));
     lab.run("lose a");
@@ -229,9 +234,9 @@ fn a_lost_executors_tasks_are_launched_again() {
 #[test]
 fn what_a_new_life_did_not_start_is_forgotten() {
     let (mut lab, mut d) = with(&["register a", "submit 1 hash(2,1)"], &["a"]);
-    assert_eq!(d.plan(&lab.state).len(), 2);
+    assert_eq!(d.plan(&lab.state, 0).len(), 2);
     lab.run("register a process=2");
-    assert_eq!(d.plan(&lab.state), []);
+    assert_eq!(d.plan(&lab.state, 0), []);
     attach(&lab, &mut d, "a");
     check(
         &lab,
@@ -252,21 +257,20 @@ fn a_new_leader_waits_and_adopts() {
     d.await_executors(&lab.state);
     let a = lab.state.executor(&id("a")).unwrap().incarnation;
     let b = lab.state.executor(&id("b")).unwrap().incarnation;
-    let reported =
-        [(task(1, 0, 0), attempt(1, 5)), (task(2, 0, 0), attempt(1, 6)), (task(1, 0, 3), attempt(1, 8))];
-    let adoption = d.attach(&lab.state, &id("a"), a, &reported);
+    let told = [reported(1, 0, 0, 5), reported(2, 0, 0, 6), reported(1, 0, 3, 8)];
+    let adoption = d.attach(&lab.state, &id("a"), a, &told);
     assert_eq!(adoption.adopted, [attempt(1, 5)]);
     assert_eq!(adoption.cancel, [attempt(1, 6), attempt(1, 8)]);
-    assert_eq!(d.plan(&lab.state), []);
-    let again = d.attach(&lab.state, &id("b"), b, &[(task(1, 0, 0), attempt(1, 7))]);
-    assert_eq!(again.cancel, [attempt(1, 7)], "it runs on a");
+    assert_eq!(d.plan(&lab.state, 0), []);
+    let again = d.attach(&lab.state, &id("b"), b, &[reported(1, 0, 0, 7)]);
+    assert_eq!(again.adopted, [attempt(1, 7)], "it runs on a, too: one of them is a copy");
     check(
         &lab,
         &mut d,
         expect![[r#"
-        2.1 1/0/1 on b#2 epoch 0
-        2.2 1/0/2 on a#1 epoch 0
-    "#]],
+            2.1 1/0/1 on a#1 epoch 0
+            2.2 1/0/2 on b#2 epoch 0
+        "#]],
     );
     assert_eq!(d.attempt_of(task(1, 0, 0)).unwrap().0, attempt(1, 5));
     assert_eq!(d.running_of(JobId(1)).count(), 3);
@@ -276,24 +280,25 @@ fn a_new_leader_waits_and_adopts() {
 fn a_wait_ends_by_loss_or_by_will() {
     let (mut lab, mut d) = with(&["register a", "register b", "submit 1 one"], &["a"]);
     d.await_executors(&lab.state);
-    assert_eq!(d.plan(&lab.state), []);
+    assert_eq!(d.plan(&lab.state, 0), []);
     lab.run("lose b");
-    assert_eq!(d.plan(&lab.state).len(), 1);
+    assert_eq!(d.plan(&lab.state, 0).len(), 1);
     let (lab, mut d) = with(&["register a", "register b", "submit 1 one"], &["a"]);
     d.await_executors(&lab.state);
     d.stop_waiting();
-    assert_eq!(d.plan(&lab.state).len(), 1);
+    assert_eq!(d.plan(&lab.state, 0).len(), 1);
 }
 
 #[test]
 fn a_reconnect_keeps_what_still_runs_and_launches_the_rest_again() {
     let (lab, mut d) = with(&["register a", "submit 1 hash(2,1)"], &["a"]);
-    let launches = d.plan(&lab.state);
+    let launches = d.plan(&lab.state, 0);
     d.detach(&id("a"));
     assert_eq!(d.busy_slots(&id("a")), 2);
-    let kept = (launches[1].task, launches[1].attempt);
+    let Launch { task, attempt, epoch, .. } = launches[1].clone();
+    let kept = Reported { task, attempt, epoch: Some(epoch) };
     let incarnation = launches[0].incarnation;
-    assert_eq!(d.attach(&lab.state, &id("a"), incarnation, &[kept]).adopted, [kept.1]);
+    assert_eq!(d.attach(&lab.state, &id("a"), incarnation, &[kept]).adopted, [kept.attempt]);
     check(
         &lab,
         &mut d,
@@ -307,7 +312,7 @@ fn a_reconnect_keeps_what_still_runs_and_launches_the_rest_again() {
 fn what_nobody_needs_is_cancelled_once() {
     let (mut lab, mut d) =
         with(&["register a", "register b", "submit 1 hash(2,1)", "submit 2 one"], &["a", "b"]);
-    assert_eq!(d.plan(&lab.state).len(), 3);
+    assert_eq!(d.plan(&lab.state, 0).len(), 3);
     assert_eq!(d.cancel_targets(&lab.state), []);
     lab.run_all(&["cancel 2 x", "complete b 1/0/0 77"]);
     let targets: Vec<String> =
@@ -330,6 +335,6 @@ fn thousands_of_waiting_jobs_cost_little() {
     }
     let mut d = Dispatcher::new(Term(1));
     attach(&lab, &mut d, "a");
-    let jobs: Vec<u64> = d.plan(&lab.state).iter().map(|launch| launch.task.job.0).collect();
+    let jobs: Vec<u64> = d.plan(&lab.state, 0).iter().map(|launch| launch.task.job.0).collect();
     assert_eq!(jobs, [0, 1, 2, 3]);
 }

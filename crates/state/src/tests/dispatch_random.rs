@@ -1,17 +1,19 @@
-//! A dispatcher, executors and faults at random: no slot is given twice, no task runs twice, none is forgotten, and
-//! once the faults end every job does.
+//! A dispatcher, executors, time and faults at random: no slot is given twice, no task runs more than twice and then on
+//! different executors, who runs alone is alone, no task is forgotten, and once the faults end every job does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::{AttemptId, ExecutorId, TaskId, Term};
+use polybolos_model::{AttemptId, ErrorClass, ExecutorId, TaskId, Term};
 use proptest::prelude::*;
 
-use crate::{Dispatcher, Running, transcript::Lab};
+use crate::{Command, Dispatcher, Launch, Reported, Running, transcript::Lab};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Complete,
     Fail,
+    /// It ran out of memory.
+    Starve,
     LoseInput,
     LoseExecutor,
     Restart,
@@ -29,6 +31,9 @@ struct World {
     running: BTreeMap<AttemptId, Running>,
     /// Every attempt that there ever was.
     named: BTreeSet<AttemptId>,
+    now_ms: u64,
+    /// Tasks that may not be tried again before.
+    not_before: BTreeMap<TaskId, u64>,
 }
 
 const EXECUTORS: [&str; 3] = ["a", "b", "c"];
@@ -36,12 +41,20 @@ const EXECUTORS: [&str; 3] = ["a", "b", "c"];
 impl World {
     fn new(jobs: &[&str]) -> Self {
         let mut lab = Lab::new();
+        lab.run_all(&["replica 1 version=3", "raise 3"]);
         lab.run_all(&["register a slots=1", "register b slots=2", "register c slots=3"]);
         for (job, shape) in jobs.iter().enumerate() {
             lab.run(&format!("submit {job} {shape}"));
         }
         let dispatcher = Dispatcher::new(Term(1));
-        let mut world = Self { lab, dispatcher, running: BTreeMap::new(), named: BTreeSet::new() };
+        let mut world = Self {
+            lab,
+            dispatcher,
+            running: BTreeMap::new(),
+            named: BTreeSet::new(),
+            now_ms: 0,
+            not_before: BTreeMap::new(),
+        };
         EXECUTORS.iter().for_each(|name| world.attach(name));
         world
     }
@@ -51,8 +64,12 @@ impl World {
         let Some(record) = self.lab.state.executor(&id).filter(|e| e.is_present()) else { return };
         let incarnation = record.incarnation;
         let runs = |r: &Running| r.executor == id && r.incarnation == incarnation;
-        let reported: Vec<(TaskId, AttemptId)> =
-            self.running.iter().filter(|(_, r)| runs(r)).map(|(attempt, r)| (r.task, *attempt)).collect();
+        let tell = |(attempt, r): (&AttemptId, &Running)| Reported {
+            task: r.task,
+            attempt: *attempt,
+            epoch: r.epoch,
+        };
+        let reported: Vec<Reported> = self.running.iter().filter(|(_, r)| runs(r)).map(tell).collect();
         let adoption = self.dispatcher.attach(&self.lab.state, &id, incarnation, &reported);
         for attempt in adoption.cancel {
             self.running.remove(&attempt);
@@ -66,14 +83,18 @@ impl World {
 
     fn step(&mut self, fault: Fault, seed: usize) {
         let name = EXECUTORS[seed % EXECUTORS.len()];
+        self.now_ms += (seed as u64 % 7) * 150;
         match fault {
-            Fault::Complete | Fault::Fail | Fault::LoseInput => {
+            Fault::Complete | Fault::Fail | Fault::Starve | Fault::LoseInput => {
                 if let Some((attempt, running)) = self.pick(seed) {
                     self.report(fault, attempt, &running);
                 }
             }
             Fault::LoseExecutor => {
-                self.lab.run(&format!("lose {name}"));
+                let lose = self.lab.parse(&format!("lose {name}"));
+                let mut commands = self.dispatcher.deaths(&self.lab.state, std::slice::from_ref(&lose));
+                commands.push(lose);
+                self.lab.apply(commands);
                 self.running.retain(|_, r| r.executor.as_str() != name);
                 self.dispatcher.executor_gone(&ExecutorId::new(name).unwrap());
             }
@@ -85,10 +106,12 @@ impl World {
             Fault::NewLeader => {
                 self.lab.term.0 += 1;
                 self.dispatcher = Dispatcher::new(self.lab.term);
+                self.not_before.clear();
                 self.adopt();
             }
             Fault::Unknown => {
                 self.dispatcher.restart();
+                self.not_before.clear();
                 self.adopt();
             }
             Fault::Cancel => drop(self.lab.run(&format!("cancel {} x", seed % 8))),
@@ -98,7 +121,7 @@ impl World {
 
     fn adopt(&mut self) {
         self.dispatcher.await_executors(&self.lab.state);
-        assert!(!self.any_present() || self.dispatcher.plan(&self.lab.state).is_empty());
+        assert!(!self.any_present() || self.dispatcher.plan(&self.lab.state, self.now_ms).is_empty());
         EXECUTORS.iter().for_each(|name| self.attach(name));
     }
 
@@ -109,7 +132,10 @@ impl World {
     fn restart(&mut self, name: &str, process: usize) {
         self.running.retain(|_, r| r.executor.as_str() != name);
         let slots = EXECUTORS.iter().position(|n| *n == name).unwrap() + 1;
-        self.lab.run(&format!("register {name} slots={slots} process={}", process + 2));
+        let register = self.lab.parse(&format!("register {name} slots={slots} process={}", process + 2));
+        let deaths = self.dispatcher.deaths(&self.lab.state, std::slice::from_ref(&register));
+        assert!(deaths.len() <= 1 && deaths.iter().all(|c| matches!(c, Command::TasksDied { .. })));
+        self.lab.apply([vec![register], deaths].concat());
         self.attach(name);
     }
 
@@ -124,10 +150,20 @@ impl World {
         });
         let line = match (fault, input) {
             (Fault::Fail, _) => format!("fail {at} retryable"),
+            (Fault::Starve, _) => format!("fail {at} resources"),
             (Fault::LoseInput, Some(input)) => format!("fail {at} retryable {input}"),
-            _ => format!("complete {at}"),
+            _ => format!("complete {at} epoch={}", running.epoch.unwrap()),
         };
-        self.lab.run(&line);
+        let said = self.lab.run(&line);
+        let class = if fault == Fault::Starve { ErrorClass::Resources } else { ErrorClass::Retryable };
+        if said.contains("failed ") {
+            self.dispatcher.failed(&self.lab.state, task, attempt, class, self.now_ms);
+            let run = self.lab.state.job(task.job).unwrap().task(task.stage, task.partition).unwrap();
+            if fault != Fault::LoseInput {
+                let wait_ms = [0, 100, 200, 400, 800][run.failures as usize];
+                self.not_before.insert(task, self.now_ms + wait_ms);
+            }
+        }
         self.dispatcher.ended(attempt);
     }
 
@@ -137,17 +173,48 @@ impl World {
         }
         let runnable: BTreeMap<TaskId, u32> =
             self.lab.state.pending().runnable.iter().map(|r| (r.task, r.epoch)).collect();
-        for launch in self.dispatcher.plan(&self.lab.state) {
+        let before = self.running.clone();
+        let alone: BTreeSet<ExecutorId> = self.kept_for_one();
+        for launch in self.dispatcher.plan(&self.lab.state, self.now_ms) {
             assert_eq!(runnable.get(&launch.task), Some(&launch.epoch), "{launch:?}");
             let executor = self.lab.state.present(&launch.executor, launch.incarnation).unwrap();
             assert!(executor.takes_tasks());
-            assert!(!self.running.values().any(|r| r.task == launch.task), "{launch:?} runs already");
-            let running =
-                Running { task: launch.task, executor: launch.executor, incarnation: launch.incarnation };
+            assert!(!alone.contains(&launch.executor), "{launch:?} joins one that runs alone");
+            let waits = self.not_before.get(&launch.task).is_some_and(|at| *at > self.now_ms);
+            assert!(!waits, "{launch:?} must wait");
+            let beside: Vec<_> = self.running.values().filter(|r| r.task == launch.task).collect();
+            let is_copy = !beside.is_empty();
+            assert!(beside.len() < 2 && beside.iter().all(|r| r.executor != launch.executor), "{launch:?}");
+            assert!(beside.iter().all(|r| self.now_ms >= r.since_ms + 1_000), "{launch:?} is too early");
+            let runs_alone = self.lab.state.runs_alone(launch.task);
+            assert!(!is_copy || !runs_alone, "{launch:?} copies a task that runs alone");
+            assert_eq!(self.dispatcher.running(launch.attempt).unwrap().alone, runs_alone);
+            let Launch { task, executor, incarnation, .. } = launch;
+            let running = self.dispatcher.running(launch.attempt).unwrap().clone();
+            assert_eq!(
+                (task, &executor, incarnation),
+                (running.task, &running.executor, running.incarnation)
+            );
+            assert_eq!(running.epoch, Some(launch.epoch));
             assert!(self.named.insert(launch.attempt), "an attempt id was given twice");
             self.running.insert(launch.attempt, running);
         }
+        self.check_alone(&before);
         self.check_slots(&runnable.into_keys().collect());
+    }
+
+    fn kept_for_one(&self) -> BTreeSet<ExecutorId> {
+        let alone = self.running.keys().filter_map(|attempt| self.dispatcher.running(*attempt));
+        alone.filter(|running| running.alone).map(|running| running.executor.clone()).collect()
+    }
+
+    /// Whoever began to run alone in this plan found the executor empty, and has it for itself.
+    fn check_alone(&self, before: &BTreeMap<AttemptId, Running>) {
+        let new = self.running.iter().filter(|(attempt, _)| !before.contains_key(attempt));
+        for (attempt, running) in new.filter(|(_, running)| running.alone) {
+            let there = self.running.values().filter(|r| r.executor == running.executor).count();
+            assert_eq!(there, 1, "{attempt} does not run alone on {}", running.executor);
+        }
     }
 
     /// Slots are kept, and none is free while something could use it.
@@ -159,7 +226,14 @@ impl World {
             assert!(busy <= executor.slots as usize, "{} runs {busy}", executor.id);
             assert_eq!(busy, self.dispatcher.busy_slots(&executor.id));
             let is_free = busy < executor.slots as usize && self.dispatcher.is_attached(&executor.id);
+            let kept = self.dispatcher.is_kept_for_one(&executor.id);
+            let is_free =
+                is_free && !kept && !self.dispatcher.is_set_aside(&executor.id, executor.incarnation);
             for task in &idle {
+                let waits = self.not_before.get(task).is_some_and(|at| *at > self.now_ms);
+                if waits || self.lab.state.runs_alone(**task) {
+                    continue;
+                }
                 let run = self.lab.state.job(task.job).unwrap().task(task.stage, task.partition).unwrap();
                 assert!(!is_free || run.failed_on(&executor.id), "{task} could run on {}", executor.id);
             }
@@ -170,6 +244,7 @@ impl World {
     fn finish(&mut self) {
         EXECUTORS.iter().for_each(|name| self.restart(name, 1_000_000));
         for _ in 0..10_000 {
+            self.now_ms += 400;
             if self.lab.state.active_job_count() == 0 {
                 break;
             }
@@ -186,6 +261,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         20 => Just(Fault::Complete),
         2 => Just(Fault::Fail),
+        1 => Just(Fault::Starve),
         2 => Just(Fault::LoseInput),
         1 => Just(Fault::LoseExecutor),
         2 => Just(Fault::Restart),

@@ -4,12 +4,12 @@
 use std::fmt::Write;
 
 use expect_test::expect;
-use polybolos_model::{AttemptId, ExecutorId, TaskId, Term};
+use polybolos_model::{AttemptId, ExecutorId, Term};
 
 use crate::{
-    Command, Dispatcher, Launch,
+    Command, Dispatcher, Launch, Reported,
     limits::STREAM_GRACE_MS,
-    policy::{Event, decide},
+    policy::{Event, Patience, decide},
     transcript::Lab,
 };
 
@@ -39,7 +39,7 @@ impl Leader {
     /// The policy decides on a tick at this time.
     fn at(&mut self, at_ms: u64) {
         self.lab.now_ms = at_ms;
-        let entry = decide(&self.lab.state, &[Event::Tick], self.lab.term, at_ms);
+        let entry = decide(&self.lab.state, &[Event::Tick], Patience::default(), self.lab.term, at_ms);
         let commands = entry.map(|entry| entry.commands);
         let lost = commands.iter().flatten().map(|command| match command {
             Command::LoseExecutor { executor, reason, .. } => format!(" loses {executor} as {reason}"),
@@ -62,8 +62,12 @@ impl Leader {
         let id = ExecutorId::new(name).unwrap();
         self.lab.run(&format!("register {name}"));
         let incarnation = self.lab.state.executor(&id).unwrap().incarnation;
-        let runs: Vec<(TaskId, AttemptId)> =
-            runs.iter().map(|launch| (launch.task, launch.attempt)).collect();
+        let tell = |launch: &Launch| Reported {
+            task: launch.task,
+            attempt: launch.attempt,
+            epoch: Some(launch.epoch),
+        };
+        let runs: Vec<Reported> = runs.iter().map(tell).collect();
         let adoption = self.dispatcher.attach(&self.lab.state, &id, incarnation, &runs);
         let words = |attempts: &[AttemptId]| attempts.iter().map(|a| format!(" {a}")).collect::<String>();
         let (adopted, cancel) = (words(&adoption.adopted), words(&adoption.cancel));
@@ -71,7 +75,7 @@ impl Leader {
     }
 
     fn plan(&mut self) -> Vec<Launch> {
-        let launches = self.dispatcher.plan(&self.lab.state);
+        let launches = self.dispatcher.plan(&self.lab.state, 0);
         for launch in &launches {
             let (task, executor) = (launch.task, &launch.executor);
             let name = format!("{}/{}/{}", task.job.0, task.stage, task.partition);

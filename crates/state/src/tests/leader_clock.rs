@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::{
     Command, Entry, LeaderClock,
     limits::{EXECUTOR_TIMEOUT_MS, MAX_CLOCK_STEP_MS},
-    policy::{Event, decide},
+    policy::{Event, Patience, decide},
     transcript::Lab,
 };
 
@@ -24,7 +24,7 @@ fn loss_after_ms(wall_ms: u64) -> u64 {
     let (lab, mut clock) = next_leader(wall_ms);
     let late = (1..1_000).map(|tick| tick * 100).find(|elapsed| {
         let now_ms = clock.read(wall_ms + elapsed, 50 + elapsed);
-        decide(&lab.state, &[Event::Tick], Term(2), now_ms).is_some()
+        decide(&lab.state, &[Event::Tick], Patience::default(), Term(2), now_ms).is_some()
     });
     late.unwrap()
 }
@@ -42,7 +42,7 @@ fn a_clock_that_is_set_ahead_loses_nobody_and_is_followed_slowly() {
     let set_ms = 1_000_000 + 3_600_000;
     let now_ms = clock.read(set_ms, 150);
     assert_eq!(now_ms, 1_000_150);
-    assert_eq!(decide(&lab.state, &[Event::Tick], Term(2), now_ms), None);
+    assert_eq!(decide(&lab.state, &[Event::Tick], Patience::default(), Term(2), now_ms), None);
     let now_ms = (1..=100_000).map(|tick| clock.read(set_ms + tick * 100, 150 + tick * 100)).last().unwrap();
     assert_eq!(now_ms, set_ms + 10_000_000, "it has found back");
 }
@@ -52,12 +52,13 @@ fn a_leader_that_stood_still_hears_first_what_came_meanwhile() {
     let (mut lab, mut clock) = next_leader(1_000_000);
     let now_ms = clock.read(1_060_000, 60_050);
     assert_eq!(now_ms, 1_000_000 + MAX_CLOCK_STEP_MS + MAX_CLOCK_STEP_MS / 2);
-    assert_eq!(decide(&lab.state, &[Event::Tick], Term(2), now_ms), None);
+    assert_eq!(decide(&lab.state, &[Event::Tick], Patience::default(), Term(2), now_ms), None);
     lab.term = Term(2);
     lab.now_ms = now_ms;
     assert_eq!(lab.run("beat a"), "  1 beats, stale: nothing\n");
     let later_ms = clock.read(1_061_000, 61_050);
-    let found = decide(&lab.state, &[Event::Tick], Term(2), later_ms).map(|entry| entry.commands);
+    let found = decide(&lab.state, &[Event::Tick], Patience::default(), Term(2), later_ms)
+        .map(|entry| entry.commands);
     assert!(!matches!(found.as_deref(), Some([Command::LoseExecutor { .. }])), "{found:?}");
 }
 

@@ -2,8 +2,12 @@
 
 mod codec;
 mod dispatch;
+mod dispatch_alone;
+mod dispatch_copies;
+mod dispatch_failures;
 mod dispatch_random;
 mod failover;
 mod leader_clock;
 mod policy;
 mod random;
+mod rollback_random;

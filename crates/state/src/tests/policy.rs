@@ -2,16 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use polybolos_model::{ExecutorId, Incarnation, ReplicaId, Term};
+use polybolos_model::{ErrorClass, ExecutorId, Incarnation, ReplicaId, Term};
 
 use crate::{
-    Beat, Command, Entry, LoggedBeat,
-    limits::{EXECUTOR_TIMEOUT_MS, RESULT_TTL_MS, STREAM_GRACE_MS},
-    policy::{Event, decide, upgrade},
+    Beat, ClusterState, Command, ENTRY_VERSION, Entry, LoggedBeat,
+    limits::{EXECUTOR_TIMEOUT_MS, NO_EXECUTOR_WAIT_MS, RESULT_TTL_MS, STREAM_GRACE_MS},
+    policy::{self, Event, Patience, upgrade},
     transcript::Lab,
 };
 
 const TERM: Term = Term(1);
+
+fn decide(state: &ClusterState, events: &[Event], term: Term, now_ms: u64) -> Option<Entry> {
+    policy::decide(state, events, Patience::default(), term, now_ms)
+}
 
 fn commands(entry: Option<Entry>) -> Vec<Command> {
     entry.map(|entry| entry.commands).unwrap_or_default()
@@ -141,6 +145,115 @@ fn a_broken_stream_is_a_suspicion_and_then_a_loss() {
     assert_eq!(decide(&lab.state, &[Event::Tick], TERM, grace), None);
 }
 
+fn probe_failed(name: &str, incarnation: u64) -> Event {
+    let (executor, incarnation) = (ExecutorId::new(name).unwrap(), Incarnation(incarnation));
+    Event::ProbeFailed { executor, incarnation, reason: "nothing listens".to_owned() }
+}
+
+/// Whom the commands lose, and why.
+fn lost(commands: &[Command]) -> Vec<(&str, &str)> {
+    let lost = commands.iter().filter_map(|command| match command {
+        Command::LoseExecutor { executor, reason, .. } => Some((executor.as_str(), reason.as_str())),
+        _ => None,
+    });
+    lost.collect()
+}
+
+#[test]
+fn a_process_that_is_gone_is_lost_without_a_grace() {
+    let mut lab = two();
+    let both = commands(decide(&lab.state, &[broken("a", 1), probe_failed("a", 1)], TERM, 1_000));
+    assert_eq!(
+        (both.len(), lost(&both)),
+        (1, vec![("a", "nothing listens")]),
+        "no suspicion beside the loss"
+    );
+    lab.run("suspect a");
+    let twice = [probe_failed("a", 1), Event::Tick, probe_failed("a", 1), probe_failed("b", 2)];
+    let entry = decide(&lab.state, &twice, TERM, 1_000 + EXECUTOR_TIMEOUT_MS).unwrap();
+    assert_eq!(lost(&entry.commands), [("a", "nothing listens"), ("b", "nothing listens")]);
+    lab.state.apply(&entry);
+    assert_eq!(decide(&lab.state, &[probe_failed("a", 1)], TERM, 1_000), None, "it is lost already");
+}
+
+#[test]
+fn a_sign_of_life_beats_a_probe_and_a_new_life_is_not_judged_by_the_old_one() {
+    let mut lab = two();
+    lab.run("suspect a");
+    for sign in [request(&lab, "register a"), beat(&lab, "a")] {
+        for events in [[sign.clone(), probe_failed("a", 1)], [probe_failed("a", 1), sign.clone()]] {
+            assert_eq!(lost(&commands(decide(&lab.state, &events, TERM, 1_000))), []);
+        }
+    }
+    lab.run_all(&["lose a", "register a"]);
+    assert_eq!(decide(&lab.state, &[probe_failed("a", 1), probe_failed("nobody", 1)], TERM, 1_000), None);
+}
+
+#[test]
+fn a_new_leader_loses_who_died_with_the_old_one_without_a_time_out() {
+    let lab = two();
+    let entry = decide(&lab.state, &[probe_failed("b", 2), Event::Tick], Term(2), 9_000).unwrap();
+    assert_eq!(lost(&entry.commands), [("b", "nothing listens")]);
+}
+
+#[test]
+fn the_times_are_settings() {
+    let mut lab = two();
+    let patience = Patience { executor_timeout_ms: 2_000, stream_grace_ms: 200, ..Patience::default() };
+    let lost_at = |lab: &Lab, now_ms| {
+        let found = commands(policy::decide(&lab.state, &[Event::Tick], patience, TERM, now_ms));
+        lost(&found).len()
+    };
+    assert_eq!((lost_at(&lab, 2_999), lost_at(&lab, 3_000)), (0, 2));
+    lab.run("suspect a");
+    assert_eq!((lost_at(&lab, 1_199), lost_at(&lab, 1_200)), (0, 1));
+}
+
+fn nobody_since(lab: &Lab, since_ms: u64, running: &[u64]) -> [Event; 2] {
+    let job = |number: &u64| match lab.parse(&format!("cancel {number} x")) {
+        Command::CancelJob { job, .. } => job,
+        other => panic!("{other:?}"),
+    };
+    [Event::Tick, Event::NoExecutor { since_ms, running: running.iter().map(job).collect() }]
+}
+
+#[test]
+fn a_job_without_executors_waits_and_then_fails_with_what_to_do() {
+    let mut lab = two();
+    lab.run_all(&["submit 1 one", "lose a", "drain b"]);
+    lab.run_all(&["at 5000", "submit 2 one"]);
+    let failed = |lab: &Lab, events: &[Event], now_ms| -> Vec<String> {
+        let found = commands(decide(&lab.state, &[&[beat(lab, "b")], events].concat(), TERM, now_ms));
+        let failed = found.into_iter().filter_map(|command| match command {
+            Command::FailJob { job, error } => {
+                assert_eq!(error.error.class, ErrorClass::Retryable);
+                assert!(error.error.message.contains(&job.to_string()), "{error:?}");
+                Some(error.error.message)
+            }
+            _ => None,
+        });
+        failed.collect()
+    };
+    let (since, due) = (2_000, 2_000 + NO_EXECUTOR_WAIT_MS);
+    assert_eq!(failed(&lab, &nobody_since(&lab, since, &[]), due - 1), Vec::<String>::new());
+    let first = failed(&lab, &nobody_since(&lab, since, &[]), due);
+    assert_eq!(first.len(), 1, "the second has waited from its submit on: {first:?}");
+    assert!(first[0].contains("waited 300 s") && first[0].contains("polybolos executor"), "{first:?}");
+    assert_eq!(failed(&lab, &nobody_since(&lab, since, &[]), due + 3_000).len(), 2);
+    assert_eq!(
+        failed(&lab, &nobody_since(&lab, since, &[1]), due + 3_000).len(),
+        1,
+        "b still runs the first"
+    );
+    let comes = [&nobody_since(&lab, since, &[])[..], &[request(&lab, "register a")]].concat();
+    assert_eq!(failed(&lab, &comes, due + 3_000).len(), 0);
+    let for_ever = Patience { no_executor_wait_ms: 0, ..Patience::default() };
+    let never = policy::decide(&lab.state, &nobody_since(&lab, since, &[])[1..], for_ever, TERM, due * 9);
+    assert_eq!(never, None);
+    lab.run("register a");
+    assert_eq!(failed(&lab, &nobody_since(&lab, since, &[]), due + 3_000).len(), 0, "a takes tasks again");
+}
+
 #[test]
 fn results_that_nobody_fetched_expire() {
     let mut lab = two();
@@ -193,8 +306,9 @@ fn the_version_is_raised_once_every_member_knows_the_newer_one() {
     assert_eq!(raise(&lab, &[1, 2, 3]), None, "replica 3 has not told");
     assert_eq!(raise(&lab, &[1, 2]), Some(lab.parse("raise 2")));
     lab.run("replica 1 version=7");
-    assert_eq!(raise(&lab, &[1, 2]), Some(lab.parse("raise 2")), "this program knows no more");
-    lab.run("raise 2");
+    let newest = format!("raise {ENTRY_VERSION}");
+    assert_eq!(raise(&lab, &[1, 2]), Some(lab.parse(&newest)), "this program knows no more");
+    lab.run(&newest);
     assert_eq!(raise(&lab, &[1, 2]), None);
 }
 

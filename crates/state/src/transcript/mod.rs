@@ -5,12 +5,16 @@
 
 mod catalogue;
 mod cluster;
+mod deaths;
+mod durable;
 mod executors;
 mod jobs;
 mod loss;
 mod parse;
 mod render;
 mod restarts;
+mod rollback;
+mod story;
 mod tasks;
 mod terms;
 

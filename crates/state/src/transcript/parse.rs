@@ -1,14 +1,16 @@
 //! Words to commands.
 //!
-//! `one`, `hash(m,r)`, `chain(a,b,c)`, `join(a,b,c)` are graphs by their stages' tasks; a `!` makes stage 0
-//! indeterminate. Tasks are `job/stage/partition`. Executors are `name`, or `name#incarnation` for another than the
-//! present one. Attempts are `counter`, or `term.counter` for another term than the present one. Rest: `key=value`.
+//! `one`, `hash(m,r)`, `chain(a,b,c)`, `join(a,b,c)`, `diamond(a,b,c,d)` are graphs by their stages' tasks; a `!` makes
+//! stage 0 indeterminate. Tasks are `job/stage/partition`. Executors are `name`, or `name#incarnation` for another than the
+//! present one. Attempts are `counter`, or `term.counter` for another term than the present one. Rest: `key=value`; a
+//! completion with an `epoch=` is one of version 3.
 
 use std::collections::BTreeMap;
 
 use polybolos_model::{
     AttemptId, ErrorClass, Exchange, ExecutorId, FetchFailure, Incarnation, JobId, PartitionStats, ReadMode,
-    ReplicaId, Stage, StageGraph, StageId, StageInput, TaskError, TaskId, TaskMetrics, Term,
+    ReplicaId, SHUFFLE_DURABLE_LABEL, Stage, StageGraph, StageId, StageInput, TaskError, TaskId, TaskMetrics,
+    Term,
 };
 
 use super::Lab;
@@ -36,6 +38,18 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
             Command::FailTask { executor, incarnation, task: task(what), attempt: attempt(lab, which), error }
         }
         ["register", name] => register(name, &options),
+        ["died", who, runs @ ..] => {
+            let (executor, incarnation) = executor(who);
+            let run = |run: &&str| {
+                let (what, which) = run.split_once(':').unwrap();
+                (task(what), attempt(lab, which))
+            };
+            Command::TasksDied { executor, incarnation, tasks: runs.iter().map(run).collect() }
+        }
+        ["durable", who, what, which] => {
+            let (executor, incarnation) = executor(who);
+            Command::OutputDurable { executor, incarnation, task: task(what), attempt: attempt(lab, which) }
+        }
         ["drain", who] => Command::DrainExecutor { executor: executor(who).0 },
         ["lose", who] => {
             let (executor, incarnation) = executor(who);
@@ -108,12 +122,27 @@ fn submit(job: JobId, shape: &str, options: &BTreeMap<&str, &str>) -> Command {
         session: options.get("session").map(|session| session.parse().unwrap()),
         sql: format!("SELECT {job}"),
         graph: graph(shape),
-        options: BTreeMap::new(),
+        options: job_options(options),
         explain_analyze: None,
         ordered: false,
         schema: vec![7],
         cancel_when_unwatched_ms: 0,
     }
+}
+
+/// By short names.
+fn job_options(options: &BTreeMap<&str, &str>) -> BTreeMap<String, String> {
+    let names = [
+        ("attempts", "polybolos.max_task_attempts"),
+        ("reruns", "polybolos.max_stage_reruns"),
+        ("deaths", "polybolos.max_task_deaths"),
+        ("speculation", "polybolos.speculation"),
+        ("min_ms", "polybolos.speculation_min_ms"),
+        ("multiplier", "polybolos.speculation_multiplier"),
+        ("quantile", "polybolos.speculation_quantile"),
+    ];
+    let given = |(short, name): (&str, &str)| Some((name.to_owned(), (*options.get(short)?).to_owned()));
+    names.into_iter().filter_map(given).collect()
 }
 
 fn complete(
@@ -129,8 +158,13 @@ fn complete(
     let count = options.get("outputs").map_or(planned.unwrap_or(1), |n| n.parse().unwrap());
     let bytes = options.get("bytes").map_or(8, |n| n.parse().unwrap());
     let outputs = vec![PartitionStats { rows: 1, bytes }; count as usize];
-    let metrics = TaskMetrics { rows_out: u64::from(count), ..TaskMetrics::default() };
-    Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics }
+    let elapsed_us = options.get("ms").map_or(0, |n| n.parse::<u64>().unwrap() * 1_000);
+    let metrics = TaskMetrics { rows_out: u64::from(count), elapsed_us, ..TaskMetrics::default() };
+    let Some(epoch) = options.get("epoch").map(|n| n.parse().unwrap()) else {
+        return Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics };
+    };
+    let durable = options.contains_key("durable");
+    Command::CompleteTaskIn { executor, incarnation, task, attempt, epoch, durable, outputs, metrics }
 }
 
 fn register(name: &str, options: &BTreeMap<&str, &str>) -> Command {
@@ -139,8 +173,12 @@ fn register(name: &str, options: &BTreeMap<&str, &str>) -> Command {
         executor: ExecutorId::new(name).unwrap(),
         address: options.get("address").map_or(format!("{name}:1"), |address| (*address).to_owned()),
         slots: u32::try_from(number("slots", 2)).unwrap(),
-        memory_bytes: 1 << 30,
-        labels: BTreeMap::new(),
+        memory_bytes: options.get("memory").map_or(1 << 30, |n| n.parse().unwrap()),
+        labels: options
+            .get("store")
+            .map(|url| (SHUFFLE_DURABLE_LABEL.into(), (*url).into()))
+            .into_iter()
+            .collect(),
         process_id: number("process", 1),
     }
 }
@@ -161,7 +199,7 @@ fn job(word: &str) -> JobId {
     JobId(word.parse().unwrap())
 }
 
-fn task(word: &str) -> TaskId {
+pub(super) fn task(word: &str) -> TaskId {
     let parts: Vec<u32> = word.split('/').map(|part| part.parse().unwrap()).collect();
     TaskId { job: JobId(u64::from(parts[0])), stage: StageId(parts[1]), partition: parts[2] }
 }
@@ -213,12 +251,15 @@ pub(crate) fn graph(shape: &str) -> StageGraph {
     let stages = sizes.iter().enumerate().map(|(at, &tasks)| {
         let id = u32::try_from(at).unwrap();
         let inputs = match (at, is_join && at == last) {
+            // Two stages read the first, and the last reads both.
+            (2, _) if name.starts_with("diamond") => inputs(&[0]),
+            (3, _) if name.starts_with("diamond") => inputs(&[1, 2]),
             (0, _) => vec![],
             (_, true) => inputs(&(0..id).collect::<Vec<_>>()),
             (_, false) if is_join => vec![],
             (_, false) => inputs(&[id - 1]),
         };
-        let reader = if is_join { last } else { at + 1 };
+        let reader = if is_join || (at == 1 && name.starts_with("diamond")) { last } else { at + 1 };
         Stage {
             id: StageId(id),
             plan: vec![u8::try_from(at).unwrap(); 3],

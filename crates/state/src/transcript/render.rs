@@ -51,6 +51,10 @@ fn change(change: &Change) -> String {
         Change::VersionRaised { to } => format!("version {to} is in use"),
         Change::ClusterRestarted { effects } => format!("restarted{}", self::effects(effects)),
         Change::RefusedCommandsCounted { executors } => format!("counted for {executors}"),
+        Change::MadeDurable { task } => format!("durable {}", short(task)),
+        Change::DeathsCounted { tasks, effects } => {
+            format!("deaths counted for {tasks}{}", self::effects(effects))
+        }
     }
 }
 
@@ -74,6 +78,15 @@ fn effects(effects: &Effects) -> String {
 pub(super) fn show(state: &ClusterState, what: &[&str]) -> String {
     match what {
         ["job", id] => state.job(JobId(id.parse().unwrap())).map_or("  none\n".into(), job),
+        ["story", id] => {
+            let (lines, left_out) = state.story(JobId(id.parse().unwrap()));
+            let mut out: String =
+                lines.iter().map(|line| format!("  {} {}\n", line.at_ms, line.event)).collect();
+            if left_out > 0 {
+                out += &format!("  and {left_out} more\n");
+            }
+            out
+        }
         ["jobs"] => {
             let line = |job: &Job| {
                 format!("  {} {}{}\n", job.id.0, job.status, if job.released { ", released" } else { "" })
@@ -98,12 +111,16 @@ pub(super) fn show(state: &ClusterState, what: &[&str]) -> String {
             .collect(),
         ["results", id] => state
             .results(JobId(id.parse().unwrap()))
-            .map(|at| format!("  {}: {}\n", at.partition, at.address.unwrap_or("gone")))
+            .map(|at| {
+                let durable = if at.durable { " durable" } else { "" };
+                format!("  {}: {}{durable}\n", at.partition, at.address.unwrap_or("gone"))
+            })
             .collect(),
         ["inputs", id, stage] => {
             let outputs = state.map_outputs(JobId(id.parse().unwrap()), StageId(stage.parse().unwrap()));
             let line = |at: &crate::MapLocation<'_>| {
-                format!("  {}: {} {}\n", at.map_partition, at.address, at.done.attempt)
+                let address = if at.address.is_empty() { "durable store" } else { at.address };
+                format!("  {}: {address} {}\n", at.map_partition, at.done.attempt)
             };
             outputs.map_or("  not complete\n".into(), |all| all.iter().map(line).collect())
         }
@@ -122,6 +139,11 @@ pub(super) fn show(state: &ClusterState, what: &[&str]) -> String {
         }
         ["session", id] => format!("  {:?}\n", state.session_options(&id.parse().unwrap())),
         ["cluster"] => cluster(state),
+        ["alone"] => format!("  {}\n", list(state.alone_tasks().map(|task| short(&task)))),
+        ["deaths", task] => {
+            let of = state.deaths(super::parse::task(task));
+            format!("  {}\n", list(of.iter().map(|(executor, life)| format!("{executor}#{life}"))))
+        }
         ["refused", name] => {
             format!("  {}\n", state.refused_commands(&ExecutorId::new(*name).unwrap()))
         }

@@ -167,7 +167,7 @@ fn unknown(error: &DataFusionError) -> String {
 /// the query again.
 fn is_lost(error: &ClientError) -> bool {
     match error {
-        ClientError::Fetch { .. } => true,
+        ClientError::Fetch { .. } | ClientError::RolledBack { .. } => true,
         ClientError::JobFailed { error, .. } => {
             error.class == ErrorClass::Retryable && RUN_AGAIN.iter().any(|says| error.message.contains(says))
         }

@@ -52,7 +52,14 @@ impl Executor {
         let ticket = format!("p{partition}");
         self.scripts.lock().unwrap().insert(ticket.clone(), scripts.into());
         let address = self.address.clone();
-        v1::ResultPartition { partition, address, ticket: ticket.into(), rows: 1, bytes: 1 }
+        v1::ResultPartition {
+            partition,
+            address,
+            ticket: ticket.into(),
+            rows: 1,
+            bytes: 1,
+            ..Default::default()
+        }
     }
 
     pub(in crate::tests) fn holds_rows(&self, partition: u32, values: &[i32]) -> v1::ResultPartition {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{ClusterArgs, ListFormat};
+use super::{super::values::scale, ClusterArgs, ListFormat};
 
-/// Measure a running cluster, or what the loss of a leader and a commit cost on this machine
+/// Measure a running cluster, or what the loss of a leader or an executor and a commit cost on this machine
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  polybolos bench latency --schedulers 127.0.0.1:7600")]
 pub(crate) struct BenchArgs {
@@ -20,6 +20,7 @@ pub(crate) enum BenchCommand {
     Concurrent(ConcurrentArgs),
     Failover(FailoverArgs),
     Log(LogArgs),
+    Recovery(RecoveryArgs),
 }
 
 /// Time `SELECT 1` from submit to answer
@@ -89,6 +90,46 @@ pub(crate) struct LogArgs {
     #[arg(env = "POLYBOLOS_TASKS")]
     pub(crate) tasks: u32,
     /// Where the replicas' logs are kept meanwhile [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR", env = "POLYBOLOS_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// How the numbers are printed
+    #[arg(long, value_enum, default_value = "table", env = "POLYBOLOS_FORMAT")]
+    pub(crate) format: ListFormat,
+}
+
+/// Kill an executor process in the middle of TPC-H queries, check the answers, and time what that costs
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  polybolos bench recovery --scale 0.1 --query 9 --kill-at 50 --format json"
+)]
+pub(crate) struct RecoveryArgs {
+    /// Scale factor of the data, which is made first
+    #[arg(long, value_name = "S", default_value = "0.1", env = "POLYBOLOS_SCALE", value_parser = scale)]
+    pub(crate) scale: f64,
+    /// A query to run, 1 to 22; may be repeated [default: all]
+    #[arg(long = "query", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=22))]
+    pub(crate) queries: Vec<u32>,
+    /// Scheduler processes
+    // No variable: POLYBOLOS_SCHEDULERS holds addresses.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) schedulers: u64,
+    /// Executor processes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=64))]
+    #[arg(env = "POLYBOLOS_EXECUTORS")]
+    pub(crate) executors: u32,
+    /// Tasks that each executor runs at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(env = "POLYBOLOS_SLOTS")]
+    pub(crate) slots: u32,
+    /// When the executor is killed, in per cent of the query's time without a kill; may be repeated
+    #[arg(long, value_name = "PERCENT", default_values_t = [10, 50, 90], value_delimiter = ',')]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100), env = "POLYBOLOS_KILL_AT")]
+    pub(crate) kill_at: Vec<u32>,
+    /// Timed runs of each query without a kill, after an untimed one; the middle one counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(env = "POLYBOLOS_REPEAT")]
+    pub(crate) repeat: u32,
+    /// Where data, logs and shuffle files are kept meanwhile [default: the system's temporary folder]
     #[arg(long, value_name = "DIR", env = "POLYBOLOS_DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// How the numbers are printed

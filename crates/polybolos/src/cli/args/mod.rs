@@ -11,13 +11,17 @@ mod tpch;
 
 use std::path::PathBuf;
 
-pub(crate) use bench::{BenchArgs, BenchCommand, ConcurrentArgs, FailoverArgs, LatencyArgs, LogArgs};
+pub(crate) use bench::{
+    BenchArgs, BenchCommand, ConcurrentArgs, FailoverArgs, LatencyArgs, LogArgs, RecoveryArgs,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use demo::DemoArgs;
 pub(crate) use replicas::{
     AddArgs, RecoverArgs, RemoveArgs, ReplicasArgs, ReplicasCommand, RestoreArgs, SnapshotArgs, TransferArgs,
 };
-pub(crate) use servers::{ChildArgs, CompressionArg, ExecutorArgs, SchedulerArgs, TimingArgs};
+pub(crate) use servers::{
+    ChildArgs, CompressionArg, DurableModeArg, ExecutorArgs, PatienceArgs, SchedulerArgs, TimingArgs,
+};
 pub(crate) use sql::{LocalArgs, SqlArgs};
 pub(crate) use status::{JobArgs, JobsArgs, JobsCommand, ListArgs, ReadArgs, ShowArgs};
 pub(crate) use tpch::{GenerateArgs, ParquetCompression, RunArgs, TpchArgs, TpchCommand};

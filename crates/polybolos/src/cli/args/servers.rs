@@ -1,12 +1,13 @@
 //! `scheduler` and `executor`.
 
-use std::{ops::RangeInclusive, path::PathBuf};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use polybolos_state::ENTRY_VERSION;
+use url::Url;
 
 use super::{
-    super::values::{Size, address, label, listen_address, member},
+    super::values::{Size, address, duration, duration_or_zero, label, listen_address, member, url},
     ClusterArgs,
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct SchedulerArgs {
     pub(crate) data_dir: PathBuf,
     #[command(flatten)]
     pub(crate) timing: TimingArgs,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
     /// Apply and announce at most this version of entries, so that the cluster stays at it and this replica can go back
     /// to the program of that version
     #[arg(long, value_name = "V", env = "POLYBOLOS_HOLD_VERSION")]
@@ -64,6 +67,28 @@ pub(crate) struct TimingArgs {
     pub(crate) election_max_ms: u64,
 }
 
+/// When executors count as lost, and queries that none takes up are given up. The same on all replicas of a cluster.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct PatienceArgs {
+    /// How often executors let hear of themselves
+    #[arg(long, value_name = "TIME", default_value = "500ms", env = "POLYBOLOS_EXECUTOR_HEARTBEAT")]
+    #[arg(value_parser = duration)]
+    pub(crate) executor_heartbeat: Duration,
+    /// An executor that is silent for this long is lost; at least three heartbeats, and above 1s
+    #[arg(long, value_name = "TIME", default_value = "3s", env = "POLYBOLOS_EXECUTOR_TIMEOUT")]
+    #[arg(value_parser = duration)]
+    pub(crate) executor_timeout: Duration,
+    /// So is one whose connection broke and that did not come back within this time; at once if nothing listens any more
+    /// where it served
+    #[arg(long, value_name = "TIME", default_value = "1s", env = "POLYBOLOS_STREAM_GRACE")]
+    #[arg(value_parser = duration)]
+    pub(crate) stream_grace: Duration,
+    /// A query fails that has waited this long while no executor took tasks; 0 to wait for ever
+    #[arg(long, value_name = "TIME", default_value = "5m", env = "POLYBOLOS_NO_EXECUTOR_WAIT")]
+    #[arg(value_parser = duration_or_zero)]
+    pub(crate) no_executor_wait: Duration,
+}
+
 /// For those who start nodes as children of theirs.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct ChildArgs {
@@ -77,6 +102,14 @@ pub(crate) struct ChildArgs {
 pub(crate) enum CompressionArg {
     None,
     Lz4,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurableModeArg {
+    /// It is copied in the background: no query waits, and what is not copied yet is lost with its executor
+    Background,
+    /// It is copied before the task counts as done: queries take longer, and no work is ever lost
+    Before,
 }
 
 /// Run one executor until SIGTERM or SIGINT
@@ -101,12 +134,22 @@ pub(crate) struct ExecutorArgs {
     /// Memory for queries and shuffle data
     #[arg(long, value_name = "SIZE", default_value = "2GiB", env = "POLYBOLOS_MEMORY")]
     pub(crate) memory: Size,
+    /// How much of the memory shuffle data may take before it goes to files [default: a fifth]
+    #[arg(long, value_name = "SIZE", env = "POLYBOLOS_SHUFFLE_MEMORY")]
+    pub(crate) shuffle_memory: Option<Size>,
     /// Folder for shuffle and spill files; made if it isn't there
     #[arg(long, value_name = "DIR", env = "POLYBOLOS_WORK_DIR")]
     pub(crate) work_dir: PathBuf,
     /// Compression of shuffle files
     #[arg(long, value_enum, default_value = "lz4", env = "POLYBOLOS_COMPRESSION")]
     pub(crate) compression: CompressionArg,
+    /// Copy shuffle data to this object store or shared folder too, so that the loss of an executor costs no work; the
+    /// same on all executors. For example s3://bucket/prefix (with the usual AWS_… variables) or file:///shared/folder
+    #[arg(long, value_name = "URL", env = "POLYBOLOS_SHUFFLE_DURABLE", value_parser = url)]
+    pub(crate) shuffle_durable: Option<Url>,
+    /// Whether a task counts as done before its data is copied, or only after
+    #[arg(long, value_enum, default_value = "background", env = "POLYBOLOS_SHUFFLE_DURABLE_MODE")]
+    pub(crate) shuffle_durable_mode: DurableModeArg,
     /// A label, such as its zone; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,

@@ -41,6 +41,15 @@ pub(crate) enum JobsCommand {
     /// Show a query's stages, and for each task where it ran, its rows, bytes and time
     #[command(after_help = "Example:\n  polybolos jobs show 00000000000000a1 --schedulers 127.0.0.1:7600")]
     Show(ShowArgs),
+    /// Tell what went wrong while a query was under way: executors lost, tasks that ran again and why, leaders, refused
+    /// reports, and how much work was lost
+    #[command(
+        after_help = "Example:\n  polybolos jobs timeline 00000000000000a1 --schedulers 127.0.0.1:7600"
+    )]
+    Timeline(ShowArgs),
+    /// Tell for each executor what its loss would cost a query now: the finished tasks of each stage that would run again
+    #[command(after_help = "Example:\n  polybolos jobs faults 00000000000000a1 --schedulers 127.0.0.1:7600")]
+    Faults(ShowArgs),
     /// Cancel a query
     #[command(after_help = "Example:\n  polybolos jobs cancel 00000000000000a1 --schedulers 127.0.0.1:7600")]
     Cancel(JobArgs),

@@ -148,7 +148,12 @@ impl FakeExecutor {
                     stage_id: launch.stage_id,
                     partition: task.partition,
                     attempt: task.attempt,
-                    outcome: Some(Outcome::Completed(TaskCompleted { outputs, metrics: None })),
+                    outcome: Some(Outcome::Completed(TaskCompleted {
+                        outputs,
+                        metrics: None,
+                        durable: false,
+                    })),
+                    epoch: Some(launch.epoch),
                 }
             });
             let reports = TaskReports { reports: reports.collect(), incarnation: self.incarnation };

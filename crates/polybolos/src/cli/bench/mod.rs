@@ -5,7 +5,9 @@ mod fake_executor;
 mod fsync;
 mod log;
 mod queries;
+mod recovery;
 
 pub(crate) use failover::failover;
 pub(crate) use log::log;
 pub(crate) use queries::{concurrent, latency};
+pub(crate) use recovery::recovery;

@@ -62,6 +62,9 @@ pub(crate) fn job_table(job: &JobDetail) -> String {
         shown.push_str(&format!(" in {}", text::milliseconds(ms as f64)));
     }
     shown.push_str(&format!(", {} of {} tasks done\n", summary.tasks_done, summary.tasks));
+    if job.waits_since_ms > 0 {
+        shown.push_str(&format!("{} (start one by `polybolos executor`)\n", waits(job.waits_since_ms)));
+    }
     if let Some(error) = &job.error {
         shown.push_str(&format!("error: {}\n", error_text(error)));
     }
@@ -69,6 +72,11 @@ pub(crate) fn job_table(job: &JobDetail) -> String {
         shown.push_str(&stage_table(stage));
     }
     shown
+}
+
+/// What keeps a job whose tasks nobody takes.
+pub(crate) fn waits(since_ms: u64) -> String {
+    format!("waits for an executor since {}: none takes tasks", text::utc(since_ms))
 }
 
 fn error_text(error: &polybolos_proto::v1::JobError) -> String {
@@ -123,6 +131,7 @@ pub(super) fn job_json(job: &JobDetail) -> Value {
         })
     });
     value["stages"] = job.stages.iter().map(stage_json).collect();
+    value["waits_since_ms"] = if job.waits_since_ms > 0 { json!(job.waits_since_ms) } else { Value::Null };
     value["freshness"] = freshness_json(job.freshness.as_ref());
     value
 }
@@ -189,8 +198,17 @@ mod tests {
                 plan: "A\n  B".into(),
                 tasks: vec![done, waiting],
             }],
-            freshness: None,
+            ..JobDetail::default()
         }
+    }
+
+    #[test]
+    fn a_job_that_waits_for_an_executor_says_since_when() {
+        let waiting = JobDetail { waits_since_ms: 1_000, ..job() };
+        let shown = job_table(&waiting);
+        assert!(shown.contains("waits for an executor since 1970-01-01T00:00:01Z"), "{shown}");
+        assert_eq!(job_json(&waiting)["waits_since_ms"], 1_000);
+        assert!(!job_table(&job()).contains("waits") && job_json(&job())["waits_since_ms"].is_null());
     }
 
     #[test]

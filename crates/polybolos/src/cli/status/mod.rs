@@ -1,7 +1,9 @@
 //! `status` and `jobs`: what the cluster says of itself, as tables or JSON.
 
 mod cluster;
+mod faults;
 mod job;
+mod timeline;
 
 use polybolos_client::{Client, ClientError, Consistency, Freshness};
 use polybolos_env::Env;
@@ -9,7 +11,9 @@ use serde_json::{Value, json};
 
 use self::{
     cluster::{status_json, status_table},
+    faults::{faults_json, faults_table},
     job::{job_json, jobs_table, state_name, summary_json},
+    timeline::{timeline_json, timeline_table},
 };
 use super::{
     args::{JobArgs, ListArgs, ListFormat, ReadArgs, ShowArgs},
@@ -17,7 +21,7 @@ use super::{
     output, text,
 };
 
-pub(crate) use job::job_table;
+pub(crate) use job::{job_table, waits};
 
 fn connect(args: &ListArgs) -> Result<Client, CliError> {
     let env = Env::production(1).map_err(CliError::Threads)?;
@@ -82,6 +86,20 @@ pub(crate) async fn job(args: ShowArgs) -> Result<(), CliError> {
     let job = client.job_with(args.id, consistency(&args.read)).await.map_err(no_answer)?;
     tell_age(job.freshness.as_ref());
     show(args.read.list.format, || job_table(&job), || job_json(&job))
+}
+
+pub(crate) async fn timeline(args: ShowArgs) -> Result<(), CliError> {
+    let client = connect(&args.read.list)?;
+    let job = client.job_with(args.id, consistency(&args.read)).await.map_err(no_answer)?;
+    tell_age(job.freshness.as_ref());
+    show(args.read.list.format, || timeline_table(&job), || timeline_json(&job))
+}
+
+pub(crate) async fn faults(args: ShowArgs) -> Result<(), CliError> {
+    let client = connect(&args.read.list)?;
+    let job = client.job_with(args.id, consistency(&args.read)).await.map_err(no_answer)?;
+    tell_age(job.freshness.as_ref());
+    show(args.read.list.format, || faults_table(&job), || faults_json(&job))
 }
 
 pub(crate) async fn cancel(args: JobArgs) -> Result<(), CliError> {

@@ -1,0 +1,96 @@
+//! The story of a job: what is told of losses, failures, refusals and leaders.
+
+use expect_test::expect;
+use polybolos_model::JobId;
+
+use super::{Lab, check};
+use crate::limits::{MAX_STORIES, MAX_STORY_LINES};
+
+#[test]
+fn losses_failures_refusals_and_leaders_are_told() {
+    check(
+        "replica 1 version=3; raise 3
+         register a
+         register b
+         submit 1 hash(2,2)
+         submit 2 one
+         complete a 1/0/0 1 epoch=0; complete b 1/0/1 2 epoch=0
+         at 1500
+         fail b 1/1/0 3 resources
+         at 2000
+         died a 1/1/1:4; lose a
+         term 2
+         at 3000
+         complete b 1/0/0 5 epoch=0
+         complete b 1/0/0 6 epoch=0
+         show story 1
+         show story 2",
+        expect![[r#"
+            replica 1 version=3; raise 3
+              registered replica 1
+              version 3 is in use
+            register a
+              registered a#1
+            register b
+              registered b#2
+            submit 1 hash(2,2)
+              submitted 1
+            submit 2 one
+              submitted 2
+            complete a 1/0/0 1 epoch=0; complete b 1/0/1 2 epoch=0
+              completed 1/0/0
+              completed 1/0/1, stage complete
+            at 1500
+            fail b 1/1/0 3 resources
+              failed 1/1/0, 1 counted
+            at 2000
+            died a 1/1/1:4; lose a
+              deaths counted for 1
+              lost a#1; run again 1/0/0
+            term 2
+            at 3000
+            complete b 1/0/0 5 epoch=0
+              completed 1/0/0, stage complete
+            complete b 1/0/0 6 epoch=0
+              REJECTED task 0000000000000001/0/0 was completed by attempt 2.5; attempt 2.6 came later
+            show story 1
+              1500 task 1/0 failed, attempt 1.3 on b: out of resources: boom
+              2000 executor a (incarnation 1) died and ran 1 of its tasks
+              2000 1 task of stage 0 runs again (0.000 s and 0 bytes of work): executor a is lost: power cut
+              3000 a scheduler began to lead, in term 2
+              3000 a report on task 0/0, attempt 2.6 on b, was refused: task 0000000000000001/0/0 was completed by attempt 2.5; attempt 2.6 came later
+            show story 2
+              3000 a scheduler began to lead, in term 2
+        "#]],
+    );
+}
+
+#[test]
+fn nothing_is_told_before_version_3() {
+    let mut lab = Lab::new();
+    lab.run_all(&[
+        "replica 1 version=2",
+        "raise 2",
+        "register a",
+        "submit 1 one",
+        "fail a 1/0/0 1 retryable",
+    ]);
+    assert_eq!(lab.state.story(JobId(1)), (&[][..], 0));
+}
+
+#[test]
+fn stories_are_bounded() {
+    let mut lab = Lab::new();
+    lab.run_all(&["replica 1 version=3", "raise 3", "register a", "submit 1 one"]);
+    for counter in 0..MAX_STORY_LINES + 3 {
+        lab.run(&format!("complete a#9 1/0/0 {} epoch=0", counter + 1));
+    }
+    let (lines, left_out) = lab.state.story(JobId(1));
+    assert_eq!((lines.len(), left_out), (MAX_STORY_LINES, 3));
+    for job in 2..MAX_STORIES + 2 {
+        lab.run(&format!("submit {job} one"));
+        lab.run(&format!("fail a {job}/0/0 {} retryable", 10_000 + job));
+    }
+    assert_eq!(lab.state.story(JobId(1)), (&[][..], 0));
+    assert_eq!(lab.state.story(JobId(2)).0.len(), 1);
+}
