@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use polybolos_model::{ReplicaId, Term};
-use polybolos_state::{ClusterState, Entry};
+use polybolos_state::{ClusterState, Command, ENTRY_VERSION, Entry};
 use tokio::sync::watch;
 
 use crate::{Committed, ConfirmError, Fatal, Leadership, Log, ProposeError, ReplicaInfo, Replicas, Role};
@@ -24,14 +24,18 @@ struct MemoryLog {
     fatal: watch::Sender<Option<Fatal>>,
 }
 
-/// A log that leads from the start, in term 1.
+/// A log that leads from the start, in term 1, and speaks the newest version: nobody else has to know it.
 pub fn in_memory(id: ReplicaId, address: String, cluster_id: String) -> Arc<dyn Log> {
+    let mut state = ClusterState::new(cluster_id);
+    let register = Command::RegisterReplica { replica: id, folder: 0, version: ENTRY_VERSION };
+    let raise = Command::RaiseVersion { to: ENTRY_VERSION };
+    state.apply(&Entry::new(state.version(), Term(0), 0, vec![register, raise]));
     let leader = Some((id, address.clone()));
     let leadership = Leadership { term: TERM, leader, is_self: true, has_quorum: true };
     Arc::new(MemoryLog {
         id,
         address,
-        state: RwLock::new(ClusterState::new(cluster_id)),
+        state: RwLock::new(state),
         applied: watch::Sender::new(0),
         leadership: watch::Sender::new(leadership),
         fatal: watch::Sender::new(None),
@@ -84,7 +88,7 @@ impl Log for MemoryLog {
             committed_index: index,
             applied_index: index,
             state_hash: state.hash(),
-            version: polybolos_state::ENTRY_VERSION,
+            version: ENTRY_VERSION,
             ..ReplicaInfo::default()
         }]
     }

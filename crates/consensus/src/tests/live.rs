@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use polybolos_env::Env;
 use polybolos_model::{ReplicaId, Term};
-use polybolos_state::{Command, ENTRY_VERSION, Entry, TableDef};
+use polybolos_state::{ClusterState, Command, ENTRY_VERSION, Entry, TableDef};
 use tokio::sync::watch;
 
 use super::{ADDRESS, entry, env, leads, set, term, value};
@@ -243,6 +243,7 @@ async fn a_log_in_memory_behaves_alike() {
     assert_eq!(*applied.borrow_and_update(), 2);
     assert_eq!(value(log.as_ref()).as_deref(), Some("two"));
     assert_eq!(read_with(log.as_ref(), |state| state.cluster_id().to_owned()), "embedded");
+    assert_eq!(read_with(log.as_ref(), ClusterState::version), ENTRY_VERSION);
     log.shutdown().await;
     assert!(matches!(log.propose(entry(Term(1), "three")).await, Err(ProposeError::NotLeader { .. })));
 }
