@@ -16,6 +16,9 @@ pub struct Schedule {
     /// What it was made from, for people.
     #[serde(default)]
     pub scenario: String,
+    /// Besides liveness and equal replicas, the promises that the run is held to; all of them if none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judge: Vec<String>,
     pub cluster: Cluster,
     pub phases: Phases,
     #[serde(default, rename = "table")]

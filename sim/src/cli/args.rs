@@ -61,6 +61,9 @@ pub(super) struct Common {
     /// Switch a planted bug on.
     #[arg(long, value_name = "NAME")]
     pub(super) mutant: Option<String>,
+    /// Hold runs to this promise only, such as `answers`, and to liveness and equal replicas; may be repeated.
+    #[arg(long, value_name = "PROMISE")]
+    pub(super) judge: Vec<String>,
     /// Where schedules of failing runs are written; the folder for temporary files if it is not given.
     #[arg(long, value_name = "FOLDER")]
     pub(super) out: Option<PathBuf>,

@@ -24,7 +24,7 @@ pub(super) fn explore(args: &args::Explore) -> Result<Verdict, CliError> {
     let pairs = pairs.take_while(|_| deadline.is_none_or(|deadline| begun.elapsed() < deadline));
 
     let work = |(name, seed)| -> Result<(Order, Outcome), CliError> {
-        let order = source::of_seed(name, seed, common.mutant())?;
+        let order = source::judged(source::of_seed(name, seed, common.mutant())?, &common.judge)?;
         let outcome = process::simulate(&order)?;
         Ok((order, outcome))
     };

@@ -62,6 +62,8 @@ enum CliError {
     Hunt(#[from] HuntError),
     #[error("there is no planted bug '{0}'; `polybolos-sim mutants --list` lists them")]
     NoMutant(String),
+    #[error("there is no promise '{name}'; there are {known}")]
+    NoPromise { name: String, known: String },
 }
 
 /// Whether every promise was kept.

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn run(args: &args::Run) -> Result<Verdict, CliError> {
     let common = &args.common;
-    let order = source::of_seed(&args.scenario, args.seed, common.mutant())?;
+    let order = source::judged(source::of_seed(&args.scenario, args.seed, common.mutant())?, &common.judge)?;
     if let Some(path) = &args.schedule {
         source::write(path, &order.schedule)?;
     }

@@ -9,6 +9,7 @@ use std::{
 use super::CliError;
 use crate::{
     mutants::{self, CANARY},
+    oracles::Judge,
     process::Order,
     scenario,
     schedule::Schedule,
@@ -52,6 +53,19 @@ fn finish(mut order: Order, mutant: Option<&str>) -> Result<Order, CliError> {
             return Err(CliError::NoMutant(name.to_owned()));
         }
         order.mutant = Some(name.to_owned());
+    }
+    Ok(order)
+}
+
+/// Held to the promises of these names only, if there are any.
+pub(super) fn judged(mut order: Order, promises: &[String]) -> Result<Order, CliError> {
+    if !promises.is_empty() {
+        order.schedule.judge.clear();
+        let known = Judge::new(&order.schedule).names();
+        if let Some(name) = promises.iter().find(|name| !known.contains(&name.as_str())) {
+            return Err(CliError::NoPromise { name: name.clone(), known: known.join(", ") });
+        }
+        order.schedule.judge = promises.to_vec();
     }
     Ok(order)
 }

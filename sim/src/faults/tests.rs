@@ -36,6 +36,7 @@ fn schedule(seed: u64, faults: Vec<(u64, Option<u64>, Fault)>) -> Schedule {
     Schedule {
         seed,
         scenario: String::new(),
+        judge: Vec::new(),
         cluster: Cluster {
             schedulers: 3,
             slots: vec![1, 1],

@@ -34,8 +34,8 @@ const GIVEN_UP: &[&str] = &[
 ];
 /// What it says when executors died under one task as often as the job allows.
 const DIED: &str = "executors died while they ran task";
-/// What the client says of a result that breaks.
-const BROKEN_RESULT: &str = "could not be read from";
+/// What the client says of a result that breaks, and of one whose rows come out differently now.
+const BROKEN_RESULT: &[&str] = &["could not be read from", "can't be finished: an executor was lost"];
 
 #[derive(Debug)]
 struct Begun {
@@ -109,7 +109,7 @@ impl Answers {
 
     fn is_explained(&self, op: u32, job: &Job, error: &str, since_us: u64) -> bool {
         let breaks = self.disruptions.breaks_tasks(since_us);
-        let is_broken = breaks && error.contains(BROKEN_RESULT);
+        let is_broken = breaks && BROKEN_RESULT.iter().any(|words| error.contains(words));
         match job.status {
             JobStatus::Failed => job.error.as_ref().is_some_and(|why| match why.error.class {
                 ErrorClass::Retryable | ErrorClass::Resources => {

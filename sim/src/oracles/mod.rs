@@ -109,7 +109,7 @@ pub struct Judge {
 
 impl Judge {
     pub fn new(schedule: &Schedule) -> Self {
-        let oracles: Vec<Box<dyn Oracle>> = vec![
+        let mut oracles: Vec<Box<dyn Oracle>> = vec![
             Box::new(election_safety::ElectionSafety::default()),
             Box::new(leader_completeness::LeaderCompleteness),
             Box::new(durable_log::DurableLog::default()),
@@ -134,6 +134,9 @@ impl Judge {
             Box::new(leftovers::Leftovers::default()),
             Box::new(catching_up::CatchingUp::new(schedule)),
         ];
+        if !schedule.judge.is_empty() {
+            oracles.retain(|oracle| schedule.judge.iter().any(|name| name == oracle.name()));
+        }
         Self {
             reference: Reference::default(),
             pending: Pending::new(schedule),

@@ -50,6 +50,7 @@ fn header() -> Header {
     let schedule = Schedule {
         seed: u64::MAX,
         scenario: "made-up".into(),
+        judge: Vec::new(),
         cluster: Cluster {
             schedulers: 3,
             slots: vec![2, 2, 3],

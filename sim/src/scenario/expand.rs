@@ -85,8 +85,17 @@ pub(super) fn expand(scenario: &Scenario, name: &str, run_seed: u64) -> Result<S
     let faults = faults::faults(scenario, seed, heal_at_ms)?;
     let failpoints = faults::failpoints(scenario, seed)?;
     let scenario = name.to_owned();
-    let mut schedule =
-        Schedule { seed: run_seed, scenario, cluster, phases, tables, ops, faults, failpoints };
+    let mut schedule = Schedule {
+        seed: run_seed,
+        scenario,
+        judge: Vec::new(),
+        cluster,
+        phases,
+        tables,
+        ops,
+        faults,
+        failpoints,
+    };
     tenable::mend(&mut schedule);
     Ok(schedule)
 }

@@ -21,6 +21,7 @@ pub(super) fn schedule_of(tables: Vec<Table>) -> Schedule {
     Schedule {
         seed: 7,
         scenario: String::new(),
+        judge: Vec::new(),
         cluster: Cluster {
             schedulers: 1,
             slots: vec![1],

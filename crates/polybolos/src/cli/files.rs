@@ -39,6 +39,27 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
+/// With all that it holds, if it is there.
+pub(crate) fn remove_dir_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
+}
+
+/// Writes to a new file until its disk has no byte free.
+pub(crate) fn fill(path: &Path) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    for block in [1 << 20, 4096, 1].map(|bytes| vec![7_u8; bytes]) {
+        while file.write_all(&block).is_ok() {}
+    }
+    Ok(())
+}
+
 /// Replaces what was there in one step.
 pub(crate) fn write_aside_and_rename(path: &Path, text: &str) -> io::Result<()> {
     let aside = path.with_extension("aside");

@@ -40,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) address: String,
     args: Vec<String>,
+    /// What it keeps on disk.
+    pub(crate) folder: PathBuf,
     log: PathBuf,
     /// `POLYBOLOS_LOG` of the process, if not this one's.
     pub(crate) filter: Option<&'static str>,
@@ -66,6 +68,16 @@ impl Node {
         }
         self.child = Some(command.spawn().map_err(failed)?);
         Ok(())
+    }
+
+    /// More of its command line, before it is started.
+    pub(crate) fn add_args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().copied().map(str::to_owned));
+    }
+
+    /// The id of its process while it runs.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.child.as_ref()?.id()
     }
 
     /// What it has logged from `offset` on, in bytes, in all its lives.
@@ -187,12 +199,14 @@ impl Fleet {
     }
 
     fn node(&self, name: &str, address: &str, args: &[&str], folder_flag: &str) -> Node {
-        let folder = self.folder.path().join(name).to_string_lossy().into_owned();
-        let last = [folder_flag, &folder, "--until-stdin-ends"];
+        let folder = self.folder.path().join(name);
+        let path = folder.to_string_lossy().into_owned();
+        let last = [folder_flag, &path, "--until-stdin-ends"];
         Node {
             name: name.to_owned(),
             address: address.to_owned(),
             args: args.iter().copied().chain(last).map(str::to_owned).collect(),
+            folder,
             log: self.folder.path().join(format!("{name}.log")),
             filter: None,
             child: None,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{super::values::scale, ClusterArgs, ListFormat};
 
@@ -97,6 +97,21 @@ pub(crate) struct LogArgs {
     pub(crate) format: ListFormat,
 }
 
+/// What `bench recovery` does to an executor in the middle of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RecoveryFault {
+    /// SIGKILL; it is started again after the query
+    Kill,
+    /// SIGKILL of all executors, which are started again at once
+    KillAll,
+    /// SIGSTOP for 10 s
+    Stop,
+    /// All its files are deleted, among them nearly all of its shuffle outputs
+    DeleteFiles,
+    /// Its disk, a small one that root must be able to mount, is full until the end of the query
+    FullDisk,
+}
+
 /// Kill an executor process in the middle of TPC-H queries, check the answers, and time what that costs
 #[derive(Debug, Args)]
 #[command(
@@ -121,6 +136,12 @@ pub(crate) struct RecoveryArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     #[arg(env = "POLYBOLOS_SLOTS")]
     pub(crate) slots: u32,
+    /// What happens to the executor
+    #[arg(long, value_enum, default_value = "kill", env = "POLYBOLOS_FAULT")]
+    pub(crate) fault: RecoveryFault,
+    /// Copy shuffle outputs to a durable folder before they count: what had ended does not run again then
+    #[arg(long, env = "POLYBOLOS_DURABLE")]
+    pub(crate) durable: bool,
     /// When the executor is killed, in per cent of the query's time without a kill; may be repeated
     #[arg(long, value_name = "PERCENT", default_values_t = [10, 50, 90], value_delimiter = ',')]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=100), env = "POLYBOLOS_KILL_AT")]

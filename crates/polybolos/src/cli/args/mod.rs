@@ -12,7 +12,7 @@ mod tpch;
 use std::path::PathBuf;
 
 pub(crate) use bench::{
-    BenchArgs, BenchCommand, ConcurrentArgs, FailoverArgs, LatencyArgs, LogArgs, RecoveryArgs,
+    BenchArgs, BenchCommand, ConcurrentArgs, FailoverArgs, LatencyArgs, LogArgs, RecoveryArgs, RecoveryFault,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use demo::DemoArgs;

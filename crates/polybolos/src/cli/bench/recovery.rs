@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   each query: without a kill ─▶ untimed, then --repeat times: the middle one counts
-//!               with one ─▶ SIGKILL at 10, 50, 90 % of that ─▶ answer compared ─▶ the executor comes back
+//!               with one ─▶ SIGKILL (or --fault) at 10, 50, 90 % of that ─▶ answer compared ─▶ the executor comes back
 //!   logs of the processes ─▶ when it was noticed (schedulers), what ran for nothing (executors)
 //! ```
 
+mod fault;
 mod report;
 mod summary;
 mod work;
@@ -21,7 +22,7 @@ use self::{
     work::Work,
 };
 use super::super::{
-    args::{ListFormat, ParquetCompression, RecoveryArgs},
+    args::{ListFormat, ParquetCompression, RecoveryArgs, RecoveryFault},
     error::CliError,
     local, output,
     processes::{Fleet, Shape, unless_interrupted},
@@ -47,6 +48,12 @@ async fn measure(args: RecoveryArgs) -> Result<(), CliError> {
     let mut fleet = Fleet::plan(&env, args.dir.as_deref(), shape).await?;
     fleet.schedulers.iter_mut().for_each(|node| node.filter = Some(SCHEDULERS_LOG));
     fleet.executors.iter_mut().for_each(|node| node.filter = Some(EXECUTORS_LOG));
+    let _disks = fault::prepare(&mut fleet, args.fault).await?;
+    if args.durable {
+        let url = format!("file://{}", fleet.folder().join("durable").display());
+        let copies = ["--shuffle-durable", &url, "--shuffle-durable-mode", "before"];
+        fleet.executors.iter_mut().for_each(|node| node.add_args(&copies));
+    }
     let data = fleet.folder().join("data");
     eprintln!("making TPC-H data at scale {}", args.scale);
     let writing = Writing { scale: args.scale, files: None, compression: ParquetCompression::Snappy };
@@ -58,7 +65,7 @@ async fn measure(args: RecoveryArgs) -> Result<(), CliError> {
     }
     let slots = args.executors as usize * args.slots as usize;
     let baseline = Baseline::open(slots, &statements).await?;
-    let mut bench = Bench { fleet, client, env, baseline, kills: 0 };
+    let mut bench = Bench { fleet, client, env, baseline, fault: args.fault, kills: 0 };
     let queries: Vec<u32> = if args.queries.is_empty() { (1..=22).collect() } else { args.queries.clone() };
     let as_table = args.format == ListFormat::Table;
     if as_table {
@@ -86,6 +93,7 @@ struct Bench {
     client: Client,
     env: Env,
     baseline: Baseline,
+    fault: RecoveryFault,
     /// So far: each hits another executor.
     kills: usize,
 }
@@ -140,10 +148,12 @@ impl Bench {
             let ((elapsed, result), killed_ms) = self.kill_during(question.sql, victim, after).await?;
             let Some(killed_ms) = killed_ms else { continue };
             self.kills += 1;
-            let lost_ms = self.noticed(victim, &begins.schedulers).await?;
+            let lost_ms = match fault::is_noticed(self.fault) {
+                true => Some(self.noticed(victim, &begins.schedulers).await?),
+                false => None,
+            };
             let work = self.work(victim, killed_ms, &begins.executors)?;
-            self.fleet.executors[victim].start()?;
-            self.fleet.all_live().await?;
+            fault::heal(&mut self.fleet, victim, self.fault).await?;
             let outcome = match result {
                 Ok(result) => Outcome::Answered {
                     ms: elapsed.as_secs_f64() * 1_000.0,
@@ -151,12 +161,13 @@ impl Bench {
                 },
                 Err(error) => Outcome::Failed(error.to_string()),
             };
-            return Ok(Kill { percent, outcome, detection_ms: Some((lost_ms - killed_ms).max(0.0)), work });
+            let detection_ms = lost_ms.map(|lost_ms| (lost_ms - killed_ms).max(0.0));
+            return Ok(Kill { percent, outcome, detection_ms, work });
         }
         Ok(Kill { percent, outcome: Outcome::Missed, detection_ms: None, work: Work::default() })
     }
 
-    /// Runs the query and kills the executor so long after its begin. When, in ms since the Unix epoch, or `None` if
+    /// Runs the query, and the fault strikes so long after its begin. When, in ms since the Unix epoch, or `None` if
     /// the query had ended before.
     async fn kill_during(
         &mut self,
@@ -164,7 +175,7 @@ impl Bench {
         victim: usize,
         after: Duration,
     ) -> Result<(Ran, Option<f64>), CliError> {
-        let (client, env, node) = (&self.client, &self.env, &mut self.fleet.executors[victim]);
+        let (client, env, nodes, fault) = (&self.client, &self.env, &mut self.fleet.executors, self.fault);
         let ended = Cell::new(false);
         let query = async {
             let ran = timed(client, env, sql).await;
@@ -176,10 +187,7 @@ impl Bench {
             if ended.get() {
                 return Ok(None);
             }
-            // Before the signal is sent: a detection is never shown shorter than it was.
-            let killed_ms = env.clock.wall_ms() as f64;
-            node.kill().await?;
-            Ok::<_, CliError>(Some(killed_ms))
+            fault::strike(nodes, victim, fault, env).await.map(Some)
         };
         let (ran, killed) = tokio::join!(query, kill);
         Ok((ran, killed?))
@@ -208,7 +216,12 @@ impl Bench {
         for (node, &begin) in self.fleet.executors.iter().zip(begins) {
             logs.push(node.logged(begin)?);
         }
-        Ok(Work::of(&logs, victim, killed_ms))
+        let is_dead = |node| match self.fault {
+            RecoveryFault::KillAll => true,
+            RecoveryFault::Kill => node == victim,
+            RecoveryFault::Stop | RecoveryFault::DeleteFiles | RecoveryFault::FullDisk => false,
+        };
+        Ok(Work::of(&logs, is_dead, killed_ms))
     }
 
     fn log_lengths(&self) -> Result<Begins, CliError> {

@@ -21,6 +21,8 @@ pub(super) struct Summary {
     lost_share: f64,
     detection_ms: Vec<f64>,
     within_aim: usize,
+    /// Tasks that were completed more than once.
+    redone: usize,
 }
 
 impl Summary {
@@ -42,6 +44,7 @@ impl Summary {
             ratio: geometric_mean(&ratios),
             lost_share: if useful > 0.0 { lost / useful } else { 0.0 },
             within_aim: runs.iter().filter(within_aim).count(),
+            redone: runs.iter().map(|(_, kill)| kill.work.redone).sum(),
             detection_ms,
         }
     }
@@ -55,16 +58,23 @@ impl Summary {
     pub(super) fn line(&self) -> String {
         let at =
             self.percent.map_or_else(|| "all kills".to_owned(), |percent| format!("kill at {percent} %"));
-        let (middle, longest) = self.detection();
-        format!(
-            "{at}: geometric mean of the ratios {:.3}, {:.1} % of the work ran again, noticed after {} (p50) to {} \
-             (max); {} of {} runs took no longer than {AIM} times what was lost\n",
+        let all = format!(
+            "{at}: {} runs, geometric mean of the ratios {:.3}, {:.1} % of the work ran again, among it {} tasks that \
+             had been completed",
+            self.runs,
             self.ratio.unwrap_or(1.0),
             self.lost_share * 100.0,
+            self.redone
+        );
+        if self.detection_ms.is_empty() {
+            return all + "\n";
+        }
+        let (middle, longest) = self.detection();
+        format!(
+            "{all}; noticed after {} (p50) to {} (max); {} runs took no longer than {AIM} times what was lost\n",
             milliseconds(middle),
             milliseconds(longest),
-            self.within_aim,
-            self.runs
+            self.within_aim
         )
     }
 
@@ -73,7 +83,7 @@ impl Summary {
         json!({
             "kill_at_percent": self.percent, "runs": self.runs, "geometric_mean_ratio": self.ratio,
             "lost_share": self.lost_share, "detection_p50_ms": middle, "detection_max_ms": longest,
-            "within_aim": self.within_aim,
+            "within_aim": self.within_aim, "tasks_completed_again": self.redone,
         })
     }
 }
@@ -101,7 +111,7 @@ mod tests {
         );
         assert_eq!(Summary::of(&rows, Some(50)).ratio.map(f64::round), Some(2.0));
         let text = Summary::of(&rows, Some(90)).line();
-        assert!(text.contains("kill at 90 %: geometric mean of the ratios 4.000"), "{text}");
+        assert!(text.contains("kill at 90 %: 1 runs, geometric mean of the ratios 4.000"), "{text}");
         let found: Vec<_> = summaries(&rows).iter().map(|one| one.percent).collect();
         assert_eq!(found, [Some(10), Some(50), Some(90), None]);
     }

@@ -17,6 +17,8 @@ pub(super) struct Work {
     pub(super) tasks: usize,
     /// Tasks of which more than one attempt began.
     pub(super) again: usize,
+    /// Tasks that were completed more than once.
+    pub(super) redone: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +30,8 @@ struct Attempt {
 }
 
 impl Work {
-    /// `logs` of all executors; `victim` is the position of the one that was killed at `killed_ms`.
-    pub(super) fn of(logs: &[String], victim: usize, killed_ms: f64) -> Self {
+    /// `logs` of all executors, of which those at `is_dead` were killed at `killed_ms`.
+    pub(super) fn of(logs: &[String], is_dead: impl Fn(usize) -> bool, killed_ms: f64) -> Self {
         let mut tasks: BTreeMap<String, BTreeMap<String, Attempt>> = BTreeMap::new();
         for (node, log) in logs.iter().enumerate() {
             for line in log.lines() {
@@ -40,12 +42,13 @@ impl Work {
         for attempts in tasks.values() {
             work.again += usize::from(attempts.len() > 1);
             let completed_at = |attempt: &Attempt| attempt.ended.filter(|(_, completed)| *completed);
+            work.redone += usize::from(attempts.values().filter_map(completed_at).count() > 1);
             let last = attempts.values().filter_map(completed_at).map(|(at, _)| at).reduce(f64::max);
             for attempt in attempts.values() {
                 match attempt.ended {
                     Some((at, true)) if Some(at) == last => work.useful_ms += at - attempt.started_ms,
                     Some((at, _)) => work.lose(attempt.started_ms, at, killed_ms),
-                    None if attempt.node == victim => work.lose(attempt.started_ms, killed_ms, killed_ms),
+                    None if is_dead(attempt.node) => work.lose(attempt.started_ms, killed_ms, killed_ms),
                     // Called off, which is not logged.
                     None => {}
                 }
@@ -128,8 +131,8 @@ mod tests {
             says(370, 1, "1.5", "completed rows=1"),
         ]
         .concat();
-        let work = Work::of(&[other, victim], 1, killed_ms);
-        assert_eq!((work.tasks, work.again), (3, 2));
+        let work = Work::of(&[other, victim], |node| node == 1, killed_ms);
+        assert_eq!((work.tasks, work.again, work.redone), (3, 2, 1));
         assert!((work.useful_ms - 200.0).abs() < 1.0, "{work:?}");
         assert!((work.lost_ms - 80.0).abs() < 1.0 && (work.stalled_ms - 25.0).abs() < 1.0, "{work:?}");
         assert!((work.share() - 0.4).abs() < 0.01, "{work:?}");
