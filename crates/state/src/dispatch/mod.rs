@@ -120,8 +120,8 @@ impl Dispatcher {
         }
     }
 
-    /// The same leader begins anew, as an entry's fate is unknown to it: forgets every attempt, stream and wait. Names
-    /// of attempts go on from the last one, so that no two in its term are alike.
+    /// The same leader begins anew, as an entry's fate is unknown to it: forgets every attempt and stream, and for
+    /// whom it waits, but not what failed. Names of attempts go on from the last one, so that no two in its term are alike.
     pub fn restart(&mut self) {
         let failures = std::mem::take(&mut self.failures);
         *self = Self { counter: self.counter, now_ms: self.now_ms, failures, ..Self::new(self.term) };

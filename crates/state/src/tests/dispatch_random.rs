@@ -111,7 +111,6 @@ impl World {
             }
             Fault::Unknown => {
                 self.dispatcher.restart();
-                self.not_before.clear();
                 self.adopt();
             }
             Fault::Cancel => drop(self.lab.run(&format!("cancel {} x", seed % 8))),
