@@ -114,3 +114,49 @@ fn docs() {
         check(page.strip_prefix(root()).unwrap_or(&page).to_str().expect("a UTF-8 path"));
     }
 }
+
+/// What the last column of a row of the failure contract names: `file::test` or, for the simulator, a scenario or a file.
+fn names(row: &str) -> Vec<&str> {
+    let cell = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap_or_default();
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn exists(name: &str, sources: &[PathBuf]) -> bool {
+    let Some((room, test)) = name.split_once("::") else {
+        return root().join(name).is_file() || root().join(format!("sim/scenarios/{name}.toml")).is_file();
+    };
+    let function = format!("fn {test}(");
+    sources
+        .iter()
+        .filter(|path| path.with_extension("").components().any(|part| part.as_os_str() == room))
+        .any(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(&function)))
+}
+
+#[test]
+fn the_failure_contract_names_tests_that_exist() {
+    let mut found = Vec::new();
+    for folder in ["crates", "sim"] {
+        sources(&root().join(folder), &mut found);
+    }
+    let page = fs::read_to_string(root().join("docs/failure-contract.md")).expect("the page exists");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    assert!(rows.len() > 20, "the table has {} rows", rows.len());
+    for row in rows {
+        assert!(!names(row).is_empty(), "no test is named: {row}");
+        for name in names(row) {
+            assert!(exists(name, &found), "{name} is not there: {row}");
+        }
+    }
+    assert!(!exists("docs::a_test_that_was_never_written", &found) && !exists("no-such-scenario", &found));
+}
