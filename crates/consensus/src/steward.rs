@@ -5,33 +5,58 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use polybolos_model::ReplicaId;
 use polybolos_proto::v1::{AdmitRequest, admit_response::Outcome};
 use polybolos_state::{Applied, ClusterState, Command, Entry, Rejection, policy};
-use tokio::time::sleep;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tonic::Status;
 
-use crate::{ProposeError, node::Node, open, replica, store::identity::Identity};
+use crate::{Leadership, ProposeError, node::Node, open, replica, store::identity::Identity};
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(200);
 /// How long a replica waits for the leader to enter it.
 const ADMIT_DEADLINE: Duration = Duration::from_secs(6);
-/// How often a replica whose register entry is out of date tells the leader.
-const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a replica whose register entry is out of date tells the leader, beside each time that it hears of another one.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs on every replica; acts while it leads.
+/// Runs on every replica; acts while it leads, at once when it begins to: until then nothing of a newer version can be
+/// said, and a new cluster has no name.
 pub(crate) async fn keep_order(node: Arc<Node>) {
+    let mut leadership = node.leadership.clone();
     loop {
-        sleep(INTERVAL).await;
-        if !node.leadership.borrow().serves() {
-            continue;
-        }
+        changed_within(&mut leadership, INTERVAL).await;
+        bring_in_order(&node).await;
+    }
+}
+
+/// Waits for a change, but no longer than `interval`.
+async fn changed_within(leadership: &mut watch::Receiver<Leadership>, interval: Duration) {
+    if let Ok(Err(_)) = timeout(interval, leadership.changed()).await {
+        // The replica stops.
+        sleep(interval).await;
+    }
+}
+
+/// One commit may make the next one due: a replica's entry, the raise of the version.
+async fn bring_in_order(node: &Arc<Node>) {
+    while node.leadership.borrow().serves() {
         let fresh_id = || format!("{:016x}{:016x}", node.env.random.next_u64(), node.env.random.next_u64());
         let members: BTreeSet<ReplicaId> = node.members().into_iter().map(|member| member.id).collect();
-        let commands = node.shared.read_with(|state| due(state, &node, &members, fresh_id));
+        let commands = node.shared.read_with(|state| due(state, node, &members, fresh_id));
         if commands.is_empty() {
-            continue;
+            return;
         }
-        if let Err(error) = propose(&node, commands).await {
-            tracing::debug!(%error, "the replicas' register was not brought up to date; it is tried again");
+        match propose(node, commands).await {
+            Ok(applied) if applied.outcomes.iter().all(Result::is_ok) => {}
+            Ok(applied) => {
+                tracing::debug!(?applied, "a part of the replicas' register was refused; it is tried again");
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the replicas' register was not brought up to date; it is tried again");
+                return;
+            }
         }
     }
 }
@@ -116,6 +141,7 @@ pub(crate) async fn admit(
         Some(Err(rejection)) => return Err(Status::unavailable(rejection.to_string())),
         Some(Ok(_)) | None => {}
     }
+    bring_in_order(node).await;
     match node.shared.read_with(|state| state.cluster_id().to_owned()) {
         id if id.is_empty() => Err(Status::unavailable("the cluster has no name yet: ask again")),
         id => Ok(Outcome::ClusterId(id)),
@@ -142,8 +168,9 @@ pub(crate) async fn ask_admission(node: &Node, (id, address): (ReplicaId, &str))
 
 /// Tells the leader what this replica is, whenever the register says something else: after an upgrade, above all.
 pub(crate) async fn announce(node: Arc<Node>) {
+    let mut leadership = node.leadership.clone();
     loop {
-        sleep(ANNOUNCE_INTERVAL).await;
+        changed_within(&mut leadership, ANNOUNCE_INTERVAL).await;
         let me = &node.member;
         let is_known = node.shared.read_with(|state| {
             let known = state.replica(me.id);
