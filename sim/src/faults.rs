@@ -65,6 +65,8 @@ pub struct Injector {
     /// Since the epoch, for clocks.
     now: Duration,
     leader: Option<String>,
+    /// Somebody has led: the cluster is there.
+    has_formed: bool,
     healed: bool,
     /// The next id of something that no schedule planned, descending.
     next_unplanned: u32,
@@ -107,6 +109,7 @@ impl Injector {
             now_ms: 0,
             now: Duration::ZERO,
             leader: None,
+            has_formed: false,
             healed: false,
             next_unplanned: u32::MAX,
         }
@@ -116,6 +119,7 @@ impl Injector {
     pub fn step(&mut self, sim: &mut Sim<'_>, now_ms: u64, leader: Option<&str>) {
         self.look(sim, now_ms);
         self.leader = leader.map(str::to_owned);
+        self.has_formed |= leader.is_some();
         while let Some(step) = self.agenda.due(now_ms) {
             self.carry_out(sim, step);
         }

@@ -159,6 +159,7 @@ impl Injector {
             return Err(format!("{host} has no files"));
         }
         if is_scheduler(&host) {
+            self.has_formed()?;
             let disk = self.hosts.get(&host).map(crate::env::Host::disk);
             if disk.is_none_or(|disk| disk.damageable_bytes("/".as_ref(), Damage::Synced) == 0) {
                 return Err(format!("{host} has written nothing yet"));
@@ -170,7 +171,13 @@ impl Injector {
         Ok(host)
     }
 
+    /// A new cluster needs all of its replicas once.
+    fn has_formed(&self) -> Result<(), Reason> {
+        if self.has_formed { Ok(()) } else { Err("the cluster has not formed yet".to_owned()) }
+    }
+
     fn removable(&self, target: &Target, random: &mut StdRng) -> Result<String, Reason> {
+        self.has_formed()?;
         let host = self.resolve(target, random)?;
         let left = self.sound().iter().filter(|name| **name != host).count();
         if !self.is_voter(&host) {

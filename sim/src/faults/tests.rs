@@ -29,6 +29,7 @@ struct World {
     /// Bytes that client-1 has got back from scheduler-1, and connections that were refused it.
     echoes: Arc<AtomicU32>,
     refused: Arc<AtomicU32>,
+    leader: Option<&'static str>,
 }
 
 fn schedule(seed: u64, faults: Vec<(u64, Option<u64>, Fault)>) -> Schedule {
@@ -112,14 +113,14 @@ impl World {
         }
         let store = TableStore::new(schedule);
         let injector = Injector::new(schedule, hosts.clone(), store, Operator::default(), Knobs::default());
-        Self { sim, injector, hosts, lives, echoes, refused }
+        Self { sim, injector, hosts, lives, echoes, refused, leader: Some("scheduler-1") }
     }
 
     fn run_until(&mut self, until_ms: u128) {
         while self.sim.elapsed().as_millis() < until_ms {
             self.sim.step().unwrap();
             let now_ms = self.sim.elapsed().as_millis() as u64;
-            self.injector.step(&mut self.sim, now_ms, Some("scheduler-1"));
+            self.injector.step(&mut self.sim, now_ms, self.leader);
         }
     }
 
@@ -250,6 +251,20 @@ fn a_majority_of_undamaged_replicas_is_kept() {
     assert_eq!((world.injector.operator.next(), world.injector.operator.next()), (Some(added), None));
     assert!(world.hosts["scheduler-4"].is_started());
     assert_eq!(world.lives("scheduler-2"), 2, "it starts, and its software refuses to");
+}
+
+#[test]
+fn no_replica_is_lost_before_the_cluster_has_formed() {
+    let corrupt = Fault::CorruptDisk { target: on("scheduler-2"), bits: 3 };
+    let faults = vec![(10, Some(10), corrupt.clone()), (60, Some(10), corrupt)];
+    let mut world = World::new(&schedule(1, faults));
+    world.leader = None;
+    world.write_logs();
+    world.run_until(50);
+    assert_eq!(world.lives("scheduler-2"), 1);
+    world.leader = Some("scheduler-1");
+    world.run_until(100);
+    assert_eq!(world.injector.lost, ["scheduler-2".to_owned()].into());
 }
 
 #[test]
