@@ -8,7 +8,8 @@
 //!
 //! A lost reply is never taken for a failure: a submit is repeated with its idempotency key, a watch is opened
 //! anew, and only when its deadline has passed is the outcome reported as unknown. Rows are never handed out twice:
-//! a partition whose stream breaks is read again only while none of its rows was handed out. A leader that is paused
+//! a partition whose stream breaks is read again only while none of its rows was handed out, or goes on at the same
+//! attempt's copy. A leader that is paused
 //! breaks nothing, so whoever waits for it asks the other replicas who leads.
 //!
 //! Deliberately absent: DataFusion, SQL parsing, and any state beyond open channels and the last known leader.

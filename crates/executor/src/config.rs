@@ -42,7 +42,7 @@ pub struct ExecutorConfig {
     /// Where operators that run out of memory spill.
     pub spill: Spill,
     pub labels: BTreeMap<String, String>,
-    /// Of shuffle outputs on disk and on the wire.
+    /// Of shuffle outputs on disk; on the wire they are not compressed.
     pub compression: Compression,
     /// Where shuffle outputs are copied to, so that they outlive this executor; `None` for nowhere. The same on all
     /// executors of a cluster.

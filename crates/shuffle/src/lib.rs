@@ -50,7 +50,7 @@ pub use error::{FetchError, FetchFailed, ShuffleError, WriteError};
 pub use inputs::{MapOutput, StageInputs};
 pub use output::OutputReader;
 pub use reader::ShuffleReaderExec;
-pub use service::{flight_service, flight_service_with};
+pub use service::flight_service;
 pub use store::{Compression, OutputKey, ShuffleConfig, ShuffleStore};
 pub use ticket::{OutputTicket, TicketError, decode_ticket, encode_ticket};
 pub use writer::write_output;

@@ -20,8 +20,8 @@ use polybolos_model::limits::MAX_MESSAGE_BYTES;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    Compression, OutputTicket, ShuffleError, ShuffleStore, chunk, decode_ticket, output_rows::OutputRows,
-    size::batch_bytes, wire::pieces,
+    OutputTicket, ShuffleError, ShuffleStore, decode_ticket, output_rows::OutputRows, size::batch_bytes,
+    wire::pieces,
 };
 
 /// Streams served at once. Paused ones hold little, so this is high; beyond it a caller is told to try again.
@@ -31,16 +31,7 @@ const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// `DoGet` by shuffle ticket, uncompressed; every other method is unimplemented.
 pub fn flight_service(store: Arc<ShuffleStore>) -> FlightServiceServer<impl FlightService> {
-    flight_service_with(store, Compression::None)
-}
-
-/// Like [`flight_service`], with the batches compressed on the wire: for networks slower than LZ4.
-pub fn flight_service_with(
-    store: Arc<ShuffleStore>,
-    compression: Compression,
-) -> FlightServiceServer<impl FlightService> {
-    // LZ4 is compiled in; without it the stream is larger and still right.
-    let options = chunk::write_options(compression).unwrap_or_default();
+    let options = IpcWriteOptions::default();
     FlightServiceServer::new(FlightShuffle { store, options, streams: Arc::default() })
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)

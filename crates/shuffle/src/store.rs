@@ -216,11 +216,6 @@ impl ShuffleStore {
         self.spill.budget.disk_bytes()
     }
 
-    /// Removes the files of deleted outputs now, for an orderly stop.
-    pub async fn remove_deleted_files(&self) {
-        self.spill.garbage.collect(self.spill.disk.as_ref()).await;
-    }
-
     /// See [`Cpu::charge`].
     pub(crate) fn charge(&self, bytes: usize) -> Option<BoxFuture<'static, ()>> {
         self.cpu.charge(bytes)

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use polybolos_model::{
     AttemptId, ErrorClass, FetchFailure, JobId, StageId, TaskError, TaskId, settings::JobSettings,
 };
-use polybolos_state::{Change, ClusterState, Command, Effects, limits::MAX_INPUT_FAILURES};
+use polybolos_state::{Change, ClusterState, Command, Effects, limits::max_input_failures};
 
 use super::{Check, Commit, Oracle, effects_of};
 
@@ -61,7 +61,8 @@ impl RetryLimit {
         if retryable && error.fetch.as_ref().is_some_and(|fetch| reads(before, task, fetch)) {
             let losses = self.input_losses.entry(task).or_default();
             *losses += 1;
-            return match (*losses > MAX_INPUT_FAILURES, gave_up) {
+            let most = max_input_failures(&settings(before, task.job));
+            return match (*losses > most, gave_up) {
                 (true, true) => Ok(()),
                 (true, false) => Err(format!("task {task} lost its inputs {losses} times and goes on")),
                 (false, _) => self.outputs_lost(before, effects),
@@ -114,8 +115,7 @@ impl RetryLimit {
 
 /// What its session has set, which counts from version 3 on.
 fn settings(state: &ClusterState, job: JobId) -> JobSettings {
-    let own = state.job(job).filter(|_| state.version() >= 3);
-    own.map_or_else(JobSettings::default, |job| JobSettings::read(&job.options))
+    state.job(job).map_or_else(JobSettings::default, |job| state.settings(job))
 }
 
 /// Whether the failure names something that the task reads at all; otherwise it counts as the task's own.

@@ -9,9 +9,7 @@
 //! A neighbour of such a task is suspected with it, until it has run alone and completed. An executor that comes back
 //! as the same process did not die, and what was counted for it is taken back.
 
-use polybolos_model::{
-    AttemptId, ErrorClass, ExecutorId, Incarnation, TaskError, TaskId, settings::JobSettings,
-};
+use polybolos_model::{AttemptId, ErrorClass, ExecutorId, Incarnation, TaskError, TaskId};
 
 use crate::{
     Change, ClusterState, Effects, JobError, JobStatus, extension::ExtensionV3, limits::ALONE_AFTER_DEATHS,
@@ -90,7 +88,7 @@ impl ClusterState {
     /// Why the task's job fails, if executors have died under the task as often as allowed.
     fn given_up(&self, executor: &ExecutorId, task: TaskId, attempt: AttemptId) -> Option<JobError> {
         let job = self.job(task.job)?;
-        let most = JobSettings::read(&job.options).max_task_deaths as usize;
+        let most = self.settings(job).max_task_deaths as usize;
         let of = self.deaths(task);
         if of.len() < most {
             return None;

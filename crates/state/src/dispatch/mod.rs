@@ -13,9 +13,7 @@ mod speculate;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::{
-    AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term, settings::JobSettings,
-};
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
 
 use self::failures::Failures;
 use crate::ClusterState;
@@ -293,8 +291,7 @@ impl Dispatcher {
     /// Whether an attempt that its executor tells of may go on beside those that this leader knows: there may be a
     /// second one, elsewhere, where the job allows for that.
     fn has_room(&self, state: &ClusterState, new: &Running) -> bool {
-        let speculates =
-            state.job(new.task.job).is_some_and(|job| JobSettings::read(&job.options).speculation);
+        let speculates = state.job(new.task.job).is_some_and(|job| state.settings(job).speculation);
         let most = if speculates { MAX_ATTEMPTS_AT_ONCE } else { 1 };
         let mut known = 0;
         let mut attempts = self.attempts_of(new.task).inspect(|_| known += 1);

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use polybolos_model::{AttemptId, ExecutorId, JobId, StageId, settings::JobSettings};
 
 use super::{Dispatcher, plan::Round};
-use crate::{Job, StageRun};
+use crate::StageRun;
 
 /// An attempt that may be copied.
 struct Slow {
@@ -31,7 +31,9 @@ impl Dispatcher {
         let mut slow = Vec::new();
         for ((job, stage), attempts) in self.uncopied() {
             let Some(job) = round.state.job(job).filter(|job| !job.status.is_ended()) else { continue };
-            let Some(limit_ms) = job.run(stage).and_then(|run| slow_after_ms(job, run)) else { continue };
+            let settings = round.state.settings(job);
+            let limit_ms = job.run(stage).and_then(|run| slow_after_ms(&settings, run));
+            let Some(limit_ms) = limit_ms else { continue };
             for (attempt, since_ms) in attempts {
                 let at_ms = since_ms.saturating_add(limit_ms);
                 match self.now_ms.checked_sub(at_ms) {
@@ -86,8 +88,7 @@ impl Dispatcher {
 }
 
 /// How long a task of the stage may run before it counts as slow; `None` while it can't be told.
-fn slow_after_ms(job: &Job, run: &StageRun) -> Option<u64> {
-    let settings = JobSettings::read(&job.options);
+fn slow_after_ms(settings: &JobSettings, run: &StageRun) -> Option<u64> {
     let (done, total) = (run.done() as u64, run.tasks.len() as u64);
     if !settings.speculation || done == 0 || done * 1_000 < total * u64::from(settings.speculation_quantile) {
         return None;

@@ -97,7 +97,7 @@ pub(crate) struct ChildArgs {
     pub(crate) until_stdin_ends: bool,
 }
 
-/// How shuffle data is written to files and sent.
+/// How shuffle data is written to files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CompressionArg {
     None,
@@ -108,7 +108,7 @@ pub(crate) enum CompressionArg {
 pub(crate) enum DurableModeArg {
     /// It is copied in the background: no query waits, and what is not copied yet is lost with its executor
     Background,
-    /// It is copied before the task counts as done: queries take longer, and no work is ever lost
+    /// It is copied before the task counts as done: queries take longer, and finished work is never lost
     Before,
 }
 
@@ -143,8 +143,8 @@ pub(crate) struct ExecutorArgs {
     /// Compression of shuffle files
     #[arg(long, value_enum, default_value = "lz4", env = "POLYBOLOS_COMPRESSION")]
     pub(crate) compression: CompressionArg,
-    /// Copy shuffle data to this object store or shared folder too, so that the loss of an executor costs no work; the
-    /// same on all executors. For example s3://bucket/prefix (with the usual AWS_… variables) or file:///shared/folder
+    /// Copy shuffle data to this object store or shared folder too, so that the loss of an executor costs no
+    /// finished work; the same on all executors. For example s3://bucket/prefix (with the usual AWS_… variables) or file:///shared/folder
     #[arg(long, value_name = "URL", env = "POLYBOLOS_SHUFFLE_DURABLE", value_parser = url)]
     pub(crate) shuffle_durable: Option<Url>,
     /// Whether a task counts as done before its data is copied, or only after
