@@ -168,12 +168,15 @@ impl Node {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.session = Some(Session { outbox, heartbeat });
         if let Some(durable) = self.tools.store.durable() {
-            durable.set_cluster(&cluster);
+            durable.leave_cluster(&cluster);
         }
         let refused = self.core.refused_commands();
         let first = self.core.incarnation().is_none();
-        let command = Command::Registered { cluster, incarnation };
+        let command = Command::Registered { cluster: cluster.clone(), incarnation };
         self.feed(Event::Command { term, command }, None);
+        if let Some(durable) = self.tools.store.durable() {
+            durable.set_cluster(&cluster);
+        }
         if self.core.refused_commands() > refused {
             self.reattach("it was answered by a deposed leader");
         } else {

@@ -52,7 +52,7 @@ pub const TASK_ATTEMPTS: Setting = Setting {
 pub const STAGE_RERUNS: Setting = Setting {
     name: "polybolos.max_stage_reruns",
     kind: Kind::Count { default: MAX_STAGE_RERUNS, range: 0..=100 },
-    help: "how often tasks of one stage may run again because outputs were lost; once more fails the job",
+    help: "how often each task of a stage may run again because its output was lost; once more fails the job",
 };
 
 pub const TASK_DEATHS: Setting = Setting {

@@ -204,7 +204,7 @@ impl Leader {
             tracing::debug!(%executor, %job, %stage, "a launch could not be sent");
             let mut dispatcher = self.shared.dispatcher();
             for (_, attempt) in placed {
-                dispatcher.ended(attempt);
+                dispatcher.gone(attempt);
             }
         }
     }

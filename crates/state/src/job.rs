@@ -153,7 +153,8 @@ impl Job {
 pub struct StageRun {
     /// Raised when inputs of the stage moved: what its tasks were told about them is no longer true.
     pub epoch: u32,
-    /// How often lost outputs sent tasks back to not done; see [`crate::limits::MAX_STAGE_RERUNS`].
+    /// How often lost outputs sent tasks back to not done. Until version 3 it is bounded by
+    /// [`crate::limits::MAX_STAGE_RERUNS`], from then on [`TaskRun::reruns`] is.
     pub reruns: u32,
     /// It was complete at some time, so readers may have used its outputs.
     pub was_complete: bool,
@@ -195,9 +196,23 @@ impl TaskRun {
         self.past.iter().any(|past| past.attempt == attempt)
     }
 
+    /// How often it must run again because its output was lost or given up.
+    pub fn reruns(&self) -> u32 {
+        self.past.iter().map(|past| u32::from(past.fate == Fate::OutputLost)).sum()
+    }
+
     /// Whether an attempt failed there, for a reason of its own.
     pub fn failed_on(&self, executor: &ExecutorId) -> bool {
-        self.past.iter().any(|past| past.fate == Fate::Failed && past.executor == *executor)
+        self.met(Fate::Failed, executor)
+    }
+
+    /// Whether an attempt could not read its input there.
+    pub fn lost_input_on(&self, executor: &ExecutorId) -> bool {
+        self.met(Fate::InputLost, executor)
+    }
+
+    fn met(&self, fate: Fate, executor: &ExecutorId) -> bool {
+        self.past.iter().any(|past| past.fate == fate && past.executor == *executor)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
 const GIVEN_UP: &[&str] = &[
     "gave up after ",
     "a second run might not give the same rows",
-    "re-runs of the stage",
+    "re-runs of ",
     "its inputs were lost more than",
 ];
 /// What it says when executors died under one task as often as the job allows.

@@ -18,7 +18,10 @@ pub(super) struct RetryLimit {
     over: BTreeSet<AttemptId>,
     failures: BTreeMap<TaskId, u32>,
     input_losses: BTreeMap<TaskId, u32>,
+    /// Of a stage, as counts before version 3.
     reruns: BTreeMap<(JobId, StageId), u32>,
+    /// Of a task, as counts from then on.
+    task_reruns: BTreeMap<TaskId, u32>,
 }
 
 impl Oracle for RetryLimit {
@@ -89,17 +92,28 @@ impl RetryLimit {
     }
 
     fn outputs_lost(&mut self, before: &ClusterState, effects: &Effects) -> Check {
+        let is_each_tasks = before.version() >= 3;
         let stages: BTreeSet<_> = effects.rerun.iter().map(|task| (task.job, task.stage)).collect();
         for (job, stage) in stages {
             let reruns = self.reruns.entry((job, stage)).or_default();
             *reruns += 1;
-            if *reruns > settings(before, job).max_stage_reruns {
+            if !is_each_tasks && *reruns > settings(before, job).max_stage_reruns {
                 return Err(format!("stage {stage} of job {job} runs again for the {reruns}th time"));
+            }
+        }
+        for task in &effects.rerun {
+            let reruns = self.task_reruns.entry(*task).or_default();
+            *reruns += 1;
+            if is_each_tasks && *reruns > settings(before, task.job).max_stage_reruns {
+                return Err(format!("task {task} runs again for the {reruns}th time"));
             }
         }
         for job in &effects.failed {
             let most = settings(before, *job).max_stage_reruns;
-            let worn_out = self.reruns.iter().any(|((of, _), reruns)| of == job && *reruns >= most);
+            let worn_out = match is_each_tasks {
+                true => self.task_reruns.iter().any(|(task, reruns)| task.job == *job && *reruns >= most),
+                false => self.reruns.iter().any(|((of, _), reruns)| of == job && *reruns >= most),
+            };
             // From version 3 on their readers are rolled back instead.
             let indeterminate = before.version() < 3
                 && before

@@ -125,6 +125,15 @@ impl DurableShuffle {
         }
     }
 
+    /// The executor leaves the cluster that it was registered with, if it is another one than `next`. Until it is
+    /// registered there, nothing is deleted: its jobs are not those of the new cluster, though they may have their ids
+    /// (one that was restored from a backup), and the old one may still need what was written.
+    pub fn leave_cluster(&self, next: &str) {
+        if *locked(&self.cluster) != next {
+            self.set_cluster("");
+        }
+    }
+
     /// Deletes what this process wrote of an attempt, soon.
     pub(crate) fn delete(&self, attempt: AttemptId) {
         let written = locked(&self.written).remove(&attempt);

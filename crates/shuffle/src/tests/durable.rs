@@ -299,6 +299,23 @@ async fn what_is_not_wanted_is_deleted_there_too() {
 }
 
 #[tokio::test]
+async fn who_moves_to_another_cluster_deletes_nothing_there_and_nothing_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = in_memory();
+    let store = store(dir.path(), PLENTY, &durable(&shared, Compression::Lz4)).await;
+    let copies = store.durable().unwrap();
+    let key = output(&store, 10).await;
+    store.make_durable(key).await.unwrap();
+    copies.leave_cluster("restored");
+    store.delete_job(JOB);
+    copies.set_cluster("restored");
+    // Deletions are carried out in their order.
+    store.delete_job(polybolos_model::JobId(7));
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(objects(&shared).await.len(), 2);
+}
+
+#[tokio::test]
 async fn an_output_that_is_deleted_before_its_copy_is_whole_leaves_none() {
     let dir = tempfile::tempdir().unwrap();
     let shared = in_memory();

@@ -45,7 +45,9 @@ impl ClusterState {
                 let done = job.task(stage, partition)?.completed.as_ref()?;
                 Some(LostWork::of(TaskId { job: id, stage, partition }, done))
             });
-            let fails = undoing.beyond_repair(job, self.version, "if it is").map(|error| error.error.message);
+            let fails = undoing
+                .beyond_repair(job, self.version, &format!("with executor {executor}"))
+                .map(|error| error.error.message);
             LossCost { executor: executor.clone(), work: work.collect(), fails }
         };
         self.executors().filter(|e| e.is_present()).map(|e| cost(&e.id, e.incarnation)).collect()

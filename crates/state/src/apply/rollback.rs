@@ -62,8 +62,10 @@ impl Undoing {
                 Some(reason) if version < ROLL_BACK_VERSION && is_read(job, stage, run) => format!(
                     "{what}, and a second run might not give the same rows: {reason}; submit the query again"
                 ),
-                Some(_) | None if run.reruns >= most => format!("{what} after {most} re-runs of the stage"),
-                Some(_) | None => continue,
+                Some(_) | None => match worn_out(run, version, partitions, most) {
+                    Some(partition) => format!("{what} after {most} re-runs of its task {partition}"),
+                    None => continue,
+                },
             };
             let partition = partitions.first().copied();
             let lost = partition.and_then(|p| job.task(stage, p)?.completed.as_ref());
@@ -77,6 +79,16 @@ impl Undoing {
         }
         None
     }
+}
+
+/// The first of `partitions` that may not run again. Each task has a limit of its own, since executors that are lost
+/// together are one loss each. Before version 3 the stage had one.
+fn worn_out(run: &StageRun, version: u16, partitions: &[u32], most: u32) -> Option<u32> {
+    let is_worn_out = |partition: &u32| match run.tasks.get(*partition as usize) {
+        Some(task) if version >= ROLL_BACK_VERSION => task.reruns() >= most,
+        Some(_) | None => run.reruns >= most,
+    };
+    partitions.iter().copied().find(is_worn_out)
 }
 
 /// Whether other stages may have read something of it.

@@ -55,7 +55,8 @@ impl Slots {
 
     /// Takes a slot for the task: on the executor with the most free slots; among equals where most of its input
     /// is, then where fewest of its stage run, then by id. Never where an attempt of it has failed while there is
-    /// an executor that has not failed it: it waits for a slot there instead. `None` when it has to wait.
+    /// an executor that has not failed it: it waits for a slot there instead. And rather not where it could not read
+    /// its input: the way from there to the others may be broken. `None` when it has to wait.
     pub(super) fn take(
         &mut self,
         dispatcher: &Dispatcher,
@@ -66,7 +67,9 @@ impl Slots {
         let task = job.task(stage.id, partition)?;
         let all_failed = self.all_failed(task);
         let allowed = |id: &ExecutorId| all_failed || !task.failed_on(id);
-        let executor = self.choose(dispatcher, job, stage, partition, allowed)?.clone();
+        let reads_well = |id: &ExecutorId| allowed(id) && !task.lost_input_on(id);
+        let chosen = self.choose(dispatcher, job, stage, partition, reads_well);
+        let executor = chosen.or_else(|| self.choose(dispatcher, job, stage, partition, allowed))?.clone();
         self.occupy(executor)
     }
 

@@ -185,7 +185,7 @@ impl Dispatcher {
     }
 
     /// The attempt ended with its executor: what it was to replace, or was a copy of, may be copied again.
-    fn gone(&mut self, attempt: AttemptId) -> Option<Running> {
+    pub fn gone(&mut self, attempt: AttemptId) -> Option<Running> {
         let gone = self.ended(attempt)?;
         for left in self.by_task.get(&gone.task).into_iter().flatten() {
             if let Some(left) = self.running.get_mut(left) {

@@ -14,7 +14,7 @@ pub(super) fn check(state: &ClusterState) -> Check {
         let settings = settings(job);
         for (stage, run) in job.graph.stages.iter().zip(&job.runs) {
             let name = || format!("job {} stage {}", job.id, stage.id);
-            let is_bounded = run.reruns <= settings.max_stage_reruns;
+            let is_bounded = state.version >= 3 || run.reruns <= settings.max_stage_reruns;
             ensure(is_bounded, || format!("{} ran again {} times", name(), run.reruns))?;
             for task in &run.tasks {
                 check_task(task, &settings).map_err(|what| format!("{}: {what}", name()))?;
@@ -45,11 +45,14 @@ fn check_task(task: &TaskRun, settings: &JobSettings) -> Check {
     ensure(distinct.len() == all.len(), || format!("an attempt is remembered twice in {all:?}"))?;
     let most = max_past_attempts(settings) as usize;
     ensure(task.past.len() <= most, || format!("{} past attempts", task.past.len()))?;
+    ensure(task.reruns() <= settings.max_stage_reruns, || format!("{} re-runs", task.reruns()))?;
     ensure(task.failures <= settings.max_task_attempts, || format!("{} failures", task.failures))
 }
 
 #[cfg(test)]
 mod tests {
+    use polybolos_model::AttemptId;
+
     use super::super::fixture::*;
     use crate::{Fate, PastAttempt};
 
@@ -60,6 +63,17 @@ mod tests {
         assert!(super::check(&state).is_err());
         let mut state = sound();
         run(&mut state, 0).reruns = 5;
+        assert!(super::check(&state).is_err());
+        let mut state = sound();
+        state.version = 3;
+        run(&mut state, 0).reruns = 5;
+        assert!(super::check(&state).is_ok(), "each task has a limit of its own");
+        let lost = |n: u64| PastAttempt {
+            attempt: AttemptId { term: polybolos_model::Term(1), counter: 100 + n },
+            executor: polybolos_model::ExecutorId::new("a").unwrap(),
+            fate: Fate::OutputLost,
+        };
+        task(&mut state, 0, 0).past.extend((0..5).map(lost));
         assert!(super::check(&state).is_err());
         let mut state = sound();
         let task = task(&mut state, 0, 0);

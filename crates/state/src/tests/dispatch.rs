@@ -182,6 +182,35 @@ fn a_failed_task_goes_elsewhere_or_waits_for_elsewhere() {
 }
 
 #[test]
+fn a_reader_that_could_not_read_its_input_goes_elsewhere_if_it_can() {
+    let lines = [
+        "register a slots=4",
+        "register b slots=1",
+        "submit 1 hash(1,1)",
+        "complete b 1/0/0 11",
+        "fail a 1/1/0 12 retryable lost=b/0/0/11",
+        "complete b 1/0/0 13",
+    ];
+    let (lab, mut d) = with(&lines, &["a", "b"]);
+    // It would be `a`, which has more free slots.
+    check(
+        &lab,
+        &mut d,
+        expect![[r#"
+        1.1 1/1/0 on b#2 epoch 1
+    "#]],
+    );
+    d.executor_gone(&id("b"));
+    check(
+        &lab,
+        &mut d,
+        expect![[r#"
+        1.2 1/1/0 on a#1 epoch 1
+    "#]],
+    );
+}
+
+#[test]
 fn draining_suspected_lost_and_detached_executors_get_nothing() {
     let lines = [
         "register a",

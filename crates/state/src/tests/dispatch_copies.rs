@@ -6,7 +6,8 @@ use crate::{Dispatcher, Launch, transcript::Lab};
 /// Four tasks on two executors; the first three have completed in 2 s each, the last runs since 0 on `b`.
 fn slow(options: &str) -> (Lab, Dispatcher) {
     let submit = format!("submit 1 hash(4,1) {options}");
-    let (mut lab, mut d) = with(&["register a", "register b", &submit], &["a", "b"]);
+    let lines = ["replica 1 version=3", "raise 3", "register a", "register b", &submit];
+    let (mut lab, mut d) = with(&lines, &["a", "b"]);
     assert_eq!(d.plan(&lab.state, 0).len(), 4);
     for (counter, name) in [(1, "a"), (2, "b"), (3, "a")] {
         lab.run(&format!("complete {name} 1/0/{} {counter} ms=2000", counter - 1));

@@ -300,7 +300,7 @@ fn a_stage_that_loses_its_outputs_too_often_fails_its_job() {
     }
     expect![[r#"
         show job 1
-          1 failed, released: retryable error: outputs of stage 0 were lost (boom) after 4 re-runs of the stage [stage 0, partition 0, attempt 1.8, executor a]
+          1 failed, released: retryable error: outputs of stage 0 were lost (boom) after 4 re-runs of its task 0 [stage 0, partition 0, attempt 1.8, executor a]
           stage 0 epoch 0 reruns 4, no plan: a:1.8 (OutputLost a:1.0, OutputLost a:1.2, OutputLost a:1.4, OutputLost a:1.6)
           stage 1 epoch 4 reruns 0, no plan: - (InputLost b:1.1, InputLost b:1.3, InputLost b:1.5, InputLost b:1.7, InputLost b:1.9)
     "#]].assert_eq(&lab.tell("show job 1"));
@@ -361,6 +361,51 @@ fn rows_that_a_second_run_might_not_repeat_fail_the_job_once_readers_may_have_th
               1 failed, released: retryable error: outputs of stage 0 were lost (power cut), and a second run might not give the same rows: it calls random(); submit the query again [stage 0, partition 0, attempt 1.2, executor a]
               stage 0 epoch 0 reruns 1, no plan: a:1.2 (OutputLost a:1.1) b:1.3
               stage 1 epoch 1 reruns 0, no plan: -
+        "#]],
+    );
+}
+
+#[test]
+fn executors_that_are_lost_together_wear_no_stage_out() {
+    check(
+        "replica 1 version=3; raise 3
+         register a; register b; register c; register d; register e; register f
+         submit 1 hash(6,1)
+         complete a 1/0/0 1; complete b 1/0/1 2; complete c 1/0/2 3
+         complete d 1/0/3 4; complete e 1/0/4 5; complete f 1/0/5 6
+         lose a; lose b; lose c; lose d; lose e
+         show job 1",
+        expect![[r#"
+            replica 1 version=3; raise 3
+              registered replica 1
+              version 3 is in use
+            register a; register b; register c; register d; register e; register f
+              registered a#1
+              registered b#2
+              registered c#3
+              registered d#4
+              registered e#5
+              registered f#6
+            submit 1 hash(6,1)
+              submitted 1
+            complete a 1/0/0 1; complete b 1/0/1 2; complete c 1/0/2 3
+              completed 1/0/0
+              completed 1/0/1
+              completed 1/0/2
+            complete d 1/0/3 4; complete e 1/0/4 5; complete f 1/0/5 6
+              completed 1/0/3
+              completed 1/0/4
+              completed 1/0/5, stage complete
+            lose a; lose b; lose c; lose d; lose e
+              lost a#1; run again 1/0/0
+              lost b#2; run again 1/0/1
+              lost c#3; run again 1/0/2
+              lost d#4; run again 1/0/3
+              lost e#5; run again 1/0/4
+            show job 1
+              1 running
+              stage 0 epoch 0 reruns 5: - (OutputLost a:1.1) - (OutputLost b:1.2) - (OutputLost c:1.3) - (OutputLost d:1.4) - (OutputLost e:1.5) f:1.6
+              stage 1 epoch 5 reruns 0: -
         "#]],
     );
 }

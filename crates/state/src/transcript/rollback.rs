@@ -315,7 +315,7 @@ fn each_roll_back_counts_once_for_each_stage_up_to_the_setting() {
             lose c
               lost c#3; fail job 1
             show job 1
-              1 failed, released: retryable error: outputs of stage 0 were lost (power cut) after 1 re-runs of the stage [stage 0, partition 0, attempt 1.3, executor c]
+              1 failed, released: retryable error: outputs of stage 0 were lost (power cut) after 1 re-runs of its task 0 [stage 0, partition 0, attempt 1.3, executor c]
               stage 0 epoch 0 reruns 1, no plan: c:1.3 (OutputLost a:1.1)
               stage 1 epoch 1 reruns 1, no plan: b:1.4 (OutputLost b:1.2) -
         "#]],
