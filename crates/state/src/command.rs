@@ -193,6 +193,9 @@ pub enum Command {
 }
 
 impl Command {
+    /// From which version on [`Command::ReopenJob`] may be proposed.
+    pub const REOPEN_VERSION: u16 = 3;
+
     /// The version of entries in which this command first appeared.
     pub fn needs_version(&self) -> u16 {
         match self {

@@ -2,14 +2,13 @@
 
 use polybolos_model::{JobId, limits::MAX_ENDED_JOBS};
 
-use super::reopen::REOPEN_VERSION;
-use crate::{ClusterState, Job, JobError, JobStatus, limits::MAX_SPENT_KEYS, state::Jobs};
+use crate::{ClusterState, Command, Job, JobError, JobStatus, limits::MAX_SPENT_KEYS, state::Jobs};
 
 impl ClusterState {
     /// Ends an active job. The results of a success are kept for the client; all others are released at once.
     pub(crate) fn end_job(&mut self, id: JobId, status: JobStatus, error: Option<JobError>) {
         let now_ms = self.now_ms;
-        let may_reopen = status == JobStatus::Succeeded && self.version >= REOPEN_VERSION;
+        let may_reopen = status == JobStatus::Succeeded && self.version >= Command::REOPEN_VERSION;
         let Some(job) = self.jobs.by_id.get_mut(&id) else { return };
         end(job, status, error, now_ms);
         // That of `EXPLAIN ANALYZE` is in the log.

@@ -17,10 +17,9 @@ use polybolos_model::{AttemptId, JobId};
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, rollback::Undoing};
-use crate::{Change, ClusterState, Effects, Job, JobError, JobStatus, Rejection, limits::RESULT_TTL_MS};
-
-/// The first version that keeps what a result is made from until the result is released.
-pub(crate) const REOPEN_VERSION: u16 = 3;
+use crate::{
+    Change, ClusterState, Command, Effects, Job, JobError, JobStatus, Rejection, limits::RESULT_TTL_MS,
+};
 
 /// Why outputs go that their executor can't give, though it lives.
 const UNREADABLE: &str = "their executor could not give them to the client";
@@ -53,7 +52,7 @@ impl ClusterState {
     /// Whether partitions of the result that are lost, now or later, could be made again.
     pub fn can_reopen(&self, job: &Job) -> bool {
         let is_kept = job.status == JobStatus::Succeeded && !job.released && !self.is_active(job);
-        self.version >= REOPEN_VERSION
+        self.version >= Command::REOPEN_VERSION
             && is_kept
             && self.given_up_for(job.id).is_none()
             && job.graph.stages.iter().all(|stage| !stage.plan.is_empty())

@@ -4,7 +4,7 @@
 //! From: "a result stream never repeats or drops a row".
 
 use super::{Check, ensure};
-use crate::{ClusterState, Job, JobStatus, StageRun, apply::reopen::REOPEN_VERSION};
+use crate::{ClusterState, Command, Job, JobStatus, StageRun};
 
 pub(super) fn check(state: &ClusterState) -> Check {
     state.jobs().try_for_each(|job| check_job(state, job))
@@ -20,7 +20,8 @@ fn check_job(state: &ClusterState, job: &Job) -> Check {
     })?;
     ensure(job.error.is_some() == has_reason, || format!("{} has error {:?}", name(), job.error))?;
     let was_reopened = state.is_reopened(job.id) || state.given_up_for(job.id).is_some() || job.released;
-    let may_lack = state.version >= REOPEN_VERSION && job.status == JobStatus::Succeeded && was_reopened;
+    let may_lack =
+        state.version >= Command::REOPEN_VERSION && job.status == JobStatus::Succeeded && was_reopened;
     ensure(may_lack || is_whole == (job.status == JobStatus::Succeeded), || {
         format!("{}: results whole is {is_whole}", name())
     })?;
@@ -28,7 +29,8 @@ fn check_job(state: &ClusterState, job: &Job) -> Check {
     ensure(job.released || !has_reason, || format!("{} keeps outputs for nobody", name()))?;
     ensure(job.results_lost.is_empty() || is_ended, || format!("{} lost results and goes on", name()))?;
     let plans = job.graph.stages.iter().map(|stage| stage.plan.len()).sum::<usize>();
-    let may_reopen = state.version >= REOPEN_VERSION && job.status == JobStatus::Succeeded && !job.released;
+    let may_reopen =
+        state.version >= Command::REOPEN_VERSION && job.status == JobStatus::Succeeded && !job.released;
     ensure(plans == 0 || !is_ended || may_reopen, || format!("{} keeps {plans} bytes of plans", name()))
 }
 
