@@ -188,6 +188,12 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     mutant("release-not-sent", "executors are not told that a job's outputs may go", &["leftovers"], SWARM),
     mutant(
+        "reopened-result-repeats",
+        "a client that waits for lost partitions of a result reads once more what it has read",
+        &["answers"],
+        "lost-results",
+    ),
+    mutant(
         "reports-not-resent",
         "an executor forgets what it has not been told to be committed when its leader changes",
         &["liveness"],

@@ -154,6 +154,9 @@ pub enum Action {
         /// Cancel it so long after it was accepted.
         #[serde(default)]
         cancel_after_ms: Option<u64>,
+        /// Come to read the result only so long after it was accepted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        read_after_ms: Option<u64>,
     },
     /// Changes the catalogue: `CREATE VIEW …`, `DROP VIEW …`. The name is one that no other op uses.
     Ddl { sql: String },

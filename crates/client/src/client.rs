@@ -17,7 +17,7 @@ use crate::{
     call::{Call, Shared},
     ipc,
     limits::{REACH_DEADLINE, SUBMIT_DEADLINE},
-    watch,
+    watch::{self, Reading},
 };
 
 /// What to execute.
@@ -180,7 +180,7 @@ impl Client {
 
     /// The progress of any job; see [`JobHandle::watch`].
     pub fn watch(&self, id: JobId) -> BoxStream<'static, Result<v1::JobUpdate, ClientError>> {
-        watch::watch(Arc::clone(&self.shared), id).boxed()
+        watch::watch(Arc::clone(&self.shared), id, Reading::default()).boxed()
     }
 
     /// Ends a job. Nothing happens if it has ended.

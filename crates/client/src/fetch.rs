@@ -2,13 +2,17 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use arrow_flight::{
     Ticket, decode::FlightRecordBatchStream, error::FlightError, flight_service_client::FlightServiceClient,
 };
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use polybolos_model::{JobId, limits::MAX_MESSAGE_BYTES};
 use polybolos_proto::v1::ResultPartition;
@@ -16,7 +20,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{sleep, timeout},
 };
-use tonic::transport::Channel;
+use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     ClientError,
@@ -25,11 +29,10 @@ use crate::{
     generation::Generation,
     ipc,
     limits::{
-        FETCH_ATTEMPTS, FETCH_OPEN_TIMEOUT, FETCH_PATIENCE, FETCH_SILENCE, PLACE_PATIENCE, PLACE_TIMEOUT,
-        READ_AHEAD_BATCHES,
+        FETCH_ATTEMPTS, FETCH_OPEN_TIMEOUT, FETCH_PATIENCE, FETCH_SILENCE, PLACE_TIMEOUT, READ_AHEAD_BATCHES,
     },
     stream::Item,
-    watch::watch as follow,
+    watch::{Reading, watch as follow},
 };
 
 /// Where each complete partition of a result is, by the latest update.
@@ -48,6 +51,16 @@ pub(crate) struct Fetch {
     pub(crate) out: mpsc::Sender<Item>,
     /// Fires when the partitions before this one are handed out; `None` when there is nothing to wait for.
     pub(crate) turn: Option<oneshot::Receiver<()>>,
+    /// To whoever follows the query: a partition of which nothing was handed out can't be read where it is.
+    pub(crate) trouble: mpsc::Sender<Trouble>,
+    /// The leader was asked for such partitions, and has not answered.
+    pub(crate) asking: Arc<AtomicBool>,
+}
+
+/// A partition that can't be read where it is, as far as its reader knows.
+pub(crate) struct Trouble {
+    /// Its ticket, if the executor said itself that it has no such output, or a damaged one.
+    pub(crate) unreadable: Option<Bytes>,
 }
 
 /// Failed tries at a partition before the leader is asked where it is.
@@ -64,7 +77,28 @@ struct HandedOut {
 enum Stop {
     /// Nobody reads the result any more, or reads it anew.
     Left,
-    Broken(String),
+    Broken(Broken),
+}
+
+/// Why a stream of rows broke.
+struct Broken {
+    why: String,
+    /// By the executor's own word the output is not there any more, or is damaged.
+    is_unreadable: bool,
+}
+
+impl Broken {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_unreadable: false }
+    }
+}
+
+impl From<&Status> for Broken {
+    fn from(status: &Status) -> Self {
+        // Neither comes from a broken connection.
+        let is_unreadable = matches!(status.code(), Code::NotFound | Code::DataLoss);
+        Self { why: describe(status), is_unreadable }
+    }
 }
 
 impl Fetch {
@@ -78,11 +112,16 @@ impl Fetch {
         let mut handed_out = HandedOut::default();
         let mut broken_since = None;
         let mut next = None;
+        let mut tried = Bytes::new();
         loop {
             let place = match next.take() {
                 Some(place) => place,
                 None => self.place().await,
             };
+            // Another attempt's rows have all the patience anew.
+            if place.ticket != tried {
+                (tries, broken_since, tried) = (0, None, place.ticket.clone());
+            }
             let before = handed_out;
             let last = match self.read(&place, &mut handed_out).await {
                 Ok(()) | Err(Stop::Left) => return Ok(()),
@@ -97,18 +136,21 @@ impl Fetch {
                 (tries, broken_since) = (0, None);
             }
             tries += 1;
+            let Broken { why: last, is_unreadable } = last;
             tracing::debug!(job = %self.job, partition = self.partition, tries, ?handed_out, last, "a fetch broke");
             let now = self.shared.env.clock.now();
             let patient = now - *broken_since.get_or_insert(now) < FETCH_PATIENCE;
             let begun = handed_out.batches > 0;
             polybolos_model::sometimes!("a result broke after some of it was read", begun);
             // While the query runs, updates tell of a partition that moved.
-            if begun || tries >= TRIES_BEFORE_ASKING {
+            if begun {
                 next = self.ask().await;
+            } else if is_unreadable || tries >= TRIES_BEFORE_ASKING {
+                self.tell(is_unreadable.then(|| place.ticket.clone()));
             }
             let ends =
                 begun && !goes_on(&place, next.as_ref()) && !polybolos_model::mutant!("result-repeated");
-            if ends || (tries >= FETCH_ATTEMPTS && !patient) {
+            if ends || (tries >= FETCH_ATTEMPTS && !patient && !self.asking.load(Ordering::Acquire)) {
                 let (job, partition, address) = (self.job, self.partition, place.address);
                 return Err(ClientError::Fetch {
                     job,
@@ -137,29 +179,39 @@ impl Fetch {
         }
     }
 
-    /// Where the partition is. Nowhere for a while if it was lost and is made anew.
+    /// Where the partition is. Nowhere for a while if it was lost and is made anew: as long as whoever follows the query
+    /// has no worse news.
     async fn place(&mut self) -> ResultPartition {
         let partition = self.partition;
-        let known = self.places.wait_for(|places| places.contains_key(&partition));
-        match timeout(PLACE_PATIENCE, known).await {
-            Ok(Ok(places)) => places.get(&partition).cloned().unwrap_or_default(),
-            Ok(Err(_)) | Err(_) => ResultPartition { partition, ..Default::default() },
+        let known = self.places.wait_for(|places| places.contains_key(&partition)).await;
+        let known = known.ok().and_then(|places| places.get(&partition).cloned());
+        match known {
+            Some(place) => place,
+            // The driver is gone, and this task with it.
+            None => std::future::pending().await,
         }
+    }
+
+    /// Has the driver ask the leader. If it has too much to ask already, the next try comes back to it.
+    fn tell(&self, unreadable: Option<Bytes>) {
+        let _ = self.trouble.try_send(Trouble { unreadable });
     }
 
     /// Where the partition is by the word of the leader, also after the query's end, when no updates come any more.
     async fn ask(&self) -> Option<ResultPartition> {
-        let mut updates = std::pin::pin!(follow(Arc::clone(&self.shared), self.job));
+        let mut updates = std::pin::pin!(follow(Arc::clone(&self.shared), self.job, Reading::default()));
         let update = timeout(PLACE_TIMEOUT, updates.next()).await.ok()??.ok()?;
         let is_present = update.result_generation == self.of_generation;
         update.results.into_iter().find(|place| is_present && place.partition == self.partition)
     }
 
-    /// Waits until the partition is elsewhere, maybe for ever.
+    /// Waits until the partition is elsewhere, or nowhere as it is made anew; maybe for ever.
     async fn moved(&mut self, from: &ResultPartition) {
         let partition = self.partition;
-        let elsewhere =
-            |places: &Places| places.get(&partition).is_some_and(|place| place.ticket != from.ticket);
+        let elsewhere = |places: &Places| {
+            let same = |now: &ResultPartition| now.ticket == from.ticket && now.address == from.address;
+            !places.get(&partition).is_some_and(same)
+        };
         if self.places.wait_for(elsewhere).await.is_err() {
             // The driver is gone, and this task with it.
             std::future::pending::<()>().await;
@@ -167,7 +219,8 @@ impl Fetch {
     }
 
     async fn read(&mut self, place: &ResultPartition, handed_out: &mut HandedOut) -> Result<(), Stop> {
-        let (channel, lease) = self.shared.channels.lease(&place.address).await.map_err(Stop::Broken)?;
+        let (channel, lease) =
+            self.shared.channels.lease(&place.address).await.map_err(|why| Stop::Broken(Broken::new(why)))?;
         let done = self.read_from(channel, place, handed_out).await;
         if let Err(Stop::Broken(_)) = done {
             lease.give_up_connection();
@@ -197,7 +250,7 @@ impl Fetch {
                 }
                 batch = next(&mut batches), if room => match batch? {
                     Some(batch) => {
-                        let batch = rest(ipc::conform(batch, &self.schema).map_err(broken)?, &mut skip);
+                        let batch = rest(ipc::conform(batch, &self.schema).map_err(|error| broken(error.to_string()))?, &mut skip);
                         ahead.push_back(batch);
                     }
                     None => more = false,
@@ -246,8 +299,8 @@ async fn open(channel: Channel, place: &ResultPartition) -> Result<FlightRecordB
             let data = response.into_inner().map_err(FlightError::from);
             Ok(FlightRecordBatchStream::new_from_flight_data(data))
         }
-        Ok(Err(status)) => Err(Stop::Broken(describe(&status))),
-        Err(_) => Err(Stop::Broken(format!("no answer for {} s", FETCH_OPEN_TIMEOUT.as_secs()))),
+        Ok(Err(status)) => Err(Stop::Broken(Broken::from(&status))),
+        Err(_) => Err(broken(format!("no answer for {} s", FETCH_OPEN_TIMEOUT.as_secs()))),
     }
 }
 
@@ -262,12 +315,13 @@ async fn wait_for(turn: &mut Option<oneshot::Receiver<()>>) -> Result<(), Stop> 
 async fn next(batches: &mut FlightRecordBatchStream) -> Result<Option<RecordBatch>, Stop> {
     match timeout(FETCH_SILENCE, batches.next()).await {
         Ok(Some(Ok(batch))) => Ok(Some(batch)),
-        Ok(Some(Err(error))) => Err(Stop::Broken(describe(&error))),
+        Ok(Some(Err(FlightError::Tonic(status)))) => Err(Stop::Broken(Broken::from(&*status))),
+        Ok(Some(Err(error))) => Err(broken(describe(&error))),
         Ok(None) => Ok(None),
-        Err(_) => Err(Stop::Broken(format!("silent for {} s", FETCH_SILENCE.as_secs()))),
+        Err(_) => Err(broken(format!("silent for {} s", FETCH_SILENCE.as_secs()))),
     }
 }
 
-fn broken(error: ClientError) -> Stop {
-    Stop::Broken(error.to_string())
+fn broken(why: String) -> Stop {
+    Stop::Broken(Broken::new(why))
 }

@@ -7,7 +7,7 @@ use futures::{StreamExt, stream::BoxStream};
 use polybolos_model::JobId;
 use polybolos_proto::v1;
 
-use crate::{ClientError, QueryResult, ResultStream, call::Shared, ipc, stream, watch};
+use crate::{ClientError, QueryResult, ResultStream, call::Shared, ipc, stream, watch, watch::Reading};
 
 /// A job of the cluster. Dropping it changes nothing; dropping its [`ResultStream`] early cancels the job.
 #[derive(Clone)]
@@ -57,15 +57,23 @@ impl JobHandle {
     }
 
     /// One update now, one after each change, the last when the job has ended (also by a failure). Survives the loss
-    /// of the scheduler.
+    /// of the scheduler. Lost partitions of the result are made again only for whoever reads it, by
+    /// [`JobHandle::stream`].
     pub fn watch(&self) -> BoxStream<'static, Result<v1::JobUpdate, ClientError>> {
-        watch::watch(Arc::clone(&self.shared), self.id).boxed()
+        watch::watch(Arc::clone(&self.shared), self.id, Reading::default()).boxed()
     }
 
     /// The rows, as partitions become ready. Starts at once, in the background; what nobody reads holds it back.
     /// Must be called within a tokio runtime.
     pub fn stream(&self) -> ResultStream {
         stream::start(Arc::clone(&self.shared), self.clone())
+    }
+
+    pub(crate) fn watch_and_read(
+        &self,
+        reading: Reading,
+    ) -> BoxStream<'static, Result<v1::JobUpdate, ClientError>> {
+        watch::watch(Arc::clone(&self.shared), self.id, reading).boxed()
     }
 
     /// The rows of `EXPLAIN ANALYZE`, once the job has succeeded.

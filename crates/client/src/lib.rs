@@ -18,6 +18,7 @@ mod background;
 mod call;
 mod channels;
 mod client;
+mod driver;
 mod error;
 mod fetch;
 mod generation;

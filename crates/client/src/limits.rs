@@ -49,9 +49,7 @@ pub const FETCH_ATTEMPTS: u32 = 6;
 pub const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a scheduler may take to say where a partition is whose stream broke.
 pub const PLACE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long to wait for a lost partition to be made anew.
-pub const PLACE_PATIENCE: Duration = Duration::from_secs(60);
-/// Partitions that are read at once.
+/// Partitions that are read at once. One that is lost and made anew is waited for as long as its query is followed.
 pub const FETCH_CONCURRENCY: usize = 8;
 /// The same for an ordered result: those behind the first one wait for it with their read-ahead in hand.
 pub const ORDERED_FETCH_CONCURRENCY: usize = 4;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{Stream, stream};
 use polybolos_model::JobId;
 use polybolos_proto::v1::{JobState, JobUpdate, WatchRequest};
@@ -14,18 +15,29 @@ use crate::{
     limits::{WATCH_PATIENCE, WATCH_SILENCE},
 };
 
-/// Updates of `job` until one says that it has ended. Every update holds the whole progress, so that one after a
-/// break misses nothing.
+/// What a watcher wants of the result.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    /// It reads the result: partitions that are lost after success are made again for it, and it hears of them.
+    pub(crate) reads: bool,
+    /// Tickets of partitions that their executors could not give, by their own word: they are made again, too.
+    pub(crate) unreadable: Vec<Bytes>,
+}
+
+/// Updates of `job` until one says that it has ended and, for a reader, that all of its result is there. Every update
+/// holds the whole progress, so that one after a break misses nothing.
 pub(crate) fn watch(
     shared: Arc<Shared>,
     job: JobId,
+    reading: Reading,
 ) -> impl Stream<Item = Result<JobUpdate, ClientError>> + Send + 'static {
-    let watch = Watch { shared, job, open: None, troubled_since: None, breaks: 0 };
+    let watch = Watch { shared, job, reading, open: None, troubled_since: None, breaks: 0 };
     stream::unfold(Some(watch), |watch| async move {
         let mut watch = watch?;
         match watch.next().await {
             Ok(update) => {
-                let rest = (!has_ended(update.state())).then_some(watch);
+                let goes_on = watch.reading.reads && update.more_come;
+                let rest = (goes_on || !has_ended(update.state())).then_some(watch);
                 Some((Ok(update), rest))
             }
             Err(error) => Some((Err(error), None)),
@@ -49,6 +61,7 @@ struct Open {
 struct Watch {
     shared: Arc<Shared>,
     job: JobId,
+    reading: Reading,
     open: Option<Open>,
     /// Since the first break after the last update.
     troubled_since: Option<Instant>,
@@ -104,7 +117,12 @@ impl Watch {
     async fn open(&self) -> Result<Open, ClientError> {
         let job_id = self.job.to_string();
         let opened = self.shared.call_at(Call::watch(), |channel| {
-            let request = WatchRequest { job_id: job_id.clone() };
+            let request = WatchRequest {
+                job_id: job_id.clone(),
+                knows_more_come: true,
+                reads_result: self.reading.reads,
+                unreadable: self.reading.unreadable.clone(),
+            };
             async move { query(channel).watch(request).await }
         });
         let (updates, address) = opened.await?;

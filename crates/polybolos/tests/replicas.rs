@@ -37,6 +37,8 @@ mod outage;
 mod probe;
 #[path = "replicas/refusals.rs"]
 mod refusals;
+#[path = "replicas/results_lost.rs"]
+mod results_lost;
 #[path = "replicas/saving.rs"]
 mod saving;
 #[allow(dead_code, reason = "the other process tests use the rest")]

@@ -75,7 +75,7 @@ impl Leader {
                 );
                 self.follow(effects);
             }
-            Change::ClusterRestarted { effects } => self.follow(effects),
+            Change::ClusterRestarted { effects } | Change::Reopened { effects, .. } => self.follow(effects),
             Change::Unchanged
             | Change::Submitted { .. }
             | Change::Duplicate { .. }

@@ -128,8 +128,8 @@ impl Shared {
     /// Since when the job waits for an executor; 0 if it does not. `runs` if an attempt of it does.
     pub(crate) fn waits_since_ms(&self, state: &ClusterState, job: &Job, runs: bool) -> u64 {
         let since_ms = self.no_executor_since_ms();
-        let since_ms = since_ms.filter(|_| !runs && !job.status.is_ended() && !policy::takes_tasks(state));
-        since_ms.map_or(0, |since_ms| policy::waits_since_ms(job, since_ms))
+        let since_ms = since_ms.filter(|_| !runs && state.is_active(job) && !policy::takes_tasks(state));
+        since_ms.map_or(0, |since_ms| policy::waits_since_ms(state, job, since_ms))
     }
 
     pub(crate) fn life(&self) -> watch::Receiver<Life> {
@@ -190,7 +190,7 @@ impl Shared {
         self.watched().retain(|_, seen| seen.watchers > 0);
     }
 
-    /// Active jobs that nobody has watched for as long as they allow, ascending by submission.
+    /// Jobs that have not ended and that nobody has watched for as long as they allow, ascending by submission.
     pub(crate) fn unwatched(&self) -> Vec<(JobId, u64)> {
         let now = self.env.clock.now();
         self.read(|state| {
@@ -198,7 +198,8 @@ impl Shared {
             watched.retain(|job, seen| {
                 seen.watchers > 0 || state.job(*job).is_some_and(|job| !job.status.is_ended())
             });
-            let limited = state.active_jobs().filter(|job| job.cancel_when_unwatched_ms > 0);
+            let limited =
+                state.active_jobs().filter(|job| !job.status.is_ended() && job.cancel_when_unwatched_ms > 0);
             let expired = limited.filter_map(|job| {
                 let seen = watched.entry(job.id).or_insert(Watched { watchers: 0, since: now });
                 let limit_ms = job.cancel_when_unwatched_ms;

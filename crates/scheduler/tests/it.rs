@@ -11,6 +11,8 @@ mod harness;
 mod loss;
 #[path = "it/operating.rs"]
 mod operating;
+#[path = "it/reopen.rs"]
+mod reopen;
 #[path = "it/script.rs"]
 mod script;
 #[path = "it/standing.rs"]
@@ -326,7 +328,11 @@ async fn bad_requests_have_clear_errors_and_the_replica_goes_on() {
     assert_eq!(harness.query.submit(sql(&huge)).await.unwrap_err().code(), Code::OutOfRange);
     for unknown in ["00000000000000ab", "no id"] {
         let job_id = unknown.to_owned();
-        let status = harness.query.watch(WatchRequest { job_id: job_id.clone() }).await.unwrap_err();
+        let status = harness
+            .query
+            .watch(WatchRequest { job_id: job_id.clone(), ..WatchRequest::default() })
+            .await
+            .unwrap_err();
         assert_eq!(reason(&status), Reason::JobNotFound, "{status:?}");
         let status = harness.query.cancel(CancelRequest { job_id, reason: String::new() }).await.unwrap_err();
         assert_eq!(reason(&status), Reason::JobNotFound, "{status:?}");

@@ -1,8 +1,11 @@
 //! Serves this executor's outputs over Arrow Flight.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use arrow::{array::RecordBatch, datatypes::Schema};
@@ -74,6 +77,10 @@ fn status(error: &ShuffleError) -> Status {
         | ShuffleError::NoDurableStore { .. }
         | ShuffleError::Deleted { .. } => Status::not_found(message),
         ShuffleError::Corrupt { .. } | ShuffleError::Codec { .. } => Status::data_loss(message),
+        // Its file was deleted.
+        ShuffleError::Disk { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Status::not_found(message)
+        }
         ShuffleError::RowTooLarge { .. } => Status::out_of_range(message),
         ShuffleError::Disk { .. }
         | ShuffleError::Store { .. }

@@ -101,6 +101,11 @@ pub enum Change {
         tasks: u32,
         effects: Effects,
     },
+    /// Partitions of the result are made again, or were and can't be.
+    Reopened {
+        job: JobId,
+        effects: Effects,
+    },
 }
 
 /// What else followed from a failure or a loss. Each list is ascending.

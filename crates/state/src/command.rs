@@ -183,9 +183,19 @@ pub enum Command {
         task: TaskId,
         attempt: AttemptId,
     },
+    /// Somebody wants to read the result of a job that has succeeded, and partitions of it are lost: their tasks run
+    /// again, with all that they need. Of an active job only `unreadable` runs again.
+    ReopenJob {
+        job: JobId,
+        /// Partitions of the result that the executor of that attempt can't give any more, by its own word.
+        unreadable: Vec<(u32, AttemptId)>,
+    },
 }
 
 impl Command {
+    /// From which version on [`Command::ReopenJob`] may be proposed.
+    pub const REOPEN_VERSION: u16 = 3;
+
     /// The version of entries in which this command first appeared.
     pub fn needs_version(&self) -> u16 {
         match self {
@@ -213,7 +223,10 @@ impl Command {
             | Self::RaiseVersion { .. }
             | Self::RestartCluster { .. } => FIRST_VERSION,
             Self::RefusedCommands { .. } => 2,
-            Self::CompleteTaskIn { .. } | Self::TasksDied { .. } | Self::OutputDurable { .. } => 3,
+            Self::CompleteTaskIn { .. }
+            | Self::TasksDied { .. }
+            | Self::OutputDurable { .. }
+            | Self::ReopenJob { .. } => 3,
         }
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, settings::JobSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::{Job, story::Stories};
+use crate::{Job, apply::reopen::Reopening, story::Stories};
 
 /// What version 2 added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub(crate) struct ExtensionV3 {
     pub(crate) starved: BTreeSet<TaskId>,
     /// Completed attempts of jobs that are not released whose outputs are in the durable store too. No empty sets.
     pub(crate) durable: BTreeMap<JobId, BTreeSet<AttemptId>>,
+    /// Jobs that are not released whose result was lost, and asked for again.
+    pub(crate) reopened: BTreeMap<JobId, Reopening>,
 }
 
 impl ExtensionV3 {
@@ -45,6 +47,9 @@ impl ExtensionV3 {
     pub(crate) fn forget_job(&mut self, job: JobId) {
         self.valid_from.retain(|(of, _), _| *of != job);
         self.durable.remove(&job);
+        if self.reopened.remove(&job).is_some() {
+            self.end_job(job);
+        }
     }
 }
 

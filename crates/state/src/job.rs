@@ -100,14 +100,15 @@ pub struct Job {
     pub status: JobStatus,
     /// Set exactly when the job failed or was cancelled.
     pub error: Option<JobError>,
-    /// The stages; their `plan` bytes are dropped when the job ends.
+    /// The stages; their `plan` bytes are dropped when nothing of the job can run again.
     pub graph: StageGraph,
     /// `runs[i]` belongs to `graph.stages[i]`.
     pub runs: Vec<StageRun>,
     /// The job has ended and its outputs may be deleted.
     pub released: bool,
     /// Outputs of the result stage that were lost after success and before release, with the reason. A client that
-    /// has not read such a partition must be told so: nothing runs it again.
+    /// has not read such a partition must be told so: nothing runs it again unless it asks for it
+    /// ([`crate::Command::ReopenJob`]).
     pub results_lost: BTreeMap<u32, String>,
 }
 

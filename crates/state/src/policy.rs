@@ -11,7 +11,7 @@ pub use patience::{Patience, PatienceError};
 use polybolos_model::{ExecutorId, Incarnation, JobId, ReplicaId, Term};
 pub use waiting::{takes_tasks, waits_since_ms};
 
-use crate::{Beat, ClusterState, Command, ENTRY_VERSION, Entry, limits::RESULT_TTL_MS};
+use crate::{Beat, ClusterState, Command, ENTRY_VERSION, Entry, Job};
 
 /// What the leader's shell has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +116,6 @@ fn latest_beats(events: &[Event]) -> BTreeMap<ExecutorId, Beat> {
 }
 
 fn expiry(state: &ClusterState, now_ms: u64) -> Option<Command> {
-    let due = |ended_at_ms: u64| ended_at_ms.saturating_add(RESULT_TTL_MS) <= now_ms;
-    state.unfetched_jobs().any(|job| job.ended_at_ms.is_some_and(due)).then_some(Command::ExpireJobs)
+    let is_due = |job: &Job| state.kept_until_ms(job).is_some_and(|until_ms| until_ms <= now_ms);
+    state.unfetched_jobs().any(is_due).then_some(Command::ExpireJobs)
 }

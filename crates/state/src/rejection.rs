@@ -119,6 +119,10 @@ pub enum Rejection {
         "attempt {attempt} of task {task} has read outputs that were lost and may have come out differently since"
     )]
     InputsRolledBack { task: TaskId, attempt: AttemptId },
+    #[error(
+        "the result of job {job} can't be made again: that was tried in vain, or what it was made from is not kept"
+    )]
+    NotReopened { job: JobId },
 }
 
 impl Rejection {
@@ -165,7 +169,8 @@ impl Rejection {
             | Self::ReplicaTooOld { .. }
             | Self::VersionTooNew { .. }
             | Self::NoReplicas { .. }
-            | Self::InputsRolledBack { .. } => false,
+            | Self::InputsRolledBack { .. }
+            | Self::NotReopened { .. } => false,
         }
     }
 }

@@ -65,9 +65,9 @@ pub(crate) struct Jobs {
     pub(crate) by_id: BTreeMap<JobId, Job>,
     /// By [`Job::number`].
     pub(crate) order: BTreeMap<u64, JobId>,
-    /// Numbers of the jobs that have not ended.
+    /// Numbers of the jobs of which tasks may run: they have not ended, or lost results are made again.
     pub(crate) active: BTreeSet<u64>,
-    /// Numbers of the jobs that have ended and whose outputs are kept for their client.
+    /// Numbers of the jobs that have ended and whose outputs are kept for their client, but for active ones.
     pub(crate) unfetched: BTreeSet<u64>,
     /// Numbers of the jobs that are released, kept for `jobs list`.
     pub(crate) history: BTreeSet<u64>,
@@ -166,7 +166,7 @@ impl ClusterState {
         self.jobs.order.values().filter_map(|id| self.job(*id))
     }
 
-    /// Jobs that have not ended, in the order of submission.
+    /// Jobs that have not ended, and those whose lost results are made again, in the order of submission.
     pub fn active_jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
         self.jobs.numbered(&self.jobs.active)
     }
@@ -175,7 +175,8 @@ impl ClusterState {
         self.jobs.active.len()
     }
 
-    /// Jobs that have ended and whose outputs are kept for their client, in the order of submission.
+    /// Jobs that have ended and whose outputs are kept for their client, but for active ones, in the order of
+    /// submission.
     pub fn unfetched_jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
         self.jobs.numbered(&self.jobs.unfetched)
     }

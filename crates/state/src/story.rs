@@ -170,6 +170,9 @@ impl ClusterState {
                 let reason = format!("another process took the place of executor {executor}");
                 self.tell_of_effects(effects, &reason);
             }
+            (Command::ReopenJob { .. } | Command::FailJob { .. }, Ok(Change::Reopened { effects, .. })) => {
+                self.tell_of_effects(effects, "its client asked for results that were lost");
+            }
             (Command::RestartCluster { .. }, Ok(Change::ClusterRestarted { effects })) => {
                 self.tell_of_effects(effects, "the cluster was restarted");
             }

@@ -3,6 +3,7 @@
 /// Every mark in the real code.
 pub const MARKS: &[&str] = &[
     "a broken fetch went on from the durable copy",
+    "a client followed a reopened query",
     "a client left a leader that was silent",
     "a damaged durable output was found",
     "a damaged output was found",
@@ -15,6 +16,7 @@ pub const MARKS: &[&str] = &[
     "a leader got its majority back",
     "a leader was paused",
     "a log was truncated by another leader's",
+    "a lost result was made again",
     "a probe found that an executor is gone",
     "a repeated submit found its job",
     "a replica was added",

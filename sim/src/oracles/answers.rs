@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | failed after retries, re-runs, lost inputs, executors that died, or for an indeterminate output | a fault broke tasks while it ran (`retry-limit` counts) |
 //! | failed as wrong, or by a fault of the engine | never: the generated queries are right |
-//! | succeeded | rows are lost with their executor, its result was given back by another reader, or a fault cut the stream |
+//! | succeeded | rows that it had in part are lost with their executor, lost ones could not be made again, its result was given back by another reader, or a fault cut the stream |
 //! | runs, or was cancelled for that | a fault cut the stream of its result |
 //! | cancelled, and called so | somebody asked for it, left the result, or did not come back |
 //! | none | table files could not be read, or a view is read that is not known to exist; a change of the catalogue found itself done |
@@ -86,7 +86,7 @@ impl Answers {
             (Outcome::Unknown, _) => self.disruptions.anything(since_us),
             (Outcome::Cancelled, Some(job)) => job.status == JobStatus::Cancelled && self.is_unwanted(job.id),
             (Outcome::Cancelled, None) => false,
-            (Outcome::Failed, Some(job)) => self.is_explained(op, job, error, since_us),
+            (Outcome::Failed, Some(job)) => self.is_explained(op, job, error, since_us, reference),
             (Outcome::Failed, None) => job.is_none() && self.may_be_refused(op, error, since_us),
         };
         if allowed {
@@ -107,9 +107,10 @@ impl Answers {
         of_job.chain(own).map(|begun| begun.at_us).min().unwrap_or_default()
     }
 
-    fn is_explained(&self, op: u32, job: &Job, error: &str, since_us: u64) -> bool {
+    fn is_explained(&self, op: u32, job: &Job, error: &str, since_us: u64, reference: &Reference) -> bool {
         let breaks = self.disruptions.breaks_tasks(since_us);
-        let is_broken = breaks && BROKEN_RESULT.iter().any(|words| error.contains(words));
+        let says_broken = BROKEN_RESULT.iter().any(|words| error.contains(words));
+        let is_broken = breaks && says_broken;
         match job.status {
             JobStatus::Failed => job.error.as_ref().is_some_and(|why| match why.error.class {
                 ErrorClass::Retryable | ErrorClass::Resources => {
@@ -120,7 +121,11 @@ impl Answers {
                 ErrorClass::User => false,
             }),
             JobStatus::Succeeded => {
-                !job.results_lost.is_empty() || is_broken || (job.released && self.shares(op, job.id))
+                // What could be made again is no reason, unless the client had a part of it.
+                let is_lost = says_broken || !reference.state().can_reopen(job);
+                (!job.results_lost.is_empty() && is_lost)
+                    || is_broken
+                    || (job.released && self.shares(op, job.id))
             }
             JobStatus::Queued | JobStatus::Running | JobStatus::Cancelled => is_broken,
         }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use polybolos_model::{AttemptId, ExecutorId, JobId, TaskId, Term, simulation::Fact};
-use polybolos_state::{Change, ClusterState};
+use polybolos_state::{Change, ClusterState, Job};
 
 use super::{Check, Commit, Oracle, Reference, effects_of};
 use crate::moment::{Moment, What};
@@ -70,9 +70,14 @@ impl Oracle for LaunchesAreDue {
             for task in effects_of(outcome).into_iter().flat_map(|effects| &effects.rerun) {
                 self.done.remove(task);
             }
+            // A lost result is made again.
+            if let Change::Reopened { job, .. } = outcome {
+                self.ended.remove(job);
+            }
         }
         let active = commit.before.active_jobs().map(|job| job.id);
-        let ended = active.filter(|id| commit.after.job(*id).is_none_or(|job| job.status.is_ended()));
+        let is_over = |job: &Job| !commit.after.is_active(job);
+        let ended = active.filter(|id| commit.after.job(*id).is_none_or(is_over));
         self.ended.extend(ended.map(|id| (id, commit.index)));
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Losses {
             let hit: Vec<JobId> = active.filter(|job| self.has_part_in(gone, *job, commit.before)).collect();
             self.hit.extend(hit);
         }
-        self.launched.retain(|job, _| commit.after.job(*job).is_some_and(|job| !job.status.is_ended()));
+        self.launched.retain(|job, _| commit.after.job(*job).is_some_and(|job| commit.after.is_active(job)));
     }
 
     /// Jobs that were submitted, and those of them that lost an executor.

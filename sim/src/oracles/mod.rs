@@ -205,6 +205,7 @@ fn effects_of(change: &Change) -> Option<&Effects> {
         | Change::Registered { effects, .. }
         | Change::Lost { effects, .. }
         | Change::DeathsCounted { effects, .. }
+        | Change::Reopened { effects, .. }
         | Change::ClusterRestarted { effects } => Some(effects),
         _ => None,
     }

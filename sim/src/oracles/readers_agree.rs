@@ -19,7 +19,7 @@ type Reads = BTreeMap<StageId, Vec<u64>>;
 
 #[derive(Debug, Default)]
 pub(super) struct ReadersAgree {
-    /// Active jobs that were submitted when completions told their epoch.
+    /// Jobs that were submitted when completions told their epoch, and of which something may run, now or again.
     jobs: BTreeMap<JobId, Known>,
 }
 
@@ -61,7 +61,8 @@ impl Oracle for ReadersAgree {
             if !job.status.is_ended() || job.status == JobStatus::Succeeded {
                 known.check(job).map_err(|what| format!("index {}: job {id}: {what}", commit.index))?;
             }
-            if job.status.is_ended() {
+            let may_run = job.status == JobStatus::Succeeded && !job.released;
+            if job.status.is_ended() && !may_run {
                 over.insert(*id);
             }
         }

@@ -59,7 +59,8 @@ impl RetryLimit {
         said: u32,
         effects: &Effects,
     ) -> Check {
-        let gave_up = effects.failed.contains(&task.job);
+        // Of a job that had succeeded, only a part of its result is given up.
+        let gave_up = effects.failed.contains(&task.job) || effects.results_lost.contains(&task.job);
         let retryable = matches!(error.class, ErrorClass::Retryable | ErrorClass::Resources);
         if retryable && error.fetch.as_ref().is_some_and(|fetch| reads(before, task, fetch)) {
             let losses = self.input_losses.entry(task).or_default();

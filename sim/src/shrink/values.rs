@@ -156,5 +156,10 @@ pub(super) fn defaults(shrink: &mut Shrink<'_, '_>) {
                 (*abandon_after, *cancel_after_ms) = (None, None);
             }
         });
+        change(shrink, &|action| {
+            if let Action::Query { read_after_ms, .. } = action {
+                *read_after_ms = None;
+            }
+        });
     }
 }

@@ -58,6 +58,10 @@ fn text(command: &Command) -> String {
         Command::OutputDurable { executor, task, attempt, .. } => {
             format!("output-durable {task} {attempt} {executor}")
         }
+        Command::ReopenJob { job, unreadable } => {
+            let partitions = unreadable.iter().map(|(partition, attempt)| format!(" {partition}:{attempt}"));
+            partitions.fold(format!("reopen-job {job}"), |text, partition| text + &partition)
+        }
         Command::RefusedCommands { counts } => format!("refused-commands of {} executors", counts.len()),
     }
 }

@@ -18,6 +18,8 @@ const MAX_BURST: u32 = 5;
 const REPEAT_WITHIN_MS: u64 = 1_500;
 /// A cancel comes within so long after the acknowledgement.
 const CANCEL_WITHIN_MS: u64 = 400;
+/// A client that is late comes to read within so long.
+const READ_WITHIN_MS: u64 = 5_000;
 const ABANDON_WITHIN_BATCHES: u32 = 4;
 
 /// How much data a run has.
@@ -178,6 +180,9 @@ impl Ops<'_> {
         } else if percent(random, self.mix.cancel_percent) {
             cancel_after_ms = Some(random.random_range(0..CANCEL_WITHIN_MS));
         }
+        // Nothing is drawn where nobody is late, so that known seeds stay what they are.
+        let is_late = self.mix.late_percent > 0 && percent(random, self.mix.late_percent);
+        let read_after_ms = is_late.then(|| random.random_range(0..READ_WITHIN_MS));
         let action = Action::Query {
             sql: query.sql,
             ordered: query.ordered,
@@ -185,6 +190,7 @@ impl Ops<'_> {
             options: query.options,
             abandon_after,
             cancel_after_ms,
+            read_after_ms,
         };
         Op { id, at_ms, client, action }
     }

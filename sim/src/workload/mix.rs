@@ -18,6 +18,8 @@ pub struct Mix {
     pub key_percent: u8,
     pub cancel_percent: u8,
     pub abandon_percent: u8,
+    /// Percent of the queries whose client comes to read them only some time later.
+    pub late_percent: u8,
     /// Percent of the queries that read a view, if the client has made one.
     pub view_percent: u8,
     // Shapes of query.
@@ -51,6 +53,7 @@ impl Default for Mix {
             key_percent: 50,
             cancel_percent: 6,
             abandon_percent: 6,
+            late_percent: 0,
             view_percent: 30,
             scan: 2,
             join: 4,

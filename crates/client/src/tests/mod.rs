@@ -9,5 +9,6 @@ mod failover;
 mod fake;
 mod finding;
 mod operating;
+mod reopened;
 mod stale;
 mod streaming;

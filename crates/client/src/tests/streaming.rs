@@ -14,18 +14,18 @@ use super::fake::{
 };
 use crate::{Answer, Client, ClientError, JobHandle, SubmitOptions, limits};
 
-async fn job(client: &Client) -> JobHandle {
+pub(super) async fn job(client: &Client) -> JobHandle {
     match client.submit("SELECT 1", SubmitOptions::default()).await.unwrap() {
         Answer::Job(job) => job,
         Answer::Inline(_) => panic!("no job"),
     }
 }
 
-fn values(batches: &[RecordBatch]) -> Vec<i32> {
+pub(super) fn values(batches: &[RecordBatch]) -> Vec<i32> {
     batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int32Type>().values().to_vec()).collect()
 }
 
-async fn setting(ordered: bool) -> (Scheduler, Executor, Client) {
+pub(super) async fn setting(ordered: bool) -> (Scheduler, Executor, Client) {
     let (scheduler, executor) = (Scheduler::start().await, Executor::start().await);
     scheduler.on_submit(OnSubmit::Answer(accepted(ordered)));
     let client = client(&[&scheduler.address]);
@@ -144,7 +144,7 @@ async fn a_partition_that_moved_is_read_where_it_is_now() {
     assert_eq!(values(&batches), [1]);
 }
 
-fn of_generation(result_generation: u32, update: v1::JobUpdate) -> v1::JobUpdate {
+pub(super) fn of_generation(result_generation: u32, update: v1::JobUpdate) -> v1::JobUpdate {
     v1::JobUpdate { result_generation, ..update }
 }
 

@@ -3,6 +3,7 @@
 mod attach;
 mod cluster;
 mod query;
+mod results;
 mod show;
 mod status;
 mod submit;
@@ -82,6 +83,7 @@ fn rejected(rejection: Rejection) -> Status {
         | Rejection::TooManyReplicas
         | Rejection::ReplicaTooOld { .. }
         | Rejection::VersionTooNew { .. }
+        | Rejection::NotReopened { .. }
         | Rejection::NoReplicas { .. } => (Code::Unavailable, Reason::Unspecified, None),
     };
     let job_id = job.map(|job| job.to_string()).unwrap_or_default();

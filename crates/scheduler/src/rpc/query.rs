@@ -40,8 +40,9 @@ impl QueryService for QueryRpc {
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
-        let job = job_id(&request.into_inner().job_id)?;
-        let updates = watch::watch(&self.shared, job).await?;
+        let request = request.into_inner();
+        let job = job_id(&request.job_id)?;
+        let updates = watch::watch(&self.shared, job, &request).await?;
         Ok(Response::new(Box::pin(updates)))
     }
 

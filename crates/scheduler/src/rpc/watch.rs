@@ -1,32 +1,42 @@
 //! `QueryService.Watch`: a job's progress, one update at once and one after each change, coalesced.
+//!
+//! For one that reads the result, lost partitions of it are made again, and the updates go on until all of it is there.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
-use polybolos_model::{ErrorClass, JobId, StageId, TaskError};
-use polybolos_proto::v1::{JobUpdate, ResultPartition, ShuffleTicket, StageProgress};
-use polybolos_state::{ClusterState, Job, JobError, JobStatus, ResultLocation};
-use prost::Message;
+use polybolos_model::{AttemptId, JobId, StageId};
+use polybolos_proto::v1::{JobUpdate, StageProgress, WatchRequest};
+use polybolos_state::{ClusterState, Command, Job, JobError, JobStatus};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
 use tonic::Status;
 
-use super::show;
+use super::{
+    results::{Missing, missing, named, place},
+    show,
+};
 use crate::{
     error::RequestError,
+    input::Refusal,
     shared::{Shared, WatchGuard},
 };
 
 /// Updates come no closer than this, but for the last one and the first results.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How often one watch asks for lost partitions; the limits of the job come first.
+const MAX_ASKS: u32 = 100;
+
 /// What a watcher compares to see whether there is news.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     revision: u64,
+    /// It gets no more updates after this.
     ended: bool,
+    missing: Missing,
     running: BTreeMap<StageId, u32>,
     waits_since_ms: u64,
 }
@@ -34,6 +44,9 @@ struct Seen {
 struct Watcher {
     shared: Arc<Shared>,
     job: JobId,
+    knows_more_come: bool,
+    reads_result: bool,
+    asks_left: u32,
     progress: watch::Receiver<u64>,
     last: Option<(Seen, Instant)>,
     _guard: WatchGuard,
@@ -46,19 +59,27 @@ struct Watcher {
 pub(crate) async fn watch(
     shared: &Arc<Shared>,
     job: JobId,
+    request: &WatchRequest,
 ) -> Result<impl Stream<Item = Result<JobUpdate, Status>> + Send + use<>, Status> {
     shared.fresh(false).await?;
     if !shared.read(|state| state.job(job).is_some()) {
         return Err(RequestError::JobNotFound { job: job.to_string() }.into());
     }
-    let watcher = Watcher {
+    let mut watcher = Watcher {
         shared: Arc::clone(shared),
         job,
+        knows_more_come: request.knows_more_come,
+        reads_result: request.reads_result,
+        asks_left: MAX_ASKS,
         // Seen as of now: whatever comes later wakes.
         progress: shared.progress(),
         last: None,
         _guard: shared.watch(job),
     };
+    let unreadable = named(job, &request.unreadable);
+    if watcher.reads_result && !unreadable.is_empty() {
+        watcher.ask(unreadable).await?;
+    }
     Ok(stream::unfold(Some(watcher), |watcher| async move {
         let mut watcher = watcher?;
         match watcher.next().await {
@@ -74,6 +95,10 @@ impl Watcher {
         loop {
             self.progress.mark_unchanged();
             let seen = self.look()?;
+            if self.reads_result && self.asks_left > 0 && matches!(seen.missing, Missing::UntilAsked(_)) {
+                self.ask(Vec::new()).await?;
+                continue;
+            }
             let news = self.last.as_ref().is_none_or(|(last, _)| *last != seen);
             if news && (seen.ended || self.is_due()) {
                 return self.update(seen);
@@ -88,6 +113,23 @@ impl Watcher {
         }
     }
 
+    /// Has lost partitions of the result made again. That the state refuses shows in what it says of them.
+    async fn ask(&mut self, unreadable: Vec<(u32, AttemptId)>) -> Result<(), RequestError> {
+        self.asks_left -= 1;
+        let knows = |state: &ClusterState| state.version() >= Command::REOPEN_VERSION;
+        if !self.shared.read(knows) {
+            return Ok(());
+        }
+        match self.shared.request(Command::ReopenJob { job: self.job, unreadable }).await {
+            Ok(change) => tracing::info!(job = %self.job, ?change, "a client asked for lost results"),
+            Err(Refusal::Rejected(rejection)) => {
+                tracing::debug!(job = %self.job, %rejection, "lost results are not made again");
+            }
+            Err(Refusal::Unserved(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
     fn is_due(&self) -> bool {
         let now = self.shared.env.clock.now();
         self.last.as_ref().is_none_or(|(_, at)| now >= *at + MIN_INTERVAL)
@@ -96,9 +138,12 @@ impl Watcher {
     fn look(&self) -> Result<Seen, RequestError> {
         self.shared.read(|state| {
             let job = state.job(self.job).ok_or_else(|| self.gone())?;
-            let running = running(&self.shared, job);
+            let running = running(&self.shared, state, job);
             let waits_since_ms = self.shared.waits_since_ms(state, job, !running.is_empty());
-            Ok(Seen { revision: job.revision, ended: job.status.is_ended(), running, waits_since_ms })
+            let missing = missing(state, job);
+            let goes_on = self.knows_more_come && matches!(missing, Missing::ForNow(_));
+            let ended = job.status.is_ended() && !goes_on;
+            Ok(Seen { revision: job.revision, ended, missing, running, waits_since_ms })
         })
     }
 
@@ -109,18 +154,37 @@ impl Watcher {
     fn update(&mut self, seen: Seen) -> Result<(JobUpdate, bool), RequestError> {
         let made = self.shared.read(|state| {
             let now_ms = self.shared.now_ms(state);
-            state.job(self.job).map(|job| update(state, job, &seen, now_ms))
+            state.job(self.job).map(|job| {
+                let (status, error) = self.verdict(job, &seen);
+                update(state, job, &seen, now_ms, status, error.as_ref())
+            })
         });
-        let (update, ended) = made.ok_or_else(|| self.gone())?;
+        let update = made.ok_or_else(|| self.gone())?;
+        let ended = seen.ended;
         self.last = Some((seen, self.shared.env.clock.now()));
         Ok((update, ended))
+    }
+
+    /// The job's status for this watcher, and why it can't have the rows.
+    fn verdict(&self, job: &Job, seen: &Seen) -> (JobStatus, Option<JobError>) {
+        let status = show::status(job, !seen.running.is_empty());
+        match &seen.missing {
+            Missing::None => (status, job.error.clone()),
+            Missing::GivenBack(why) => (status, Some(why.clone())),
+            Missing::ForNow(_) if self.knows_more_come => (status, None),
+            // Whoever comes to read has them made again.
+            Missing::UntilAsked(_) if self.knows_more_come && !self.reads_result => (status, None),
+            Missing::ForNow(why) | Missing::UntilAsked(why) | Missing::Lost(why) => {
+                (JobStatus::Failed, Some(why.clone()))
+            }
+        }
     }
 }
 
 /// Running attempts by stage.
-pub(crate) fn running(shared: &Shared, job: &Job) -> BTreeMap<StageId, u32> {
+fn running(shared: &Shared, state: &ClusterState, job: &Job) -> BTreeMap<StageId, u32> {
     let mut counts = BTreeMap::new();
-    if !job.status.is_ended() {
+    if state.is_active(job) {
         for (task, _) in shared.dispatcher().running_of(job.id) {
             *counts.entry(task.stage).or_default() += 1;
         }
@@ -128,49 +192,26 @@ pub(crate) fn running(shared: &Shared, job: &Job) -> BTreeMap<StageId, u32> {
     counts
 }
 
-fn update(state: &ClusterState, job: &Job, seen: &Seen, now_ms: u64) -> (JobUpdate, bool) {
-    let running = &seen.running;
-    let lost = lost_results(job);
-    let unreadable = || given_back(state, job);
-    let status = if lost.is_some() { JobStatus::Failed } else { show::status(job, !running.is_empty()) };
+fn update(
+    state: &ClusterState,
+    job: &Job,
+    seen: &Seen,
+    now_ms: u64,
+    status: JobStatus,
+    error: Option<&JobError>,
+) -> JobUpdate {
     let end_ms = job.ended_at_ms.unwrap_or_else(|| now_ms.max(job.submitted_at_ms));
-    let update = JobUpdate {
+    JobUpdate {
         job_id: job.id.to_string(),
         state: show::job_state(status).into(),
-        stages: stages(job, running),
-        results: state.results(job.id).filter_map(|location| result(job, &location)).collect(),
-        error: lost.or_else(unreadable).as_ref().or(job.error.as_ref()).map(show::job_error),
+        stages: stages(job, &seen.running),
+        results: state.results(job.id).filter_map(|location| place(job, &location)).collect(),
+        error: error.map(show::job_error),
         elapsed_ms: end_ms.saturating_sub(job.submitted_at_ms),
         result_generation: state.result_generation(job),
-        waits_since_ms: if job.status.is_ended() { 0 } else { seen.waits_since_ms },
-    };
-    (update, job.status.is_ended())
-}
-
-/// A result that nobody can read any more, because its executor was lost after the job's end.
-fn lost_results(job: &Job) -> Option<JobError> {
-    let (partition, why) = job.results_lost.iter().next().filter(|_| !job.released)?;
-    let message = format!(
-        "partition {partition} of the result was lost before it was read ({why}): run the query again"
-    );
-    Some(of_result(job, *partition, message))
-}
-
-/// Why the rows of a job that succeeded can't be had, told to whoever repeats its submit: they were read and given back. An
-/// empty result needs no executor, and that of `EXPLAIN ANALYZE` is in the log.
-fn given_back(state: &ClusterState, job: &Job) -> Option<JobError> {
-    if !job.released || job.status != JobStatus::Succeeded || job.explain_analyze.is_some() {
-        return None;
+        waits_since_ms: if state.is_active(job) { seen.waits_since_ms } else { 0 },
+        more_come: job.status.is_ended() && !seen.ended,
     }
-    let has_rows = |location: &ResultLocation<'_>| location.done.outputs.iter().any(|out| out.rows > 0);
-    let partition = state.results(job.id).find(has_rows)?.partition;
-    let message = "the result was read and given back: run the query again, under another key";
-    Some(of_result(job, partition, message.to_owned()))
-}
-
-fn of_result(job: &Job, partition: u32, message: String) -> JobError {
-    let error = TaskError::new(ErrorClass::Retryable, message);
-    JobError { stage: Some(job.result_stage()), partition: Some(partition), ..JobError::of_job(error) }
 }
 
 fn stages(job: &Job, running: &BTreeMap<StageId, u32>) -> Vec<StageProgress> {
@@ -190,25 +231,4 @@ fn stages(job: &Job, running: &BTreeMap<StageId, u32>) -> Vec<StageProgress> {
         }
     });
     progress.collect()
-}
-
-fn result(job: &Job, location: &ResultLocation<'_>) -> Option<ResultPartition> {
-    let ticket = ShuffleTicket {
-        job_id: job.id.to_string(),
-        stage_id: job.result_stage().0,
-        map_partition: location.partition,
-        attempt: Some(location.done.attempt.into()),
-        output_partition: 0,
-        durable: location.durable,
-    };
-    let stats = location.done.outputs.first().copied().unwrap_or_default();
-    Some(ResultPartition {
-        partition: location.partition,
-        address: location.address?.to_owned(),
-        ticket: ticket.encode_to_vec().into(),
-        rows: stats.rows,
-        bytes: stats.bytes,
-        attempt: location.done.attempt.to_string(),
-        durable: location.durable,
-    })
 }

@@ -49,7 +49,11 @@ async fn a_new_leader_goes_on_with_what_runs_and_with_who_waits() {
     old.release(ReleaseRequest { job_id: released.clone() }).await.unwrap();
     old.submit(keyed("k", "SELECT 2")).await.unwrap();
     let running = executor.launch().await;
-    let mut watch = old.watch(WatchRequest { job_id: running.job_id.clone() }).await.unwrap().into_inner();
+    let mut watch = old
+        .watch(WatchRequest { job_id: running.job_id.clone(), ..WatchRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     watch.message().await.unwrap();
 
     cluster.lead(1, 2);
@@ -60,7 +64,11 @@ async fn a_new_leader_goes_on_with_what_runs_and_with_who_waits() {
     let new = &mut cluster.replicas[1].query;
     new.submit(keyed("k", "SELECT 2")).await.unwrap();
     let next = harness::job_of(new, "SELECT 3").await;
-    let mut watch = new.watch(WatchRequest { job_id: running.job_id.clone() }).await.unwrap().into_inner();
+    let mut watch = new
+        .watch(WatchRequest { job_id: running.job_id.clone(), ..WatchRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     let mut executor = executor.reattach(&cluster.replicas[1], &[&running]).await;
     assert_eq!(executor.released().await, released, "it may have been away then");
     let launch = executor.launch().await;
@@ -141,8 +149,11 @@ async fn a_leader_begins_anew_when_an_outcome_is_unknown() {
         assert_eq!(attempts.len(), 3, "{fate:?}: {attempts:?}");
         assert!(attempts.iter().all(|(term, _)| *term == 1), "{attempts:?}");
         executor.complete(&first, 0, 1).await;
-        let mut watch =
-            query.watch(WatchRequest { job_id: first.job_id.clone() }).await.unwrap().into_inner();
+        let mut watch = query
+            .watch(WatchRequest { job_id: first.job_id.clone(), ..WatchRequest::default() })
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(harness::last(&mut watch).await.state(), JobState::Succeeded);
         let jobs = query.list_jobs(ListJobsRequest::default()).await.unwrap().into_inner().jobs;
         assert_eq!(jobs.len(), 3, "{fate:?}: a repeated submit is the same job");
@@ -270,7 +281,7 @@ async fn a_job_is_not_cancelled_because_its_client_watched_at_another_replica() 
     cluster.replicas[0].query.submit(request).await.unwrap();
     let job_id = cluster.state(|state| state.jobs().next().unwrap().id);
     let watch = async |query: &mut Query| {
-        let request = WatchRequest { job_id: JobId::to_string(&job_id) };
+        let request = WatchRequest { job_id: JobId::to_string(&job_id), ..WatchRequest::default() };
         query.watch(request).await.unwrap().into_inner()
     };
     drop(watch(&mut cluster.replicas[0].query).await);

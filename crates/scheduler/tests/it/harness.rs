@@ -106,7 +106,11 @@ impl Harness {
     }
 
     pub(crate) async fn watch(&mut self, job_id: &str) -> Streaming<JobUpdate> {
-        self.query.watch(WatchRequest { job_id: job_id.to_owned() }).await.unwrap().into_inner()
+        self.query
+            .watch(WatchRequest { job_id: job_id.to_owned(), ..WatchRequest::default() })
+            .await
+            .unwrap()
+            .into_inner()
     }
 }
 

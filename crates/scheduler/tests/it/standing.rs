@@ -28,7 +28,7 @@ async fn refusals(replica: &mut Replica) -> Vec<Status> {
     let query = &mut replica.query;
     vec![
         query.submit(sql("SELECT 1")).await.unwrap_err(),
-        query.watch(WatchRequest { job_id: job_id.clone() }).await.unwrap_err(),
+        query.watch(WatchRequest { job_id: job_id.clone(), ..WatchRequest::default() }).await.unwrap_err(),
         query.cancel(CancelRequest { job_id: job_id.clone(), reason: String::new() }).await.unwrap_err(),
         query.list_jobs(ListJobsRequest::default()).await.unwrap_err(),
         query.get_job(GetJobRequest { job_id: job_id.clone(), stale: false }).await.unwrap_err(),
@@ -78,7 +78,7 @@ async fn a_leader_confirms_before_it_answers() {
     let freshness = query.list_jobs(ListJobsRequest::default()).await.unwrap().into_inner().freshness;
     assert_eq!(freshness, Some(Freshness { linearizable: true, age_ms: 0, replica: 1 }));
     query.get_job(GetJobRequest { job_id: job_id.clone(), stale: false }).await.unwrap();
-    query.watch(WatchRequest { job_id: job_id.clone() }).await.unwrap();
+    query.watch(WatchRequest { job_id: job_id.clone(), ..WatchRequest::default() }).await.unwrap();
     query.profile(ProfileRequest { job_id }).await.unwrap_err();
     query.cluster_status(ClusterStatusRequest::default()).await.unwrap();
     query.list_relations(ListRelationsRequest::default()).await.unwrap();
@@ -112,7 +112,8 @@ async fn without_a_majority_requests_say_so_with_the_replicas_states() {
     cluster.lead(0, 1);
     let job_id = harness::job_of(&mut cluster.replicas[0].query, "SELECT 1").await;
     let replica = &mut cluster.replicas[0];
-    let mut watch = replica.query.watch(WatchRequest { job_id }).await.unwrap().into_inner();
+    let mut watch =
+        replica.query.watch(WatchRequest { job_id, ..WatchRequest::default() }).await.unwrap().into_inner();
     watch.message().await.unwrap();
     replica.majority(false);
     let ended = watch.message().await.unwrap_err();

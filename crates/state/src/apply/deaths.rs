@@ -11,9 +11,7 @@
 
 use polybolos_model::{AttemptId, ErrorClass, ExecutorId, Incarnation, TaskError, TaskId};
 
-use crate::{
-    Change, ClusterState, Effects, JobError, JobStatus, extension::ExtensionV3, limits::ALONE_AFTER_DEATHS,
-};
+use crate::{Change, ClusterState, Effects, JobError, extension::ExtensionV3, limits::ALONE_AFTER_DEATHS};
 
 impl ClusterState {
     /// Whether the task has an executor to itself when it runs: an attempt of it ran out of memory or another
@@ -55,11 +53,13 @@ impl ClusterState {
             if let Some(error) = self.given_up(executor, task, attempt)
                 && !polybolos_model::mutant!("poison-never-fails")
             {
-                self.end_job(task.job, JobStatus::Failed, Some(error));
-                effects.failed.push(task.job);
+                let of_job = self.fail_active(task.job, error);
+                effects.failed.extend(of_job.failed);
+                effects.results_lost.extend(of_job.results_lost);
             }
         }
         effects.failed.sort_unstable();
+        effects.results_lost.sort_unstable();
         if counted == 0 { Change::Unchanged } else { Change::DeathsCounted { tasks: counted, effects } }
     }
 
@@ -71,7 +71,7 @@ impl ClusterState {
         task: TaskId,
         attempt: AttemptId,
     ) -> bool {
-        let Some(job) = self.job(task.job).filter(|job| !job.status.is_ended()) else { return false };
+        let Some(job) = self.job(task.job).filter(|job| self.is_active(job)) else { return false };
         let Some(run) = job.task(task.stage, task.partition) else { return false };
         if run.completed.is_some() || run.is_past(attempt) {
             return false;

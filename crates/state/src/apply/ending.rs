@@ -2,14 +2,19 @@
 
 use polybolos_model::{JobId, limits::MAX_ENDED_JOBS};
 
-use crate::{ClusterState, Job, JobError, JobStatus, limits::MAX_SPENT_KEYS, state::Jobs};
+use crate::{ClusterState, Command, Job, JobError, JobStatus, limits::MAX_SPENT_KEYS, state::Jobs};
 
 impl ClusterState {
     /// Ends an active job. The results of a success are kept for the client; all others are released at once.
     pub(crate) fn end_job(&mut self, id: JobId, status: JobStatus, error: Option<JobError>) {
         let now_ms = self.now_ms;
+        let may_reopen = status == JobStatus::Succeeded && self.version >= Command::REOPEN_VERSION;
         let Some(job) = self.jobs.by_id.get_mut(&id) else { return };
         end(job, status, error, now_ms);
+        // That of `EXPLAIN ANALYZE` is in the log.
+        if !may_reopen || job.explain_analyze.is_some() {
+            drop_plans(job);
+        }
         self.extension.v3.end_job(id);
         self.jobs.active.remove(&job.number);
         self.jobs.unfetched.insert(job.number);
@@ -24,6 +29,8 @@ impl ClusterState {
         job.released = true;
         job.revision += 1;
         drop_sizes(job);
+        drop_plans(job);
+        self.jobs.active.remove(&job.number);
         self.jobs.unfetched.remove(&job.number);
         self.jobs.history.insert(job.number);
         self.jobs.forget_oldest();
@@ -51,12 +58,15 @@ impl Jobs {
     }
 }
 
-/// The plans are of no use any more: nothing of an ended job runs again. What `jobs show` needs stays.
 fn end(job: &mut Job, status: JobStatus, error: Option<JobError>, now_ms: u64) {
     job.status = status;
     job.error = error;
     job.ended_at_ms = Some(now_ms);
     job.revision += 1;
+}
+
+/// Nothing of the job runs again. What `jobs show` needs stays.
+fn drop_plans(job: &mut Job) {
     for stage in &mut job.graph.stages {
         stage.plan = Vec::new();
     }

@@ -34,7 +34,7 @@ pub struct StageRisk {
 impl ClusterState {
     /// For each present executor, ascending; empty unless the job is active.
     pub fn loss_costs(&self, id: JobId) -> Vec<LossCost> {
-        let Some(job) = self.job(id).filter(|job| !job.status.is_ended()) else { return Vec::new() };
+        let Some(job) = self.job(id).filter(|job| self.is_active(job)) else { return Vec::new() };
         let durable = self.extension.v3.durable.get(&id);
         let cost = |executor: &ExecutorId, incarnation: Incarnation| {
             let gone = Some((executor, incarnation));

@@ -8,9 +8,7 @@ use polybolos_model::{
 };
 
 use super::Outcome;
-use crate::{
-    Change, ClusterState, Job, JobError, JobStatus, Rejection, StageRun, TaskRun, limits::RESULT_TTL_MS,
-};
+use crate::{Change, ClusterState, Job, JobError, JobStatus, Rejection, StageRun, TaskRun};
 
 /// The fields of [`crate::Command::SubmitJob`].
 pub(crate) struct Submission<'a> {
@@ -67,6 +65,10 @@ impl ClusterState {
     }
 
     pub(crate) fn fail(&mut self, id: JobId, error: &JobError) -> Outcome {
+        if self.is_reopened(id) {
+            let effects = self.fail_active(id, error.clone());
+            return Ok(Change::Reopened { job: id, effects });
+        }
         self.check_active(id)?;
         self.end_job(id, JobStatus::Failed, Some(error.clone()));
         Ok(Change::JobEnded { job: id, status: JobStatus::Failed })
@@ -86,8 +88,7 @@ impl ClusterState {
 
     pub(crate) fn expire(&mut self) -> Change {
         let now_ms = self.now_ms;
-        let is_due =
-            |job: &&Job| job.ended_at_ms.is_some_and(|at| at.saturating_add(RESULT_TTL_MS) <= now_ms);
+        let is_due = |job: &&Job| self.kept_until_ms(job).is_some_and(|until_ms| until_ms <= now_ms);
         let jobs: Vec<JobId> = self.unfetched_jobs().filter(is_due).map(|job| job.id).collect();
         for &job in &jobs {
             self.release_job(job);

@@ -29,26 +29,40 @@ impl ClusterState {
             effects.lost_work.extend(of_job.lost_work);
             effects.orphaned.extend(of_job.orphaned);
             effects.failed.extend(of_job.failed);
+            effects.results_lost.extend(of_job.results_lost);
         }
         effects.rerun.sort_unstable();
         effects.orphaned.sort_unstable();
         effects.failed.sort_unstable();
+        effects.results_lost.sort_unstable();
         effects
     }
 
     /// Sends the completed tasks of an active job back to not done whose outputs are lost and still needed, or fails
     /// the job where that can't be repaired.
     pub(crate) fn lose_job_outputs(&mut self, id: JobId, unreadable: Unreadable<'_>, why: &str) -> Effects {
+        self.lose_job_outputs_too(id, unreadable, &BTreeSet::new(), why)
+    }
+
+    /// As [`ClusterState::lose_job_outputs`], with the outputs of `attempts`, wherever they are.
+    pub(crate) fn lose_job_outputs_too(
+        &mut self,
+        id: JobId,
+        unreadable: Unreadable<'_>,
+        attempts: &BTreeSet<AttemptId>,
+        why: &str,
+    ) -> Effects {
         let (version, executors) = (self.version, &self.executors);
         let Some(job) = self.jobs.by_id.get_mut(&id) else { return Effects::default() };
         let durable = self.extension.v3.durable.get(&id);
-        let undoing = Undoing::of(job, version, |done| is_lost(executors, durable, unreadable, done));
+        let undoing = Undoing::of(job, version, |done| {
+            attempts.contains(&done.attempt) || is_lost(executors, durable, unreadable, done)
+        });
         if undoing.tasks.is_empty() {
             return Effects::default();
         }
         if let Some(error) = undoing.beyond_repair(job, version, why) {
-            self.end_job(id, JobStatus::Failed, Some(error));
-            return Effects { failed: vec![id], ..Effects::default() };
+            return self.fail_active(id, error);
         }
         let effects = undo(job, &undoing, executors);
         forget_undone(job, &mut self.extension.v3.durable);
@@ -60,7 +74,12 @@ impl ClusterState {
         effects
     }
 
-    /// Nothing runs again for a job that has ended: its client must know what it can't get.
+    /// Whether nobody can read the output of the job any more.
+    pub(crate) fn is_gone(&self, job: JobId, done: &TaskDone) -> bool {
+        is_lost(&self.executors, self.extension.v3.durable.get(&job), None, done)
+    }
+
+    /// Nothing runs again for a job that has ended, unless somebody asks for it: its client must know what is gone.
     fn mark_lost_results(&mut self, why: &str) -> Effects {
         let mut effects = Effects::default();
         let unfetched: Vec<JobId> = self.unfetched_jobs().map(|job| job.id).collect();

@@ -11,6 +11,7 @@ mod executors;
 mod foresight;
 mod jobs;
 mod loss;
+pub(crate) mod reopen;
 mod rollback;
 mod tasks;
 
@@ -150,6 +151,7 @@ impl ClusterState {
             Command::TasksDied { executor, incarnation, tasks } => {
                 Ok(self.tasks_died(executor, *incarnation, tasks))
             }
+            Command::ReopenJob { job, unreadable } => self.reopen(*job, unreadable),
         }
     }
 }

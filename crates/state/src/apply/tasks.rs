@@ -65,7 +65,7 @@ impl ClusterState {
         }
         let expected = job.graph.stage(task.stage).map_or(0, |stage| stage.output_partitions);
         self.check_reporter(report)?;
-        check_open(job, run, report)?;
+        self.check_open(job, run, report)?;
         if self.is_void(task, report.epoch) {
             return Err(Rejection::InputsRolledBack { task, attempt });
         }
@@ -87,7 +87,7 @@ impl ClusterState {
         let job_ended =
             stage_complete && self.job(task.job).is_some_and(|job| job.result_stage() == task.stage);
         if job_ended {
-            self.end_job(task.job, JobStatus::Succeeded, None);
+            self.succeed(task.job);
         }
         Ok(Change::TaskCompleted { task, stage_complete, job_ended })
     }
@@ -112,7 +112,7 @@ impl ClusterState {
             return Ok(Change::Unchanged);
         }
         self.check_reporter(report)?;
-        check_open(job, run, report)?;
+        self.check_open(job, run, report)?;
         let lost_input = error.fetch.as_ref().filter(|fetch| reads(job, report.task, fetch)).cloned();
         let effects = match (error.class, lost_input) {
             (ErrorClass::User | ErrorClass::Internal, _) => {
@@ -171,8 +171,7 @@ impl ClusterState {
     }
 
     fn fail_job_of(&mut self, report: &Report<'_>, error: TaskError) -> Effects {
-        self.end_job(report.task.job, JobStatus::Failed, Some(report.to_job_error(error)));
-        Effects { failed: vec![report.task.job], ..Effects::default() }
+        self.fail_active(report.task.job, report.to_job_error(error))
     }
 
     fn note_failure(&mut self, report: &Report<'_>, fate: Fate) {
@@ -198,19 +197,19 @@ impl ClusterState {
         }
         self.check_present(report.executor, report.incarnation)
     }
-}
 
-/// A task that is neither completed nor of an ended job.
-fn check_open(job: &Job, run: &TaskRun, report: &Report<'_>) -> Result<(), Rejection> {
-    let (task, loser) = (report.task, report.attempt);
-    if let Some(done) = &run.completed
-        && !polybolos_model::mutant!("second-completion-wins")
-    {
-        return Err(Rejection::AlreadyComplete { task, winner: done.attempt, loser });
-    }
-    match job.status.is_ended() {
-        true => Err(Rejection::JobEnded { job: job.id, status: job.status }),
-        false => Ok(()),
+    /// A task that is neither completed nor of a job of which nothing runs any more.
+    fn check_open(&self, job: &Job, run: &TaskRun, report: &Report<'_>) -> Result<(), Rejection> {
+        let (task, loser) = (report.task, report.attempt);
+        if let Some(done) = &run.completed
+            && !polybolos_model::mutant!("second-completion-wins")
+        {
+            return Err(Rejection::AlreadyComplete { task, winner: done.attempt, loser });
+        }
+        match self.is_active(job) {
+            true => Ok(()),
+            false => Err(Rejection::JobEnded { job: job.id, status: job.status }),
+        }
     }
 }
 

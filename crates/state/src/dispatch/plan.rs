@@ -72,7 +72,7 @@ impl Dispatcher {
         let state = round.state;
         let mut turns = BinaryHeap::new();
         for (id, &running) in &self.by_job {
-            if let Some(job) = state.job(*id).filter(|job| !job.status.is_ended()) {
+            if let Some(job) = state.job(*id).filter(|job| state.is_active(job)) {
                 turns.push(Reverse(Turn { running, number: job.number, cursor: Cursor::default() }));
             }
         }

@@ -18,7 +18,7 @@ pub(super) fn check(state: &ClusterState) -> Check {
             ensure(is_bounded, || format!("{} ran again {} times", name(), run.reruns))?;
             for task in &run.tasks {
                 check_task(task, &settings).map_err(|what| format!("{}: {what}", name()))?;
-                let is_exhausted = task.failures >= settings.max_task_attempts && !job.status.is_ended();
+                let is_exhausted = task.failures >= settings.max_task_attempts && state.is_active(job);
                 ensure(!is_exhausted, || {
                     format!("{}: a task failed {} times and goes on", name(), task.failures)
                 })?;

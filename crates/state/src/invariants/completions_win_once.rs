@@ -1,5 +1,5 @@
 //! A completion is replaced by none other: it goes only by being given up, and then stays among the past attempts.
-//! What an ended job has completed stays as it is.
+//! What an ended job has completed stays as it is, unless its lost result is made again.
 //! From: "the first completion that commits for `(stage, partition)` wins".
 
 use super::{Check, ensure};
@@ -8,12 +8,16 @@ use crate::{ClusterState, TaskRun};
 pub(super) fn check(before: &ClusterState, after: &ClusterState) -> Check {
     for old in before.jobs() {
         let Some(new) = after.job(old.id).filter(|new| new.number == old.number) else { continue };
+        // Whoever released it meanwhile may have asked for it before.
+        let may_reopen = after.extension.v3.reopened.contains_key(&old.id)
+            || (before.can_reopen(old) && new.released)
+            || before.is_reopened(old.id);
         for (stage, (old_run, new_run)) in old.runs.iter().zip(&new.runs).enumerate() {
             for (partition, (old_task, new_task)) in old_run.tasks.iter().zip(&new_run.tasks).enumerate() {
                 let name = || format!("task {}/{stage}/{partition}", old.id);
                 check_task(old_task, new_task).map_err(|what| format!("{}: {what}", name()))?;
                 let is_same = winner(old_task) == winner(new_task);
-                ensure(is_same || !old.status.is_ended(), || {
+                ensure(is_same || !old.status.is_ended() || may_reopen, || {
                     format!("{} changed after its job's end", name())
                 })?;
             }

@@ -24,7 +24,7 @@ pub(super) fn check(state: &ClusterState) -> Check {
 
 /// How many deaths its job allows.
 fn of_active(state: &ClusterState, task: TaskId) -> Result<usize, String> {
-    let job = state.job(task.job).filter(|job| !job.status.is_ended());
+    let job = state.job(task.job).filter(|job| state.is_active(job));
     let known = job.filter(|job| job.task(task.stage, task.partition).is_some());
     let job = known.ok_or_else(|| format!("task {task} is remembered, and is of no active job"))?;
     Ok(JobSettings::read(&job.options).max_task_deaths as usize)

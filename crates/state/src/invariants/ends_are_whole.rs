@@ -1,15 +1,16 @@
 //! A job has ended exactly when it says when; it failed or was cancelled exactly when it says why; it succeeded
-//! exactly when every result partition is complete; and only an ended job is released or has lost results.
+//! exactly when every result partition is complete, unless lost ones are made again or were given up, or it is released; only an ended job is
+//! released or has lost results; and plans are kept while something may run again.
 //! From: "a result stream never repeats or drops a row".
 
 use super::{Check, ensure};
-use crate::{ClusterState, Job, JobStatus, StageRun};
+use crate::{ClusterState, Command, Job, JobStatus, StageRun};
 
 pub(super) fn check(state: &ClusterState) -> Check {
-    state.jobs().try_for_each(check_job)
+    state.jobs().try_for_each(|job| check_job(state, job))
 }
 
-fn check_job(job: &Job) -> Check {
+fn check_job(state: &ClusterState, job: &Job) -> Check {
     let is_ended = job.status.is_ended();
     let name = || format!("job {} ({})", job.id, job.status);
     let has_reason = matches!(job.status, JobStatus::Failed | JobStatus::Cancelled);
@@ -18,14 +19,19 @@ fn check_job(job: &Job) -> Check {
         format!("{} has end time {:?}", name(), job.ended_at_ms)
     })?;
     ensure(job.error.is_some() == has_reason, || format!("{} has error {:?}", name(), job.error))?;
-    ensure(is_whole == (job.status == JobStatus::Succeeded), || {
+    let was_reopened = state.is_reopened(job.id) || state.given_up_for(job.id).is_some() || job.released;
+    let may_lack =
+        state.version >= Command::REOPEN_VERSION && job.status == JobStatus::Succeeded && was_reopened;
+    ensure(may_lack || is_whole == (job.status == JobStatus::Succeeded), || {
         format!("{}: results whole is {is_whole}", name())
     })?;
     ensure(!job.released || is_ended, || format!("{} is released", name()))?;
     ensure(job.released || !has_reason, || format!("{} keeps outputs for nobody", name()))?;
     ensure(job.results_lost.is_empty() || is_ended, || format!("{} lost results and goes on", name()))?;
     let plans = job.graph.stages.iter().map(|stage| stage.plan.len()).sum::<usize>();
-    ensure(plans == 0 || !is_ended, || format!("{} keeps {plans} bytes of plans", name()))
+    let may_reopen =
+        state.version >= Command::REOPEN_VERSION && job.status == JobStatus::Succeeded && !job.released;
+    ensure(plans == 0 || !is_ended || may_reopen, || format!("{} keeps {plans} bytes of plans", name()))
 }
 
 #[cfg(test)]

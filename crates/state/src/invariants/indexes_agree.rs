@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use polybolos_model::limits::{MAX_ACTIVE_JOBS, MAX_ENDED_JOBS};
 
 use super::{Check, ensure};
-use crate::{ClusterState, Job, limits::MAX_SPENT_KEYS, state::Jobs};
+use crate::{ClusterState, Job, apply::reopen::Reopened, limits::MAX_SPENT_KEYS, state::Jobs};
 
 pub(super) fn check(state: &ClusterState) -> Check {
     let jobs = &state.jobs;
     for (id, job) in &jobs.by_id {
         ensure(*id == job.id, || format!("job {} is kept as {id}", job.id))?;
-        check_job(jobs, job)?;
+        check_job(state, job)?;
     }
     ensure(jobs.order.len() == jobs.by_id.len(), || "the order names jobs that are not there".into())?;
     let sets = jobs.active.len() + jobs.unfetched.len() + jobs.history.len();
@@ -25,13 +25,16 @@ pub(super) fn check(state: &ClusterState) -> Check {
     check_limits(jobs)
 }
 
-fn check_job(jobs: &Jobs, job: &Job) -> Check {
+fn check_job(state: &ClusterState, job: &Job) -> Check {
+    let jobs = &state.jobs;
     let (id, number) = (job.id, job.number);
     ensure(number <= jobs.last_number, || format!("job {id} has number {number}, which was not given"))?;
     ensure(jobs.order.get(&number) == Some(&id), || format!("number {number} does not lead to job {id}"))?;
+    let reopened = state.extension.v3.reopened.get(&id).map(|reopening| &reopening.state);
+    let is_active = !job.status.is_ended() || reopened == Some(&Reopened::Active);
     let homes = [
-        (!job.status.is_ended(), jobs.active.contains(&number)),
-        (job.status.is_ended() && !job.released, jobs.unfetched.contains(&number)),
+        (is_active, jobs.active.contains(&number)),
+        (!is_active && !job.released, jobs.unfetched.contains(&number)),
         (job.released, jobs.history.contains(&number)),
     ];
     ensure(homes.iter().all(|(wants, is)| wants == is), || {

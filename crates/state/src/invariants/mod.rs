@@ -14,6 +14,7 @@ mod indexes_agree;
 mod needed_outputs_exist;
 mod open_means_not_done;
 mod readers_agree;
+mod reopened_are_kept;
 mod replicas_are_bound;
 mod replicas_stay_bound;
 mod time_moves_forward;
@@ -45,6 +46,7 @@ const OF_A_STATE: &[StateRule] = &[
     ("indexes_agree", indexes_agree::check),
     ("needed_outputs_exist", needed_outputs_exist::check),
     ("open_means_not_done", open_means_not_done::check),
+    ("reopened_are_kept", reopened_are_kept::check),
     ("replicas_are_bound", replicas_are_bound::check),
 ];
 

@@ -12,8 +12,10 @@ pub(super) fn check(before: &ClusterState, after: &ClusterState) -> Check {
     if before.version < 3 {
         return Ok(());
     }
-    for old in before.active_jobs() {
+    for old in before.jobs() {
         let same = after.job(old.id).filter(|new| new.number == old.number);
+        let may_change = |new: &&Job| before.is_active(old) || after.is_active(new);
+        let same = same.filter(may_change);
         let Some(new) = same.filter(|new| !new.status.is_ended() || new.status == JobStatus::Succeeded)
         else {
             continue;

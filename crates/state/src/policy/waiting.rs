@@ -14,8 +14,8 @@ pub fn takes_tasks(state: &ClusterState) -> bool {
 }
 
 /// Since when the job has waited, if no executor has taken tasks since `no_executor_since_ms`.
-pub fn waits_since_ms(job: &Job, no_executor_since_ms: u64) -> u64 {
-    no_executor_since_ms.max(job.submitted_at_ms)
+pub fn waits_since_ms(state: &ClusterState, job: &Job, no_executor_since_ms: u64) -> u64 {
+    no_executor_since_ms.max(job.submitted_at_ms).max(state.reopened_at_ms(job.id))
 }
 
 /// One command for each job that has waited for too long, in the order of submission.
@@ -35,7 +35,7 @@ pub(super) fn given_up(
     else {
         return Vec::new();
     };
-    let waited_ms = |job: &Job| now_ms.saturating_sub(waits_since_ms(job, since_ms));
+    let waited_ms = |job: &Job| now_ms.saturating_sub(waits_since_ms(state, job, since_ms));
     let due = state.active_jobs().filter(|job| !running.contains(&job.id) && waited_ms(job) >= limit_ms);
     due.take(MAX_GIVEN_UP).map(|job| give_up(job.id, waited_ms(job))).collect()
 }

@@ -36,6 +36,7 @@ fn end() -> impl Strategy<Value = Op> {
         2 => Just("retryable"),
         1 => Just("user"),
         3 => Just("input"),
+        1 => Just("unreadable"),
     ];
     (any::<usize>(), executor(), how).prop_map(|(pick, executor, how)| Op::End { pick, executor, how })
 }
@@ -47,6 +48,9 @@ fn job_line() -> impl Strategy<Value = String> {
         1 => (0..8u64).prop_map(|job| format!("cancel {job} x")),
         1 => (0..8u64).prop_map(|job| format!("fail-job {job} x")),
         2 => (0..8u64).prop_map(|job| format!("release {job}")),
+        3 => (0..8u64).prop_map(|job| format!("reopen {job}")),
+        1 => (0..8u64, 0..3u32, 1..200u32)
+            .prop_map(|(job, partition, attempt)| format!("reopen {job} {partition}:{attempt}")),
         1 => Just("expire".to_owned()),
     ]
 }
@@ -137,6 +141,9 @@ fn sensible(lab: &Lab, pick: usize, executor: &str, how: &str, attempt: usize) -
     if how == "durable" {
         return durable(lab, pick, executor);
     }
+    if how == "unreadable" {
+        return unreadable(lab, pick);
+    }
     let runnable = lab.state.pending().runnable;
     let task = runnable.get(pick.checked_rem(runnable.len())?)?.task;
     let at = format!("{executor} {}/{}/{} {attempt}", task.job.0, task.stage, task.partition);
@@ -164,6 +171,16 @@ fn durable(lab: &Lab, pick: usize, executor: &str) -> Option<String> {
         let done = runs.flat_map(|(stage, run)| run.completed().map(|(p, done)| (stage.id, p, done.attempt)));
         let line = |(stage, p, attempt)| format!("durable {executor} {}/{stage}/{p} {attempt}", job.id.0);
         done.map(line).collect::<Vec<_>>()
+    };
+    let lines: Vec<String> = lab.state.jobs().flat_map(of).collect();
+    lines.get(pick.checked_rem(lines.len())?).cloned()
+}
+
+/// A client can't read a partition of a result.
+fn unreadable(lab: &Lab, pick: usize) -> Option<String> {
+    let of = |job: &'_ crate::Job| {
+        let line = |(p, done): (u32, &TaskDone)| format!("reopen {} {p}:{}", job.id.0, done.attempt);
+        job.results().map(line).collect::<Vec<_>>()
     };
     let lines: Vec<String> = lab.state.jobs().flat_map(of).collect();
     lines.get(pick.checked_rem(lines.len())?).cloned()

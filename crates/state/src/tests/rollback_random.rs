@@ -2,6 +2,9 @@
 //! of it, and those are the rows that it has now.
 //!
 //! What an attempt gives is modelled by a number: its task and what it read, and, where it is indeterminate, itself.
+//!
+//! The result is asked for, again and again, after it was lost: partitions of one generation of it belong together, whenever
+//! a client has read which.
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +27,8 @@ enum Step {
     /// It can't read one of its inputs.
     Miss,
     Lose,
+    /// A client wants the result.
+    Reopen,
 }
 
 struct Attempt {
@@ -43,6 +48,8 @@ struct World {
     running: BTreeMap<AttemptId, Attempt>,
     /// Of each attempt that completed: what it read and what it gives.
     done: BTreeMap<AttemptId, (BTreeMap<StageId, Vec<u64>>, u64)>,
+    /// By the result's generation, what its partitions have read of each input.
+    handed_out: BTreeMap<(u32, StageId), Vec<u64>>,
 }
 
 impl World {
@@ -50,7 +57,7 @@ impl World {
         let mut lab = Lab::new();
         lab.run_all(&["replica 1 version=3", "raise 3", &format!("submit 1 {shape} reruns=100")]);
         EXECUTORS.iter().for_each(|name| drop(lab.run(&format!("register {name}"))));
-        Self { lab, counter: 0, running: BTreeMap::new(), done: BTreeMap::new() }
+        Self { lab, counter: 0, running: BTreeMap::new(), done: BTreeMap::new(), handed_out: BTreeMap::new() }
     }
 
     fn step(&mut self, step: Step, seed: usize) {
@@ -67,6 +74,7 @@ impl World {
                 self.lab.run(&format!("lose {name} ; register {name}"));
                 self.running.retain(|_, attempt| attempt.executor.as_str() != name);
             }
+            Step::Reopen => drop(self.lab.run("reopen 1")),
         }
         self.check();
     }
@@ -127,8 +135,27 @@ impl World {
         let _: Vec<Result<Change, _>> = applied.outcomes;
     }
 
-    /// The property itself.
-    fn check(&self) {
+    /// The properties themselves.
+    fn check(&mut self) {
+        self.check_readers();
+        self.check_generation();
+    }
+
+    fn check_generation(&mut self) {
+        let Some(job) = self.lab.state.jobs().next() else { return };
+        let generation = self.lab.state.result_generation(job);
+        for (partition, done) in job.results() {
+            for (input, rows) in &self.done[&done.attempt].0 {
+                let first = self.handed_out.entry((generation, *input)).or_insert_with(|| rows.clone());
+                assert_eq!(
+                    first, rows,
+                    "result {partition} is of another run than its generation {generation}"
+                );
+            }
+        }
+    }
+
+    fn check_readers(&self) {
         let Some(job) = self.lab.state.jobs().next() else { return };
         let completed = |stage: StageId| job.run(stage).unwrap().completed();
         for stage in &job.graph.stages {
@@ -166,7 +193,7 @@ impl World {
     fn finish(&mut self) -> JobStatus {
         let status = |state: &ClusterState| state.jobs().next().unwrap().status;
         for seed in 0..500 {
-            if status(&self.lab.state).is_ended() {
+            if self.lab.state.active_jobs().next().is_none() {
                 break;
             }
             self.step(Step::Launch, seed);
@@ -182,6 +209,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Complete),
         1 => Just(Step::Miss),
         2 => Just(Step::Lose),
+        1 => Just(Step::Reopen),
     ]
 }
 
@@ -198,5 +226,12 @@ proptest! {
             world.step(step, seed);
         }
         prop_assert_eq!(world.finish(), JobStatus::Succeeded);
+        for seed in 0..EXECUTORS.len() {
+            world.step(Step::Lose, seed);
+            world.step(Step::Reopen, 0);
+            prop_assert_eq!(world.finish(), JobStatus::Succeeded);
+            let job = world.lab.state.jobs().next().unwrap();
+            prop_assert!(job.runs.last().unwrap().is_complete() && job.results_lost.is_empty());
+        }
     }
 }

@@ -62,8 +62,8 @@ fn durable_outputs_are_not_lost_with_their_executor() {
               completed 1/1/1, stage complete, job succeeded
             show job 1
               1 succeeded
-              stage 0 epoch 0 reruns 0, no plan: a:1.1 b:1.2 a:1.3
-              stage 1 epoch 0 reruns 0, no plan: b:1.4 b:1.5
+              stage 0 epoch 0 reruns 0: a:1.1 b:1.2 a:1.3
+              stage 1 epoch 0 reruns 0: b:1.4 b:1.5
         "#]],
     );
 }
@@ -304,8 +304,8 @@ fn a_durable_result_is_served_by_another_executor() {
               1: gone durable
             show job 1
               1 succeeded
-              stage 0 epoch 0 reruns 0, no plan: a:1.1
-              stage 1 epoch 0 reruns 0, no plan: a:1.2 a:1.3
+              stage 0 epoch 0 reruns 0: a:1.1
+              stage 1 epoch 0 reruns 0: a:1.2 a:1.3
             register c store=s3://b
               registered c#5
             show results 1

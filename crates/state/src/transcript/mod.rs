@@ -12,6 +12,7 @@ mod jobs;
 mod loss;
 mod parse;
 mod render;
+mod reopen;
 mod restarts;
 mod rollback;
 mod story;

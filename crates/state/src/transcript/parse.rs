@@ -50,6 +50,13 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
             let (executor, incarnation) = executor(who);
             Command::OutputDurable { executor, incarnation, task: task(what), attempt: attempt(lab, which) }
         }
+        ["reopen", id, lost @ ..] => {
+            let partition = |word: &&str| {
+                let (partition, which) = word.split_once(':').unwrap();
+                (partition.parse().unwrap(), attempt(lab, which))
+            };
+            Command::ReopenJob { job: job(id), unreadable: lost.iter().map(partition).collect() }
+        }
         ["drain", who] => Command::DrainExecutor { executor: executor(who).0 },
         ["lose", who] => {
             let (executor, incarnation) = executor(who);

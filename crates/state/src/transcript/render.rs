@@ -55,6 +55,7 @@ fn change(change: &Change) -> String {
         Change::DeathsCounted { tasks, effects } => {
             format!("deaths counted for {tasks}{}", self::effects(effects))
         }
+        Change::Reopened { job, effects } => format!("reopened {}{}", job.0, self::effects(effects)),
     }
 }
 

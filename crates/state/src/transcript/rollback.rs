@@ -62,8 +62,8 @@ fn completed_readers_run_again_with_the_lost_outputs_only() {
               completed 1/1/2, stage complete, job succeeded
             show job 1
               1 succeeded
-              stage 0 epoch 0 reruns 1, no plan: b:1.6 (OutputLost a:1.1) b:1.2
-              stage 1 epoch 1 reruns 1, no plan: b:1.7 (OutputLost b:1.3) c:1.8 (OutputLost c:1.4) c:1.9
+              stage 0 epoch 0 reruns 1: b:1.6 (OutputLost a:1.1) b:1.2
+              stage 1 epoch 1 reruns 1: b:1.7 (OutputLost b:1.3) c:1.8 (OutputLost c:1.4) c:1.9
         "#]],
     );
 }

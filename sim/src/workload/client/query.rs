@@ -91,7 +91,7 @@ impl Task {
     /// All batches, or those before the op or the stream ends; the first job is cancelled in the meantime if the op
     /// says so.
     async fn read(&self, job: &JobHandle, again: u32) -> (Vec<RecordBatch>, End) {
-        let Action::Query { abandon_after, cancel_after_ms, .. } = &self.op.action else {
+        let Action::Query { abandon_after, cancel_after_ms, read_after_ms, .. } = &self.op.action else {
             return (Vec::new(), End::Complete);
         };
         let is_first = again == 0;
@@ -99,6 +99,9 @@ impl Task {
         let cancel_after_ms = cancel_after_ms.filter(|_| is_first);
         let reading = async {
             let mut batches = Vec::new();
+            if let Some(ms) = read_after_ms {
+                sleep(Duration::from_millis(*ms)).await;
+            }
             let mut stream = job.stream();
             loop {
                 if abandon_after.is_some_and(|limit| batches.len() >= limit as usize) {

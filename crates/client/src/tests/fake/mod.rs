@@ -198,8 +198,13 @@ impl QueryService for Scheduler {
 
     type WatchStream = Boxed<v1::JobUpdate>;
 
-    async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        self.note("watch".to_owned());
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let v1::WatchRequest { reads_result, unreadable, .. } = request.into_inner();
+        let tickets: Vec<_> = unreadable.iter().map(|ticket| String::from_utf8_lossy(ticket)).collect();
+        let reads = if reads_result { " to read" } else { "" };
+        let lacks =
+            if tickets.is_empty() { String::new() } else { format!(" without {}", tickets.join(", ")) };
+        self.note(format!("watch{reads}{lacks}"));
         let Some(steps) = self.script.lock().unwrap().watches.pop_front() else {
             return Err(refusal(Reason::JobNotFound, ""));
         };
