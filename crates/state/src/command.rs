@@ -183,6 +183,29 @@ pub enum Command {
         task: TaskId,
         attempt: AttemptId,
     },
+    /// The executor is asked to leave: it takes no new tasks, hands its outputs over, and is then let go. Asked again, the
+    /// last deadline counts.
+    BeginDrain {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        /// How long tasks may run on there, from the entry's time.
+        deadline_ms: u64,
+    },
+    /// `executor` holds the whole output of a completed task, which it has from where the log knows it.
+    OutputMoved {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        task: TaskId,
+        attempt: AttemptId,
+        from: ExecutorId,
+        from_incarnation: Incarnation,
+    },
+    /// A drained executor is let go, for the reason given. What is needed and was not handed over is lost with it.
+    ExecutorLeft {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        reason: String,
+    },
 }
 
 impl Command {
@@ -213,7 +236,12 @@ impl Command {
             | Self::RaiseVersion { .. }
             | Self::RestartCluster { .. } => FIRST_VERSION,
             Self::RefusedCommands { .. } => 2,
-            Self::CompleteTaskIn { .. } | Self::TasksDied { .. } | Self::OutputDurable { .. } => 3,
+            Self::CompleteTaskIn { .. }
+            | Self::TasksDied { .. }
+            | Self::OutputDurable { .. }
+            | Self::BeginDrain { .. }
+            | Self::OutputMoved { .. }
+            | Self::ExecutorLeft { .. } => 3,
         }
     }
 }

@@ -12,7 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, settings::JobSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::{Job, story::Stories};
+use crate::{
+    Job,
+    drain::{Drains, Moves},
+    story::Stories,
+};
 
 /// What version 2 added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,10 @@ pub(crate) struct ExtensionV3 {
     pub(crate) starved: BTreeSet<TaskId>,
     /// Completed attempts of jobs that are not released whose outputs are in the durable store too. No empty sets.
     pub(crate) durable: BTreeMap<JobId, BTreeSet<AttemptId>>,
+    /// Of executors in the state that leave or have left, each in its last life.
+    pub(crate) drains: Drains,
+    /// Of jobs that are not released of which an output has moved.
+    pub(crate) moves: BTreeMap<JobId, Moves>,
 }
 
 impl ExtensionV3 {
@@ -45,6 +53,7 @@ impl ExtensionV3 {
     pub(crate) fn forget_job(&mut self, job: JobId) {
         self.valid_from.retain(|(of, _), _| *of != job);
         self.durable.remove(&job);
+        self.moves.remove(&job);
     }
 }
 

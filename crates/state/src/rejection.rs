@@ -119,6 +119,8 @@ pub enum Rejection {
         "attempt {attempt} of task {task} has read outputs that were lost and may have come out differently since"
     )]
     InputsRolledBack { task: TaskId, attempt: AttemptId },
+    #[error("executor {executor} was not asked to leave")]
+    NotDraining { executor: ExecutorId },
 }
 
 impl Rejection {
@@ -165,7 +167,8 @@ impl Rejection {
             | Self::ReplicaTooOld { .. }
             | Self::VersionTooNew { .. }
             | Self::NoReplicas { .. }
-            | Self::InputsRolledBack { .. } => false,
+            | Self::InputsRolledBack { .. }
+            | Self::NotDraining { .. } => false,
         }
     }
 }

@@ -5,6 +5,7 @@
 mod catalogue;
 mod cluster;
 mod deaths;
+mod drain;
 mod durable;
 mod ending;
 mod executors;
@@ -149,6 +150,16 @@ impl ClusterState {
             Command::RefusedCommands { counts } => Ok(self.count_refused(counts)),
             Command::TasksDied { executor, incarnation, tasks } => {
                 Ok(self.tasks_died(executor, *incarnation, tasks))
+            }
+            Command::BeginDrain { executor, incarnation, deadline_ms } => {
+                self.begin_drain(executor, *incarnation, *deadline_ms)
+            }
+            Command::OutputMoved { executor, incarnation, task, attempt, from, from_incarnation } => {
+                let report = Report::new(executor, *incarnation, *task, *attempt);
+                self.output_moved(&report, from, *from_incarnation)
+            }
+            Command::ExecutorLeft { executor, incarnation, reason } => {
+                self.executor_left(executor, *incarnation, reason)
             }
         }
     }

@@ -135,7 +135,7 @@ fn the_bytes_of_an_entry_and_of_a_state_are_pinned() {
         entry 399 bytes, crc 6d445dad
         state at version 1: format 1, 412 bytes, crc 029ad6a4, hash 42add38287cb50c6
         state at version 2: format 2, 416 bytes, crc 52404a70, hash 6d1004d88c5c3a7b
-        state at version 3: format 3, 425 bytes, crc c9020edc, hash f30be410d6ae84c4
+        state at version 3: format 3, 427 bytes, crc 7b5c0737, hash e07340d5b466b004
     "#]]
     .assert_eq(&pins);
     assert_eq!(Entry::decode(&bytes), Ok(entry));
