@@ -158,8 +158,9 @@ impl Fetch {
     /// Waits until the partition is elsewhere, maybe for ever.
     async fn moved(&mut self, from: &ResultPartition) {
         let partition = self.partition;
-        let elsewhere =
-            |places: &Places| places.get(&partition).is_some_and(|place| place.ticket != from.ticket);
+        let is_other =
+            |place: &ResultPartition| (&place.ticket, &place.address) != (&from.ticket, &from.address);
+        let elsewhere = |places: &Places| places.get(&partition).is_some_and(is_other);
         if self.places.wait_for(elsewhere).await.is_err() {
             // The driver is gone, and this task with it.
             std::future::pending::<()>().await;
@@ -221,11 +222,12 @@ impl Fetch {
     }
 }
 
-/// Whether a reader that has some rows of `place` can go on at `next`: the rows are the same and outlive their executor.
-/// When nobody knows where they are now, where they were may still do.
+/// Whether a reader that has some rows of `place` can go on at `next`: the rows are the same, and outlive their executor or
+/// were handed over to another one. When nobody knows where they are now, where they were may still do.
 fn goes_on(place: &ResultPartition, next: Option<&ResultPartition>) -> bool {
     let next = next.unwrap_or(place);
-    next.durable && next.attempt == place.attempt && !next.attempt.is_empty()
+    let is_elsewhere = next.durable || next.address != place.address;
+    is_elsewhere && next.attempt == place.attempt && !next.attempt.is_empty()
 }
 
 /// What is left of `batch` when the first `skip` rows are left out; counts `skip` down.

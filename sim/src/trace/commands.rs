@@ -58,6 +58,15 @@ fn text(command: &Command) -> String {
         Command::OutputDurable { executor, task, attempt, .. } => {
             format!("output-durable {task} {attempt} {executor}")
         }
+        Command::BeginDrain { executor, incarnation, deadline_ms } => {
+            format!("begin-drain {executor} {incarnation} {deadline_ms}")
+        }
+        Command::OutputMoved { executor, task, attempt, from, .. } => {
+            format!("output-moved {task} {attempt} {from} {executor}")
+        }
+        Command::ExecutorLeft { executor, incarnation, .. } => {
+            format!("executor-left {executor} {incarnation}")
+        }
         Command::RefusedCommands { counts } => format!("refused-commands of {} executors", counts.len()),
     }
 }
