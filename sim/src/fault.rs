@@ -105,6 +105,9 @@ pub enum Fault {
     RemoveReplica { target: Target },
     /// The leader hands over.
     TransferLeadership,
+    /// The target, an executor, is asked to leave: by the operator or, as by SIGTERM, on its own host. Its process starts
+    /// again a little after it has left.
+    DrainExecutor { target: Target, deadline_ms: u64, by_signal: bool },
 }
 
 impl Fault {
@@ -143,6 +146,7 @@ impl Fault {
             Self::AddReplica => "add-replica",
             Self::RemoveReplica { .. } => "remove-replica",
             Self::TransferLeadership => "transfer-leadership",
+            Self::DrainExecutor { .. } => "drain-executor",
         }
     }
 }

@@ -64,6 +64,12 @@ pub const MUTANTS: &[Mutant] = &[
         "cancels",
     ),
     mutant(
+        "drain-drops-outputs",
+        "a drained executor is let go with outputs that nobody else has",
+        &["drains-lose-nothing"],
+        "drains",
+    ),
+    mutant(
         "duplicate-answered-anew",
         "a submit that lost the race with its repetition is told of a job that does not exist",
         &["acknowledged-survives", "one-job-a-key"],

@@ -274,11 +274,12 @@ impl Fetch {
     }
 }
 
-/// Whether a reader that has some rows of `place` can go on at `next`: the rows are the same and outlive their executor.
-/// When nobody knows where they are now, where they were may still do.
+/// Whether a reader that has some rows of `place` can go on at `next`: the rows are the same, and outlive their executor or
+/// were handed over to another one. When nobody knows where they are now, where they were may still do.
 fn goes_on(place: &ResultPartition, next: Option<&ResultPartition>) -> bool {
     let next = next.unwrap_or(place);
-    next.durable && next.attempt == place.attempt && !next.attempt.is_empty()
+    let is_elsewhere = next.durable || next.address != place.address;
+    is_elsewhere && next.attempt == place.attempt && !next.attempt.is_empty()
 }
 
 /// What is left of `batch` when the first `skip` rows are left out; counts `skip` down.

@@ -1,8 +1,8 @@
-//! Operating the set of scheduler replicas.
+//! Operating the set of scheduler replicas, and letting executors go.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
-use polybolos_model::{ReplicaId, Term, limits::MAX_MESSAGE_BYTES};
+use polybolos_model::{ExecutorId, Incarnation, ReplicaId, Term, limits::MAX_MESSAGE_BYTES};
 use polybolos_proto::v1::{self, cluster_service_client::ClusterServiceClient};
 use tonic::{Response, Status, Streaming, transport::Channel};
 
@@ -55,6 +55,25 @@ impl Client {
             .operate(call, |mut cluster| async move { cluster.transfer_leadership(request).await })
             .await?;
         Ok((ReplicaId(answer.leader), Term(answer.term)))
+    }
+
+    /// Asks an executor to leave: its tasks may run for `deadline`, and its outputs go to other executors. Returns once that
+    /// is committed, with the life of the executor that leaves; `status` tells how far it is. Repeating it is safe.
+    ///
+    /// # Errors
+    /// As [`Client::add_replica`].
+    pub async fn drain_executor(
+        &self,
+        executor: &ExecutorId,
+        deadline: Duration,
+    ) -> Result<Incarnation, ClientError> {
+        let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        let request = v1::DrainExecutorRequest { executor_id: executor.to_string(), deadline_ms };
+        let answer = self.shared.operate(Call::replicas("the drain"), |mut cluster| {
+            let request = request.clone();
+            async move { cluster.drain_executor(request).await }
+        });
+        Ok(Incarnation(answer.await?.incarnation))
     }
 
     /// The whole state as of now, as the content of a backup file.

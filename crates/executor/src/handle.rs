@@ -35,6 +35,8 @@ pub struct ExecutorStatus {
     pub busy_slots: usize,
     /// Commands of deposed leaders that it ignored.
     pub refused_commands: u64,
+    /// It was drained and let go, or nobody has let it go in time: it stops by itself.
+    pub left: bool,
     pub failure: Option<ExecutorFailure>,
 }
 
@@ -48,6 +50,7 @@ pub struct ExecutorHandle {
     id: ExecutorId,
     address: String,
     status: watch::Receiver<ExecutorStatus>,
+    drain: watch::Sender<Option<Duration>>,
     stop: oneshot::Sender<()>,
     main: JoinHandle<()>,
 }
@@ -115,14 +118,15 @@ impl Executor {
         let link = Link::new(&env, config.id.clone(), config.schedulers);
         let node = Node::new(register, Arc::new(tools), link, publish);
         let (stop, stopped) = oneshot::channel();
+        let (drain, drained) = watch::channel(None);
         tracing::info!(executor = %config.id, %address, "the executor listens");
         let main = tokio::spawn(async move {
-            node.run(stopped).await;
+            node.run(stopped, drained).await;
             drop(stop_server);
             let _ = timeout(SERVER_DEADLINE, server).await;
             dirs.remove(&env).await;
         });
-        Ok(ExecutorHandle { id: config.id, address, status, stop, main })
+        Ok(ExecutorHandle { id: config.id, address, status, drain, stop, main })
     }
 }
 
@@ -143,6 +147,21 @@ impl ExecutorHandle {
     /// Changes of [`ExecutorHandle::status`].
     pub fn watch(&self) -> watch::Receiver<ExecutorStatus> {
         self.status.clone()
+    }
+
+    /// Asks the scheduler to drain the executor: it gets no new tasks, its own may run for `deadline`, its outputs go to
+    /// other executors, and then it leaves, as [`ExecutorHandle::left`] and the status tell. It serves until then, and
+    /// leaves by itself when no scheduler answers for a few seconds, or a little after the deadline. Asked again, the last
+    /// deadline counts.
+    pub fn drain(&self, deadline: Duration) {
+        self.drain.send_replace(Some(deadline));
+    }
+
+    /// Waits until the executor has left the cluster, or has stopped for another reason.
+    pub async fn left(&self) {
+        let mut status = self.status.clone();
+        // An error means that it has stopped.
+        let _ = status.wait_for(|status| status.left).await;
     }
 
     /// Waits until the executor can't go on, and says why.

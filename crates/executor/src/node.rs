@@ -3,6 +3,8 @@
 //! One task owns everything; nothing here decides. Each source of events is bounded: the link delivers one message at
 //! a time, and at most as many attempts run as there are slots.
 
+mod leaving;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -12,7 +14,7 @@ use polybolos_model::{
     simulation::{AttemptEnd, Fact, report},
 };
 use polybolos_proto::v1::{ExecutorMessage, Heartbeat, Register, TaskReports, executor_message::Message};
-use polybolos_shuffle::OutputKey;
+use polybolos_shuffle::{Handover, OutputKey};
 use prost::Message as _;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -20,9 +22,10 @@ use tokio::{
 };
 use tracing::Instrument;
 
+use self::leaving::Leaving;
 use crate::{
     config::{DurableMode, ExecutorFailure},
-    core::{Command, Core, Effect, Ended, Event, Outcome, StageKey},
+    core::{Command, Core, Effect, Ended, Event, MovedTo, Outcome, StageKey},
     handle::ExecutorStatus,
     link::{Attachment, Link, LinkEvent},
     stage::PreparedStage,
@@ -47,10 +50,15 @@ pub(crate) struct Node {
     running: FuturesUnordered<BoxFuture<'static, (AttemptId, Ended)>>,
     /// Copies of outputs under way or waiting for their turn, and whether they are whole.
     copying: FuturesUnordered<BoxFuture<'static, (AttemptId, TaskId, bool)>>,
+    /// Outputs of others on their way here, and whether they are whole.
+    pulling: FuturesUnordered<BoxFuture<'static, (AttemptId, bool)>>,
+    leaving: Option<Leaving>,
     /// Dropping one stops its attempt.
     stops: BTreeMap<AttemptId, oneshot::Sender<()>>,
     link: Link,
     session: Option<Session>,
+    /// It is let go, or does not wait for that any more.
+    left: bool,
     status: watch::Sender<ExecutorStatus>,
 }
 
@@ -64,8 +72,13 @@ enum Step {
     Link(LinkEvent),
     Ended(AttemptId, Ended),
     Copied(AttemptId, TaskId, bool),
+    Pulled(AttemptId, bool),
     Heartbeat,
     Flush,
+    /// Its owner wants it to leave.
+    Drain(Duration),
+    /// Nobody has told it to leave in time.
+    Overdue,
     Shutdown,
 }
 
@@ -83,6 +96,9 @@ impl Node {
             stages: BTreeMap::new(),
             running: FuturesUnordered::new(),
             copying: FuturesUnordered::new(),
+            pulling: FuturesUnordered::new(),
+            leaving: None,
+            left: false,
             stops: BTreeMap::new(),
             link,
             session: None,
@@ -90,24 +106,38 @@ impl Node {
         }
     }
 
-    /// Runs until `shutdown` is sent or dropped; then stops every task.
-    pub(crate) async fn run(mut self, mut shutdown: oneshot::Receiver<()>) {
-        loop {
-            match self.step(&mut shutdown).await {
+    /// Runs until `shutdown` is sent or dropped, or it may leave; then stops every task. `drain` is how long it may take to
+    /// leave, once its owner wants that.
+    pub(crate) async fn run(
+        mut self,
+        mut shutdown: oneshot::Receiver<()>,
+        mut drain: watch::Receiver<Option<Duration>>,
+    ) {
+        while !self.left {
+            match self.step(&mut shutdown, &mut drain).await {
                 Step::Link(event) => self.on_link(event),
                 Step::Ended(attempt, ended) => {
                     self.stops.remove(&attempt);
                     self.report_end(attempt, &ended);
-                    self.feed(Event::Ended { attempt, ended }, None);
+                    self.feed(Event::Ended { attempt, ended }, None, None);
                     self.copy(attempt);
                 }
                 Step::Copied(attempt, task, whole) => {
                     if whole {
-                        self.feed(Event::Durable { attempt, task }, None);
+                        self.feed(Event::Durable { attempt, task }, None, None);
                     }
                 }
-                Step::Heartbeat => self.send_heartbeat(),
+                Step::Pulled(attempt, whole) => self.pulled(attempt, whole),
+                Step::Heartbeat => {
+                    self.send_heartbeat();
+                    self.ask_to_leave();
+                }
                 Step::Flush => self.send_reports(),
+                Step::Drain(deadline) => self.leave_within(deadline),
+                Step::Overdue => {
+                    tracing::warn!("nobody has let this executor go in time; it leaves all the same");
+                    self.left = true;
+                }
                 Step::Shutdown => break,
             }
             self.publish();
@@ -122,7 +152,11 @@ impl Node {
 
     /// Waits for whatever is next. Ends of tasks come before their report is flushed, so that what is ready goes out
     /// together.
-    async fn step(&mut self, shutdown: &mut oneshot::Receiver<()>) -> Step {
+    async fn step(
+        &mut self,
+        shutdown: &mut oneshot::Receiver<()>,
+        drain: &mut watch::Receiver<Option<Duration>>,
+    ) -> Step {
         let owes_reports = self.core.ledger().has_unsent();
         let (outbox, heartbeat) = match &mut self.session {
             Some(session) => (Some(&session.outbox), Some(&mut session.heartbeat)),
@@ -131,10 +165,13 @@ impl Node {
         tokio::select! {
             biased;
             _ = shutdown => Step::Shutdown,
+            Some(deadline) = asked(drain) => Step::Drain(deadline),
+            () = Leaving::over(self.leaving.as_mut()) => Step::Overdue,
             () = beat(heartbeat) => Step::Heartbeat,
             event = self.link.next() => Step::Link(event),
             Some((attempt, ended)) = self.running.next() => Step::Ended(attempt, ended),
             Some((attempt, task, whole)) = self.copying.next() => Step::Copied(attempt, task, whole),
+            Some((attempt, whole)) = self.pulling.next() => Step::Pulled(attempt, whole),
             () = room(outbox), if owes_reports => Step::Flush,
         }
     }
@@ -151,7 +188,7 @@ impl Node {
                 Ok(None) => {}
                 Ok(Some(incoming)) => {
                     let prepared = incoming.prepare.map(|message| Arc::new(PreparedStage::new(message)));
-                    self.feed(incoming.event, prepared);
+                    self.feed(incoming.event, prepared, incoming.handover);
                 }
                 Err(error) => {
                     tracing::error!(%error, "a message of the scheduler makes no sense; it is ignored")
@@ -173,7 +210,7 @@ impl Node {
         let refused = self.core.refused_commands();
         let first = self.core.incarnation().is_none();
         let command = Command::Registered { cluster: cluster.clone(), incarnation };
-        self.feed(Event::Command { term, command }, None);
+        self.feed(Event::Command { term, command }, None, None);
         if let Some(durable) = self.tools.store.durable() {
             durable.set_cluster(&cluster);
         }
@@ -183,6 +220,8 @@ impl Node {
             let executor = &self.tools.me;
             report(|| Fact::Registered { executor: executor.clone(), term, incarnation });
             tracing::info!(%term, %incarnation, "registered with the scheduler");
+            self.unsure_of_leaving();
+            self.ask_to_leave();
             if first {
                 let tools = Arc::clone(&self.tools);
                 tokio::spawn(async move { tools.dirs.remove_leftovers(&tools.env).await });
@@ -191,10 +230,15 @@ impl Node {
     }
 
     /// Hands an event to the core and carries out what it answers.
-    fn feed(&mut self, event: Event, mut prepared: Option<Arc<PreparedStage>>) {
+    fn feed(
+        &mut self,
+        event: Event,
+        mut prepared: Option<Arc<PreparedStage>>,
+        mut handover: Option<Handover>,
+    ) {
         let commanded = match &event {
             Event::Command { term, .. } => Some(*term),
-            Event::Ended { .. } | Event::Durable { .. } => None,
+            Event::Ended { .. } | Event::Durable { .. } | Event::Pulled { .. } => None,
         };
         let effects = self.core.on(event);
         self.report_obeyed(commanded, &effects);
@@ -221,6 +265,18 @@ impl Node {
                     tracing::warn!(%term, %highest, "refused a command of a deposed leader");
                 }
                 Effect::Reattach(reason) => self.reattach(reason),
+                Effect::Pull(attempt) => self.pull(attempt, handover.take()),
+                Effect::TellPullFailed(attempt) => self.tell_pull_failed(attempt),
+                Effect::NoteMoved(outputs) => {
+                    for MovedTo { job, attempt, address } in outputs {
+                        self.tools.store.note_moved(job, attempt, address);
+                    }
+                }
+                Effect::Drain { deadline_ms } => self.drain(deadline_ms),
+                Effect::Leave => {
+                    tracing::info!("left the cluster: nobody needs what this executor holds");
+                    self.left = true;
+                }
             }
         }
     }
@@ -341,6 +397,7 @@ impl Node {
                 incarnation,
                 busy_slots: busy,
                 refused_commands: refused,
+                left: self.left,
                 failure: status.failure.clone(),
             };
             let changed = *status != new;
@@ -372,12 +429,23 @@ impl Node {
     fn report_end(&self, attempt: AttemptId, ended: &Ended) {
         let Some(task) = self.core.task(attempt) else { return };
         let end = match ended {
-            Ended::Finished(Outcome::Completed { .. } | Outcome::Durable) => AttemptEnd::Completed,
+            Ended::Finished(Outcome::Completed { .. } | Outcome::Durable | Outcome::Moved { .. }) => {
+                AttemptEnd::Completed
+            }
             Ended::Finished(Outcome::Failed(_)) => AttemptEnd::Failed,
             Ended::Stopped => AttemptEnd::Stopped,
         };
         report(|| Fact::AttemptEnded { executor: self.tools.me.clone(), task, attempt, end });
     }
+}
+
+/// How long it may take to leave, once its owner wants that. Not again before its owner says it again.
+async fn asked(drain: &mut watch::Receiver<Option<Duration>>) -> Option<Duration> {
+    if drain.changed().await.is_err() {
+        // The owner is gone, and `shutdown` with it.
+        futures::future::pending::<()>().await;
+    }
+    *drain.borrow_and_update()
 }
 
 async fn beat(heartbeat: Option<&mut Interval>) {

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use polybolos_model::{AttemptId, JobId, StageId, Term};
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
 use polybolos_proto::{
     ConvertError, attempt,
     v1::{self, scheduler_message::Message},
 };
 use prost::Message as _;
 
-use crate::core::{Command, Event, Outcome, Report, StageKey, Work};
+use polybolos_shuffle::{Handover, OutputKey};
+
+use crate::core::{Command, Event, MovedTo, Outcome, Report, StageKey, Work};
 
 /// A scheduler's message, as the core's event and what only the shell keeps.
 pub(crate) struct Incoming {
     pub(crate) event: Event,
     pub(crate) prepare: Option<v1::PrepareStage>,
+    pub(crate) handover: Option<Handover>,
 }
 
 /// `None` for a message that asks for nothing.
@@ -22,7 +25,7 @@ pub(crate) struct Incoming {
 /// # Errors
 /// The message lacks a field, or is one that only a dial expects.
 pub(crate) fn incoming(message: v1::SchedulerMessage) -> Result<Option<Incoming>, ConvertError> {
-    let mut prepare = None;
+    let (mut prepare, mut handover) = (None, None);
     let command = match message.message.ok_or(ConvertError::Missing("message"))? {
         Message::Registered(_) | Message::Refused(_) => return Err(ConvertError::Missing("a command")),
         Message::Prepare(message) => {
@@ -45,8 +48,37 @@ pub(crate) fn incoming(message: v1::SchedulerMessage) -> Result<Option<Incoming>
         Message::Release(release) => Command::Release { job: release.job_id.parse()? },
         Message::Committed(committed) => Command::Committed { sequences: committed.sequences },
         Message::Heartbeat(v1::HeartbeatAck {}) => return Ok(None),
+        Message::Drain(drain) => Command::Drain { deadline_ms: drain.deadline_ms },
+        Message::Pull(message) => {
+            let (command, wanted) = pull(message)?;
+            handover = Some(wanted);
+            command
+        }
+        Message::Moved(moved) => {
+            Command::Moved { outputs: moved.outputs.into_iter().map(moved_to).collect::<Result<_, _>>()? }
+        }
+        Message::Leave(v1::Leave {}) => Command::Leave,
     };
-    Ok(Some(Incoming { event: Event::Command { term: Term(message.term), command }, prepare }))
+    let event = Event::Command { term: Term(message.term), command };
+    Ok(Some(Incoming { event, prepare, handover }))
+}
+
+fn pull(message: v1::PullOutput) -> Result<(Command, Handover), ConvertError> {
+    let job = message.job_id.parse::<JobId>()?;
+    let task = TaskId { job, stage: StageId(message.stage_id), partition: message.partition };
+    let attempt = attempt(message.attempt)?;
+    let (from, incarnation) = (ExecutorId::new(message.executor_id)?, Incarnation(message.incarnation));
+    let handover = Handover {
+        key: OutputKey { task, attempt },
+        address: message.address,
+        outputs: message.outputs.into_iter().map(Into::into).collect(),
+    };
+    Ok((Command::Pull { task, attempt, from, incarnation }, handover))
+}
+
+fn moved_to(moved: v1::MovedOutput) -> Result<MovedTo, ConvertError> {
+    let (job, attempt) = (moved.job_id.parse()?, attempt(moved.attempt)?);
+    Ok(MovedTo { job, attempt, address: moved.address })
 }
 
 fn attempts(ids: Vec<v1::AttemptId>) -> Vec<AttemptId> {
@@ -68,6 +100,10 @@ pub(crate) fn report(report: &Report) -> v1::TaskReport {
         }
         Outcome::Failed(error) => v1::task_report::Outcome::Failed(error.into()),
         Outcome::Durable => v1::task_report::Outcome::OutputDurable(v1::OutputDurable {}),
+        Outcome::Moved { from, incarnation } => {
+            let (executor_id, incarnation) = (from.to_string(), incarnation.0);
+            v1::task_report::Outcome::OutputMoved(v1::OutputMoved { executor_id, incarnation })
+        }
     };
     v1::TaskReport {
         sequence: report.sequence,

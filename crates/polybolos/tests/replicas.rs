@@ -25,6 +25,8 @@ mod executor_lost;
 mod fleet;
 #[path = "replicas/leader_lost.rs"]
 mod leader_lost;
+#[path = "replicas/leaving.rs"]
+mod leaving;
 #[path = "replicas/load.rs"]
 mod load;
 #[path = "replicas/node.rs"]

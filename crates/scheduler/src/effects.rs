@@ -62,6 +62,13 @@ impl Leader {
                 self.tell_locations_again();
                 self.follow(effects);
             }
+            Change::Left { executor, incarnation, effects } => {
+                self.let_go(executor, *incarnation);
+                self.tell_locations_again();
+                self.follow(effects);
+            }
+            Change::Draining { executor } => self.tell_draining(executor),
+            Change::OutputMoved { task } => self.drains.note_moved(*task),
             Change::Beats { stale, .. } => {
                 self.shared.count_refused(stale.len() as u64);
                 for executor in stale {
@@ -79,7 +86,6 @@ impl Leader {
             Change::Unchanged
             | Change::Submitted { .. }
             | Change::Duplicate { .. }
-            | Change::Draining { .. }
             | Change::Suspected { .. }
             | Change::Created
             | Change::Replaced

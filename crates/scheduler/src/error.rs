@@ -238,6 +238,12 @@ pub(crate) enum ClusterError {
     NoId,
     #[error("'{address}' is no address; give HOST:PORT as the other replicas reach it")]
     Address { address: String },
+    #[error("there is no live executor '{executor}': `polybolos status` lists those that are")]
+    NoExecutor { executor: String },
+    #[error(
+        "entries of version {version} are in use, and draining needs version {needs}: upgrade all schedulers first"
+    )]
+    TooOld { version: u16, needs: u16 },
 }
 
 impl From<ClusterError> for Status {
@@ -257,7 +263,8 @@ impl From<ClusterError> for Status {
                 ReplicasError::NotMoved { .. } | ReplicasError::UnderWay => Code::Aborted,
                 ReplicasError::Unknown { .. } => Code::DeadlineExceeded,
             },
-            ClusterError::OneForGood => Code::FailedPrecondition,
+            ClusterError::OneForGood | ClusterError::TooOld { .. } => Code::FailedPrecondition,
+            ClusterError::NoExecutor { .. } => Code::NotFound,
             ClusterError::Deadline { .. } => Code::DeadlineExceeded,
             ClusterError::NoId | ClusterError::Address { .. } => Code::InvalidArgument,
         };

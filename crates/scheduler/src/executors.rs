@@ -25,11 +25,14 @@ pub(crate) struct Stream {
     pub(crate) _alive: oneshot::Sender<()>,
 }
 
+/// The epoch of a stage, and how often outputs of its job had moved.
+type Told = (u32, u64);
+
 struct Attached {
     stream: Stream,
     incarnation: Incarnation,
-    /// The epoch of each stage that the executor was told.
-    prepared: BTreeMap<(JobId, StageId), u32>,
+    /// What the executor was told of each stage.
+    prepared: BTreeMap<(JobId, StageId), Told>,
 }
 
 /// The streams of a leader, one for each attached executor.
@@ -118,10 +121,10 @@ impl Streams {
         executor: &ExecutorId,
         job: JobId,
         stage: StageId,
-        epoch: u32,
+        told: Told,
     ) -> bool {
         let Some(attached) = self.by_executor.get_mut(executor) else { return false };
-        attached.prepared.insert((job, stage), epoch) != Some(epoch)
+        attached.prepared.insert((job, stage), told) != Some(told)
     }
 
     /// Forgets what executors were told of stages: they are told again before the next launch.

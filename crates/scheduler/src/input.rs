@@ -69,6 +69,19 @@ pub(crate) enum Input {
         executor: ExecutorId,
         stream: StreamId,
     },
+    /// An executor wants to leave.
+    Drain {
+        executor: ExecutorId,
+        stream: StreamId,
+        incarnation: Incarnation,
+        deadline_ms: u64,
+    },
+    /// An executor did not fetch an output that it was told to.
+    PullFailed {
+        executor: ExecutorId,
+        stream: StreamId,
+        attempt: AttemptId,
+    },
     /// What the leader of `term` had asked.
     Probed {
         term: Term,

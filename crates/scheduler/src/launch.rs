@@ -23,10 +23,16 @@ use crate::leader::Leader;
 /// What a message carries around a [`PrepareStage`] is small.
 const MAX_PREPARE_BYTES: usize = MAX_MESSAGE_BYTES - 1_024;
 
-/// Stages as they are sent, made once for each epoch.
+/// Stages as they are sent, made once for each epoch, and again when an output of the job has moved.
 #[derive(Default)]
 pub(crate) struct StageCache {
-    by_stage: BTreeMap<(JobId, StageId), Arc<PrepareStage>>,
+    by_stage: BTreeMap<(JobId, StageId), Made>,
+}
+
+/// A message, and how often outputs of its job had moved by then.
+struct Made {
+    moves: u64,
+    message: Arc<PrepareStage>,
 }
 
 /// Why a stage can't be sent.
@@ -45,18 +51,20 @@ impl StageCache {
         stage: StageId,
         epoch: u32,
     ) -> Result<Arc<PrepareStage>, Unsendable> {
-        if let Some(known) = self.by_stage.get(&(job, stage)).filter(|known| known.epoch == epoch) {
-            return Ok(Arc::clone(known));
+        let moves = state.moves(job);
+        let known = self.by_stage.get(&(job, stage));
+        if let Some(known) = known.filter(|known| known.message.epoch == epoch && known.moves == moves) {
+            return Ok(Arc::clone(&known.message));
         }
-        let known_plan = self.by_stage.get(&(job, stage)).map(|known| known.plan.clone());
+        let known_plan = known.map(|known| known.message.plan.clone());
         let made = prepare(state, job, stage, epoch, known_plan).ok_or(Unsendable::Gone)?;
         let bytes = made.encoded_len();
         if bytes > MAX_PREPARE_BYTES {
             return Err(Unsendable::TooLarge { bytes });
         }
-        let made = Arc::new(made);
-        self.by_stage.insert((job, stage), Arc::clone(&made));
-        Ok(made)
+        let message = Arc::new(made);
+        self.by_stage.insert((job, stage), Made { moves, message: Arc::clone(&message) });
+        Ok(message)
     }
 
     /// The messages, and with them where the inputs are.
@@ -119,6 +127,7 @@ struct Order {
     job: JobId,
     stage: StageId,
     epoch: u32,
+    moves: u64,
     prepare: Result<Arc<PrepareStage>, Unsendable>,
     tasks: Vec<(u32, AttemptId)>,
 }
@@ -164,6 +173,7 @@ impl Leader {
                     job: task.job,
                     stage: task.stage,
                     epoch,
+                    moves: state.moves(task.job),
                     prepare,
                     tasks: Vec::new(),
                 });
@@ -177,7 +187,7 @@ impl Leader {
     }
 
     fn give(&mut self, order: Order) {
-        let Order { executor, job, stage, epoch, prepare, tasks } = order;
+        let Order { executor, job, stage, epoch, moves, prepare, tasks } = order;
         let placed = tasks.clone();
         let launch =
             |(partition, attempt): (u32, AttemptId)| TaskLaunch { partition, attempt: Some(attempt.into()) };
@@ -185,7 +195,7 @@ impl Leader {
         let launch = LaunchTasks { job_id: job.to_string(), stage_id: stage.0, epoch, tasks };
         let sent = match prepare {
             Ok(prepare) => {
-                let told = !self.streams.must_prepare(&executor, job, stage, epoch)
+                let told = !self.streams.must_prepare(&executor, job, stage, (epoch, moves))
                     || self.streams.send(&executor, Message::Prepare((*prepare).clone()));
                 told && self.streams.send(&executor, Message::Launch(launch))
             }

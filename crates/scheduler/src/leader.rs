@@ -15,6 +15,7 @@ use polybolos_state::{
 use tokio::time::{Duration, Instant};
 
 use crate::{
+    drains::Drains,
     executors::{StreamId, Streams},
     input::{Batch, Origin},
     launch::StageCache,
@@ -49,6 +50,7 @@ pub(crate) struct Leader {
     beats_sent: Instant,
     /// Of executors without a stream.
     probes: Probes,
+    pub(crate) drains: Drains,
     /// Reports to acknowledge at the end of the round.
     pub(crate) acks: BTreeMap<ExecutorId, Vec<u64>>,
     /// When there is something to launch although nothing happens.
@@ -94,6 +96,7 @@ impl Leader {
             beats: BTreeMap::new(),
             beats_sent: now,
             probes: Probes::default(),
+            drains: Drains::default(),
             acks: BTreeMap::new(),
             wakes_at: None,
             check_running: false,
@@ -112,6 +115,7 @@ impl Leader {
         self.acks.clear();
         self.follow_ups.clear();
         self.check_running = false;
+        self.drains = Drains::default();
         self.unresolved = true;
         self.shared.dispatcher().restart();
         self.listen_anew();
@@ -148,12 +152,13 @@ impl Leader {
     }
 
     pub(crate) fn wakes_at(&self) -> Option<Instant> {
-        self.wakes_at
+        [self.wakes_at, self.drains.wakes_at()].into_iter().flatten().min()
     }
 
     /// What was to be waited for is due: the next round dispatches.
     pub(crate) fn wake(&mut self) {
         self.wakes_at = None;
+        self.drains.wake();
         self.due = true;
     }
 
@@ -232,7 +237,8 @@ impl Leader {
             self.keep_house(batch);
         }
         self.take_follow_ups(batch);
-        due || !batch.is_empty()
+        let freed = self.look_at_drains(batch);
+        due || freed || !batch.is_empty()
     }
 
     /// Adds what is due by time.

@@ -15,6 +15,7 @@
 //! result goes from an executor to the client without passing here.
 
 mod config;
+mod drains;
 mod effects;
 mod error;
 mod executors;

@@ -185,6 +185,16 @@ impl RunLoop {
                 leader.probed((executor, incarnation), verdict);
             }
             Input::Probed { .. } => {}
+            // It asks again until it is answered.
+            Input::Drain { executor, stream, .. } if !serves || !leader.is_current(&executor, stream) => {}
+            Input::Drain { executor, incarnation, deadline_ms, .. } => {
+                leader.drain_asked(executor, incarnation, deadline_ms, &mut self.next);
+            }
+            Input::PullFailed { executor, stream, attempt } => {
+                if leader.is_current(&executor, stream) {
+                    leader.pull_failed(&executor, attempt);
+                }
+            }
         }
     }
 
@@ -287,7 +297,12 @@ fn refuse_input(input: Input, why: impl Fn() -> RequestError) {
         Input::Request { answer, .. } => refuse(answer, why()),
         Input::Registration(registration) => refuse_registration(&registration.stream, &why(), true),
         // Kept by the executor, which reports again to the next leader.
-        Input::Reports(_) | Input::Beat { .. } | Input::StreamEnded { .. } | Input::Probed { .. } => {}
+        Input::Reports(_)
+        | Input::Beat { .. }
+        | Input::StreamEnded { .. }
+        | Input::Probed { .. }
+        | Input::Drain { .. }
+        | Input::PullFailed { .. } => {}
     }
 }
 

@@ -88,6 +88,7 @@ impl Leader {
                 }
             }
         }
+        self.tell_moves();
         self.acknowledge();
     }
 
@@ -143,6 +144,8 @@ impl Leader {
             heartbeat_interval_ms: u64::try_from(heartbeat).unwrap_or(u64::MAX),
         };
         self.streams.send(&executor, Message::Registered(registered));
+        self.tell_draining(&executor);
+        self.tell_all_moves(&executor);
         if !adoption.cancel.is_empty() {
             let attempts = adoption.cancel.into_iter().map(Into::into).collect();
             self.streams.send(&executor, Message::Cancel(CancelTasks { attempts }));
@@ -160,7 +163,11 @@ impl Leader {
     }
 
     fn reported(&mut self, report: Settled, rejection: Option<Rejection>) {
-        self.shared.dispatcher().ended(report.attempt);
+        {
+            let mut dispatcher = self.shared.dispatcher();
+            dispatcher.ended(report.attempt);
+            dispatcher.pull_ended(report.attempt);
+        }
         let Some(rejection) = rejection else { return self.ack(report) };
         match rejection {
             // This life of the executor is over for the cluster: it registers anew and reports again.

@@ -1,10 +1,10 @@
 //! The rows of one reader partition: local sources first, without a copy, while remote ones are fetched meanwhile.
 //!
-//! A source that breaks is read on from the durable store, if its output is there: a copy gives the same rows in the
-//! same order, so that those already handed on are skipped.
+//! A source that breaks is read on where its executor has handed it over to, or from the durable store if its output is
+//! there: a copy gives the same rows in the same order, so that those already handed on are skipped.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -238,7 +238,7 @@ async fn fetch_one(
 ) -> Result<(), Option<DataFusionError>> {
     let mut rows = 0;
     let fetched = match &source.origin {
-        Origin::Executor(address) => fetch(pool, source, address, sender, &mut rows).await,
+        Origin::Executor(address) => fetch_moved(store, pool, source, address, sender, &mut rows).await,
         Origin::Here | Origin::Durable => {
             let missing = ShuffleError::NoDurableStore { key: source.key };
             Err(Stop::Failed(missing.into()))
@@ -257,7 +257,29 @@ async fn fetch_one(
     }
 }
 
-/// From the executor that holds it. Counts the rows that are handed on.
+/// From the executor that holds it or, if that is gone, from where it has handed the output over to.
+async fn fetch_moved(
+    store: &ShuffleStore,
+    pool: &Arc<FlightPool>,
+    source: &Source,
+    address: &str,
+    sender: &mpsc::Sender<Result<RecordBatch>>,
+    rows: &mut u64,
+) -> Result<(), Stop> {
+    let mut tried = BTreeSet::from([address.to_owned()]);
+    let mut fetched = fetch(pool, source, address, sender, rows).await;
+    while let Err(Stop::Failed(cause)) = &fetched
+        && let Some(next) = store.moved_to(source.key.attempt)
+        && tried.insert(next.clone())
+    {
+        tracing::debug!(key = %source.key, %cause, %next, rows = *rows, "an output is read on where it has moved to");
+        polybolos_model::sometimes!("a broken fetch went on where the output had moved to", *rows > 0);
+        fetched = fetch(pool, source, &next, sender, rows).await;
+    }
+    fetched
+}
+
+/// From one executor, but for the first `rows`, which were handed on before. Counts those that are.
 async fn fetch(
     pool: &Arc<FlightPool>,
     source: &Source,
@@ -266,8 +288,15 @@ async fn fetch(
     rows: &mut u64,
 ) -> Result<(), Stop> {
     let mut batches = std::pin::pin!(pool.fetch(address, encode_ticket(source.key, source.partition)));
+    let mut skip = *rows;
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(Stop::Failed)?;
+        let left_out = usize::try_from(skip).unwrap_or(usize::MAX).min(batch.num_rows());
+        skip -= left_out as u64;
+        let batch = batch.slice(left_out, batch.num_rows() - left_out);
+        if batch.num_rows() == 0 {
+            continue;
+        }
         *rows += batch.num_rows() as u64;
         sender.send(Ok(batch)).await.map_err(|_| Stop::Left)?;
         polybolos_model::failpoint!("shuffle.mid_fetch");

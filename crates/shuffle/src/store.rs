@@ -14,7 +14,9 @@ use polybolos_model::{AttemptId, JobId, TaskId};
 use crate::{
     DurableShuffle, OutputReader, ShuffleError,
     budget::{Budget, Reservation},
-    chunk, locked,
+    chunk,
+    handover::Places,
+    locked,
     output::Output,
     spill::{Garbage, SpillContext, sweep},
 };
@@ -88,6 +90,8 @@ pub struct ShuffleStore {
     spill: SpillContext,
     cpu: Arc<dyn Cpu>,
     durable: Option<Arc<DurableShuffle>>,
+    /// Of outputs of any executor.
+    places: Places,
 }
 
 impl fmt::Debug for ShuffleStore {
@@ -126,7 +130,13 @@ impl ShuffleStore {
             }
         });
         let spill = SpillContext { disk, folder, garbage, budget: Budget::new(memory_budget_bytes), options };
-        Ok(Arc::new(Self { outputs: Arc::default(), spill, cpu: Arc::clone(&env.cpu), durable }))
+        Ok(Arc::new(Self {
+            outputs: Arc::default(),
+            spill,
+            cpu: Arc::clone(&env.cpu),
+            durable,
+            places: Places::default(),
+        }))
     }
 
     /// Reads `partition` of a whole output.
@@ -194,7 +204,12 @@ impl ShuffleStore {
         }
     }
 
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
     fn forget_job(&self, job: JobId) {
+        self.places.forget_job(job);
         let mut outputs = locked(&self.outputs);
         let attempts = outputs.by_job.remove(&job).unwrap_or_default();
         let slots: Vec<Slot> =

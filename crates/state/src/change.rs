@@ -106,6 +106,16 @@ pub enum Change {
         job: JobId,
         effects: Effects,
     },
+    /// The task's output is on another executor from now on.
+    OutputMoved {
+        task: TaskId,
+    },
+    /// It was let go.
+    Left {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        effects: Effects,
+    },
 }
 
 /// What else followed from a failure or a loss. Each list is ascending.

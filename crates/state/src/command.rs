@@ -190,6 +190,29 @@ pub enum Command {
         /// Partitions of the result that the executor of that attempt can't give any more, by its own word.
         unreadable: Vec<(u32, AttemptId)>,
     },
+    /// The executor is asked to leave: it takes no new tasks, hands its outputs over, and is then let go. Asked again, the
+    /// last deadline counts.
+    BeginDrain {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        /// How long tasks may run on there, from the entry's time.
+        deadline_ms: u64,
+    },
+    /// `executor` holds the whole output of a completed task, which it has from where the log knows it.
+    OutputMoved {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        task: TaskId,
+        attempt: AttemptId,
+        from: ExecutorId,
+        from_incarnation: Incarnation,
+    },
+    /// A drained executor is let go, for the reason given. What is needed and was not handed over is lost with it.
+    ExecutorLeft {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        reason: String,
+    },
 }
 
 impl Command {
@@ -226,7 +249,10 @@ impl Command {
             Self::CompleteTaskIn { .. }
             | Self::TasksDied { .. }
             | Self::OutputDurable { .. }
-            | Self::ReopenJob { .. } => 3,
+            | Self::ReopenJob { .. }
+            | Self::BeginDrain { .. }
+            | Self::OutputMoved { .. }
+            | Self::ExecutorLeft { .. } => 3,
         }
     }
 }

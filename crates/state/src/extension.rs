@@ -12,7 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, settings::JobSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::{Job, apply::reopen::Reopening, story::Stories};
+use crate::{
+    Job,
+    apply::reopen::Reopening,
+    drain::{Drains, Moves},
+    story::Stories,
+};
 
 /// What version 2 added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +45,10 @@ pub(crate) struct ExtensionV3 {
     pub(crate) durable: BTreeMap<JobId, BTreeSet<AttemptId>>,
     /// Jobs that are not released whose result was lost, and asked for again.
     pub(crate) reopened: BTreeMap<JobId, Reopening>,
+    /// Of executors in the state that leave or have left, each in its last life.
+    pub(crate) drains: Drains,
+    /// Of jobs that are not released of which an output has moved.
+    pub(crate) moves: BTreeMap<JobId, Moves>,
 }
 
 impl ExtensionV3 {
@@ -50,6 +59,7 @@ impl ExtensionV3 {
         if self.reopened.remove(&job).is_some() {
             self.end_job(job);
         }
+        self.moves.remove(&job);
     }
 }
 

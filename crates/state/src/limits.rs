@@ -79,3 +79,10 @@ pub const MAX_STORY_TEXT_BYTES: usize = 400;
 /// A leader that decided nothing for longer than this stood still itself, and blames nobody for the rest. Its ticks
 /// come several times within it, and it must stay well below [`EXECUTOR_TIMEOUT_MS`].
 pub const MAX_CLOCK_STEP_MS: u64 = 1_000;
+
+/// Longest time that tasks of a drained executor may run on.
+pub const MAX_DRAIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+
+/// Outputs of a drained executor that are on their way when its deadline comes get this much longer, if another executor
+/// takes them.
+pub const HANDOVER_GRACE_MS: u64 = 10_000;

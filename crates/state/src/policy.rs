@@ -1,6 +1,7 @@
 //! Turns what has happened into one entry. Pure, and run by the leader only: a policy may change between versions
 //! without two replicas ever computing different states.
 
+pub mod drain;
 mod losses;
 mod patience;
 mod waiting;

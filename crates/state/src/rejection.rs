@@ -123,6 +123,8 @@ pub enum Rejection {
         "the result of job {job} can't be made again: that was tried in vain, or what it was made from is not kept"
     )]
     NotReopened { job: JobId },
+    #[error("executor {executor} was not asked to leave")]
+    NotDraining { executor: ExecutorId },
 }
 
 impl Rejection {
@@ -170,7 +172,8 @@ impl Rejection {
             | Self::VersionTooNew { .. }
             | Self::NoReplicas { .. }
             | Self::InputsRolledBack { .. }
-            | Self::NotReopened { .. } => false,
+            | Self::NotReopened { .. }
+            | Self::NotDraining { .. } => false,
         }
     }
 }

@@ -166,6 +166,9 @@ impl ClusterState {
             (Command::LoseExecutor { executor, reason, .. }, Ok(Change::Lost { effects, .. })) => {
                 self.tell_of_effects(effects, &format!("executor {executor} is lost: {reason}"));
             }
+            (Command::ExecutorLeft { executor, reason, .. }, Ok(Change::Left { effects, .. })) => {
+                self.tell_of_effects(effects, &format!("executor {executor} has left: {reason}"));
+            }
             (_, Ok(Change::Registered { replaced: Some((executor, _)), effects, .. })) => {
                 let reason = format!("another process took the place of executor {executor}");
                 self.tell_of_effects(effects, &reason);

@@ -4,11 +4,14 @@
 pub const MARKS: &[&str] = &[
     "a broken fetch went on from the durable copy",
     "a client followed a reopened query",
+    "a broken fetch went on where the output had moved to",
     "a client left a leader that was silent",
     "a damaged durable output was found",
     "a damaged output was found",
     "a deposed leader appended",
     "a deposed leader's command was refused",
+    "a drain's deadline stopped tasks",
+    "a drained executor left",
     "a failed task was tried again",
     "a fetch broke between two batches",
     "a fetch was tried again",
@@ -47,6 +50,7 @@ pub const MARKS: &[&str] = &[
     "an output was gone when it was read",
     "an output was not in the durable store",
     "an output was read from the durable store",
+    "an output was taken over",
     "an output went to a file",
     "an upload of an output was tried again",
     "completed tasks ran again",
@@ -80,6 +84,7 @@ pub const FAILPOINTS: &[&str] = &[
     "shuffle.before_published",
     "shuffle.durable_before_index",
     "shuffle.mid_fetch",
+    "shuffle.mid_pull",
     "shuffle.no_memory",
     "snapshot.before_switch",
     "snapshot.installing",
@@ -121,6 +126,7 @@ pub const FAULTS: &[&str] = &[
     "add-replica",
     "remove-replica",
     "transfer-leadership",
+    "drain-executor",
 ];
 
 #[cfg(test)]

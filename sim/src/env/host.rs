@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -34,6 +34,8 @@ struct Inner {
     memory: Memory,
     pause: Pause,
     started: AtomicBool,
+    /// What [`Host::signal`] was told, one more than that; 0 for nothing.
+    signal: AtomicU64,
 }
 
 impl fmt::Debug for Host {
@@ -62,6 +64,7 @@ impl Host {
             memory: Memory::default(),
             pause,
             started: AtomicBool::new(true),
+            signal: AtomicU64::new(0),
             name: name.to_owned(),
         }))
     }
@@ -107,6 +110,21 @@ impl Host {
     pub async fn wait_until_started(&self) {
         while !self.is_started() {
             sleep(LOOK).await;
+        }
+    }
+
+    /// Its process is told to end in order within so long, as by SIGTERM.
+    pub fn signal(&self, deadline_ms: u64) {
+        self.0.signal.store(deadline_ms.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Waits for [`Host::signal`] and takes it.
+    pub async fn signalled(&self) -> Duration {
+        loop {
+            match self.0.signal.swap(0, Ordering::Relaxed) {
+                0 => sleep(LOOK).await,
+                told => return Duration::from_millis(told - 1),
+            }
         }
     }
 

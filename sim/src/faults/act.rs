@@ -70,6 +70,14 @@ impl Injector {
                 self.operator.push(AdminCall::Transfer);
                 return false;
             }
+            Fault::DrainExecutor { deadline_ms, by_signal, .. } => {
+                let deadline_ms = *deadline_ms;
+                match self.hosts.get(&host).filter(|_| *by_signal) {
+                    Some(host) => host.signal(deadline_ms),
+                    None => self.operator.push(AdminCall::Drain { executor: host, deadline_ms }),
+                }
+                return false;
+            }
             lasting => {
                 let effects = self.effects(lasting, &host, aim);
                 if let Some(Active { effects: present, .. }) = self.active.get_mut(&id) {
@@ -166,7 +174,8 @@ impl Injector {
             | Fault::ClientGone { .. }
             | Fault::AddReplica
             | Fault::RemoveReplica { .. }
-            | Fault::TransferLeadership => Vec::new(),
+            | Fault::TransferLeadership
+            | Fault::DrainExecutor { .. } => Vec::new(),
         }
     }
 }

@@ -77,6 +77,10 @@ impl Injector {
                 let others = self.some(|name| is_scheduler(name) && name != host)?;
                 if others.len() < 2 { Err("two other schedulers are needed".to_owned()) } else { one(host) }
             }
+            Fault::DrainExecutor { target, .. } => {
+                let host = self.executor(target, random)?;
+                if self.is_up(&host) { one(host) } else { Err(format!("{host} is down already")) }
+            }
             Fault::CorruptDisk { target, .. } => one(self.corruptible(target, random)?),
             Fault::CorruptShuffle { target, .. } | Fault::MemoryExhausted { target } => {
                 one(self.executor(target, random)?)

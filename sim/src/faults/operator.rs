@@ -1,4 +1,4 @@
-//! What faults ask of others: changes of the set of replicas, and rates that failpoints read.
+//! What faults ask of others: changes of the set of replicas, executors that leave, and rates that failpoints read.
 
 use std::{
     collections::VecDeque,
@@ -14,6 +14,7 @@ pub enum AdminCall {
     Add { id: u64, address: String },
     Remove { id: u64 },
     Transfer,
+    Drain { executor: String, deadline_ms: u64 },
 }
 
 /// Changes in order, for the host `operator`. Clones are the same queue.

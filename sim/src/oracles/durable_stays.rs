@@ -41,7 +41,9 @@ impl Oracle for DurableStays {
         }
         for outcome in commit.applied.outcomes.iter().flatten() {
             let (executor, effects) = match outcome {
-                Change::Lost { executor, effects, .. } => (executor, effects),
+                Change::Lost { executor, effects, .. } | Change::Left { executor, effects, .. } => {
+                    (executor, effects)
+                }
                 Change::Registered { replaced: Some((executor, _)), effects, .. } => (executor, effects),
                 _ => continue,
             };

@@ -70,7 +70,7 @@ fn check_reports(before: &ClusterState, entry: &Entry, applied: &Applied) -> Che
                 }
                 present.insert(executor.clone(), *incarnation);
             }
-            Change::Lost { executor, .. } => {
+            Change::Lost { executor, .. } | Change::Left { executor, .. } => {
                 present.remove(executor);
             }
             Change::ClusterRestarted { .. } => present.clear(),
@@ -95,6 +95,8 @@ fn check_report(present: &BTreeMap<ExecutorId, Incarnation>, command: &Command, 
             ))
         }
         (Command::LoseExecutor { executor, incarnation, .. }, Change::Lost { .. })
+        | (Command::ExecutorLeft { executor, incarnation, .. }, Change::Left { .. })
+        | (Command::OutputMoved { executor, incarnation, .. }, Change::OutputMoved { .. })
         | (Command::SuspectExecutor { executor, incarnation }, Change::Suspected { .. })
             if !is_present(executor, incarnation) =>
         {

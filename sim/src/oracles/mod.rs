@@ -16,6 +16,7 @@ mod catching_up;
 mod copies_elsewhere;
 mod deaths;
 mod disruptions;
+mod drains_lose_nothing;
 mod durable_log;
 mod durable_stays;
 mod election_safety;
@@ -124,6 +125,7 @@ impl Judge {
             Box::new(retry_limit::RetryLimit::default()),
             Box::new(retries_wait::RetriesWait::default()),
             Box::new(deaths::Deaths::default()),
+            Box::new(drains_lose_nothing::DrainsLoseNothing),
             Box::new(acknowledged_survives::AcknowledgedSurvives::default()),
             Box::new(one_job_a_key::OneJobAKey::default()),
             Box::new(status_forward::StatusForward::default()),
@@ -204,6 +206,7 @@ fn effects_of(change: &Change) -> Option<&Effects> {
         Change::TaskFailed { effects, .. }
         | Change::Registered { effects, .. }
         | Change::Lost { effects, .. }
+        | Change::Left { effects, .. }
         | Change::DeathsCounted { effects, .. }
         | Change::Reopened { effects, .. }
         | Change::ClusterRestarted { effects } => Some(effects),

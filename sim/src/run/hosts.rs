@@ -13,7 +13,7 @@ use std::{
 use polybolos_client::Client;
 use polybolos_consensus::OpenError;
 use polybolos_env::Env;
-use polybolos_executor::{DurableMode, Executor, ExecutorConfig, ShuffleDurable};
+use polybolos_executor::{DurableMode, Executor, ExecutorConfig, ExecutorHandle, ShuffleDurable};
 use polybolos_model::{ExecutorId, ReplicaId};
 use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig, Snapshots, StartError, Store, Timing};
 use turmoil::Sim;
@@ -168,7 +168,7 @@ impl Hosts {
                 config.spill = host.spill();
                 host.limit_memory(&mut config);
                 let end = match Executor::start(config, env, store.extensions()).await {
-                    Ok(running) => running.failed().await.to_string(),
+                    Ok(running) => executor_end(&host, running).await,
                     Err(error) => error.to_string(),
                 };
                 signals.end(&host, End { refused: false, reason: end }).await
@@ -245,6 +245,23 @@ fn shuffle_durable(durable: DurableShuffle) -> Result<Option<ShuffleDurable>, Bo
         DurableShuffle::Before => DurableMode::Before,
     };
     Ok(Some(ShuffleDurable { url: TableStore::SHUFFLE_URL.parse()?, mode }))
+}
+
+/// Waits until an executor's process ends, and tells it to if a signal comes.
+async fn executor_end(host: &Host, running: ExecutorHandle) -> String {
+    let signals = async {
+        loop {
+            running.drain(host.signalled().await);
+        }
+    };
+    tokio::select! {
+        biased;
+        () = running.left() => {}
+        failure = running.failed() => return failure.to_string(),
+        () = signals => {}
+    }
+    running.shutdown().await;
+    "it has left the cluster".to_owned()
 }
 
 /// How a process ended.

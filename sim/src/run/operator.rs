@@ -1,9 +1,10 @@
-//! Who makes the tables before the clients begin, and changes the set of replicas when a fault asks for it.
+//! Who makes the tables before the clients begin, and changes the set of replicas and drains executors when a fault asks
+//! for it.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use polybolos_client::Client;
-use polybolos_model::ReplicaId;
+use polybolos_client::{Client, ClientError};
+use polybolos_model::{ExecutorId, ReplicaId};
 
 use super::hosts::Signals;
 use crate::{
@@ -49,11 +50,17 @@ async fn carry_out(client: &Client, call: AdminCall) {
             AdminCall::Add { id, address } => client.add_replica(ReplicaId(*id), address.clone()).await,
             AdminCall::Remove { id } => client.remove_replica(ReplicaId(*id)).await,
             AdminCall::Transfer => client.transfer_leadership(None).await.map(drop),
+            AdminCall::Drain { executor, deadline_ms } => drain(client, executor, *deadline_ms).await,
         };
         match done {
-            Ok(()) => return tape::record(What::Phase("the replicas were changed")),
-            Err(error) => tracing::info!(%error, ?call, "the replicas were not changed yet"),
+            Ok(()) => return tape::record(What::Phase("the operator was obeyed")),
+            Err(error) => tracing::info!(%error, ?call, "the operator was not obeyed yet"),
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+async fn drain(client: &Client, executor: &str, deadline_ms: u64) -> Result<(), ClientError> {
+    let Ok(executor) = ExecutorId::new(executor) else { return Ok(()) };
+    client.drain_executor(&executor, Duration::from_millis(deadline_ms)).await.map(drop)
 }

@@ -35,6 +35,7 @@ const FILES: &[(&str, &str)] = shipped![
     "cut-off",
     "disk-errors",
     "disk-full",
+    "drains",
     "duplicate-delivery",
     "durable-shuffle",
     "empty-and-skewed",

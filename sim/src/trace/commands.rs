@@ -62,6 +62,15 @@ fn text(command: &Command) -> String {
             let partitions = unreadable.iter().map(|(partition, attempt)| format!(" {partition}:{attempt}"));
             partitions.fold(format!("reopen-job {job}"), |text, partition| text + &partition)
         }
+        Command::BeginDrain { executor, incarnation, deadline_ms } => {
+            format!("begin-drain {executor} {incarnation} {deadline_ms}")
+        }
+        Command::OutputMoved { executor, task, attempt, from, .. } => {
+            format!("output-moved {task} {attempt} {from} {executor}")
+        }
+        Command::ExecutorLeft { executor, incarnation, .. } => {
+            format!("executor-left {executor} {incarnation}")
+        }
         Command::RefusedCommands { counts } => format!("refused-commands of {} executors", counts.len()),
     }
 }

@@ -1,6 +1,8 @@
-//! Calls that change the set of replicas.
+//! Calls that change the set of replicas, or let an executor go.
 
-use polybolos_model::{ReplicaId, Term};
+use std::time::Duration;
+
+use polybolos_model::{ExecutorId, Incarnation, ReplicaId, Term};
 use polybolos_proto::v1::error_detail::Reason;
 use tonic::Status;
 
@@ -47,4 +49,14 @@ async fn a_backup_is_whole_or_asked_for_again() {
     leader.on_operation(Err(Status::unavailable("the connection was reset"))).on_operation(Ok(()));
     assert_eq!(client(&[&leader.address]).backup().await.unwrap(), BACKUP);
     assert_eq!(leader.log(), ["backup", "backup"]);
+}
+
+#[tokio::test]
+async fn a_drain_tells_whose_life_ends() {
+    let leader = Scheduler::start().await;
+    leader.on_operation(Err(Status::unavailable("the connection was reset"))).on_operation(Ok(()));
+    let executor = ExecutorId::new("e1").unwrap();
+    let drained = client(&[&leader.address]).drain_executor(&executor, Duration::from_secs(5)).await;
+    assert_eq!(drained.unwrap(), Incarnation(3));
+    assert_eq!(leader.log(), ["drain e1 within 5000 ms"; 2]);
 }

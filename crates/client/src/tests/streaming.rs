@@ -212,6 +212,44 @@ async fn a_partition_that_is_lost_alone_after_it_was_read_costs_nothing() {
     assert!(stream.next().await.is_none());
 }
 
+/// A partition of one attempt, which breaks after two of its four rows, and where the leader says that it is then.
+async fn broken_and_moved(attempt: &str) -> Result<Vec<i32>, ClientError> {
+    let (scheduler, executor, client) = setting(false).await;
+    let other = Executor::start().await;
+    let of = |attempt: &str, place| v1::ResultPartition { attempt: attempt.into(), rows: 4, ..place };
+    let first = of("1.5", executor.holds(0, vec![vec![OnFetch::Rows(vec![1, 2]), OnFetch::Break]]));
+    let moved = of(attempt, other.holds_rows(0, &[1, 2, 3, 4]));
+    scheduler.on_watch(vec![Update(update(JobState::Succeeded, vec![first]))]);
+    scheduler.on_watch(vec![Update(update(JobState::Succeeded, vec![moved]))]);
+    client.query("SELECT 1").await.map(|result| values(&result.batches))
+}
+
+#[tokio::test]
+async fn a_result_that_was_handed_over_goes_on_from_the_same_row() {
+    assert_eq!(broken_and_moved("1.5").await.unwrap(), [1, 2, 3, 4]);
+    let error = broken_and_moved("1.6").await.unwrap_err();
+    assert!(matches!(error, ClientError::Fetch { batches: 1, .. }), "another attempt's rows: {error}");
+}
+
+#[tokio::test]
+async fn a_partition_that_nobody_has_begun_to_read_is_found_where_it_has_moved_to() {
+    let (scheduler, executor, client) = setting(false).await;
+    let other = Executor::start().await;
+    let first = executor.holds(0, vec![vec![OnFetch::Break]]);
+    let moved = other.holds_rows(0, &[1, 2]);
+    assert_eq!(first.ticket, moved.ticket);
+    scheduler.on_watch(vec![
+        Update(update(JobState::Running, vec![first])),
+        Until(1),
+        Update(update(JobState::Succeeded, vec![moved])),
+    ]);
+    let stream = job(&client).await.stream();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    scheduler.go();
+    let batches: Vec<_> = stream.try_collect().await.unwrap();
+    assert_eq!(values(&batches), [1, 2]);
+}
+
 #[tokio::test]
 async fn a_stream_that_is_dropped_cancels_and_releases_its_job() {
     let (scheduler, executor, client) = setting(false).await;

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::{AttemptId, JobId, PartitionStats, TaskError, TaskId, TaskMetrics};
+use polybolos_model::{
+    AttemptId, ExecutorId, Incarnation, JobId, PartitionStats, TaskError, TaskId, TaskMetrics,
+};
 
 /// What an attempt was launched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,11 @@ pub(crate) enum Outcome {
     Failed(TaskError),
     /// After a completion: its output is in the durable store too by now.
     Durable,
+    /// The output of another executor's attempt is here now.
+    Moved {
+        from: ExecutorId,
+        incarnation: Incarnation,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +47,11 @@ impl Report {
     pub(super) fn is_completed(&self) -> bool {
         matches!(self.outcome, Outcome::Completed { .. })
     }
+
+    /// There is an output here.
+    pub(super) fn has_output(&self) -> bool {
+        matches!(self.outcome, Outcome::Completed { .. } | Outcome::Moved { .. })
+    }
 }
 
 /// Reports by sequence, ascending from 1.
@@ -51,6 +63,8 @@ pub(crate) struct Ledger {
     by_attempt: BTreeMap<AttemptId, u64>,
     /// Reports of [`Outcome::Durable`].
     durable: BTreeMap<AttemptId, u64>,
+    /// Reports of [`Outcome::Moved`].
+    moved: BTreeMap<AttemptId, u64>,
     /// Sequences that this stream has not carried yet.
     unsent: BTreeSet<u64>,
 }
@@ -60,10 +74,22 @@ impl Ledger {
         let Work { task, epoch } = work;
         self.last_sequence += 1;
         let sequence = self.last_sequence;
-        let of = if outcome == Outcome::Durable { &mut self.durable } else { &mut self.by_attempt };
-        of.insert(attempt, sequence);
+        self.index(&outcome).insert(attempt, sequence);
         self.reports.insert(sequence, Report { sequence, task, attempt, epoch, outcome });
         self.unsent.insert(sequence);
+    }
+
+    fn index(&mut self, outcome: &Outcome) -> &mut BTreeMap<AttemptId, u64> {
+        match outcome {
+            Outcome::Completed { .. } | Outcome::Failed(_) => &mut self.by_attempt,
+            Outcome::Durable => &mut self.durable,
+            Outcome::Moved { .. } => &mut self.moved,
+        }
+    }
+
+    /// Whether it is to be told that the attempt's output is here now, though made elsewhere.
+    pub(super) fn tells_moved(&self, attempt: AttemptId) -> bool {
+        self.moved.contains_key(&attempt)
     }
 
     /// What the attempt's end was, while it is kept.
@@ -96,7 +122,7 @@ impl Ledger {
 
     /// Nobody wants to know any more.
     pub(super) fn withdraw(&mut self, attempt: AttemptId) {
-        let of_attempt = [self.by_attempt.get(&attempt), self.durable.get(&attempt)];
+        let of_attempt = [&self.by_attempt, &self.durable, &self.moved].map(|of| of.get(&attempt));
         for sequence in of_attempt.into_iter().flatten().copied().collect::<Vec<_>>() {
             self.remove(sequence);
         }
@@ -128,8 +154,7 @@ impl Ledger {
     fn remove(&mut self, sequence: u64) -> Option<Report> {
         self.unsent.remove(&sequence);
         let report = self.reports.remove(&sequence)?;
-        let of = if report.outcome == Outcome::Durable { &mut self.durable } else { &mut self.by_attempt };
-        of.remove(&report.attempt);
+        self.index(&report.outcome).remove(&report.attempt);
         Some(report)
     }
 }

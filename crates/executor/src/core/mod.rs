@@ -9,6 +9,7 @@
 //! Deliberately absent: plans, streams, clocks, files. The shell (`node`) carries out each effect in order and feeds
 //! back how every started attempt ended, exactly once.
 
+mod leaving;
 mod ledger;
 mod stages;
 #[cfg(test)]
@@ -16,13 +17,16 @@ mod transcripts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use polybolos_model::{AttemptId, ErrorClass, Incarnation, JobId, StageId, TaskError, TaskId, Term};
+use polybolos_model::{
+    AttemptId, ErrorClass, ExecutorId, Incarnation, JobId, StageId, TaskError, TaskId, Term,
+};
 
-use self::stages::Stages;
 pub(crate) use self::{
+    leaving::MovedTo,
     ledger::{Ledger, Outcome, Report, Work},
     stages::StageKey,
 };
+use self::{leaving::Pulls, stages::Stages};
 
 /// Launched attempts that may wait for a slot. The scheduler never exceeds the slots, but a cancelled attempt holds
 /// its slot a moment longer here than there.
@@ -64,6 +68,22 @@ pub(crate) enum Command {
     Committed {
         sequences: Vec<u64>,
     },
+    /// This executor is to leave; its tasks are stopped after `deadline_ms`.
+    Drain {
+        deadline_ms: u64,
+    },
+    /// Take over the output of a task from an executor that leaves. The shell keeps where it is.
+    Pull {
+        task: TaskId,
+        attempt: AttemptId,
+        from: ExecutorId,
+        incarnation: Incarnation,
+    },
+    Moved {
+        outputs: Vec<MovedTo>,
+    },
+    /// This executor is no member any more.
+    Leave,
 }
 
 /// How a started attempt ended.
@@ -88,6 +108,11 @@ pub(crate) enum Event {
     Durable {
         attempt: AttemptId,
         task: TaskId,
+    },
+    /// [`Effect::Pull`] has ended, well or not.
+    Pulled {
+        attempt: AttemptId,
+        whole: bool,
     },
 }
 
@@ -114,6 +139,17 @@ pub(crate) enum Effect {
     },
     /// Drop the stream and register anew: what the scheduler thinks of this executor must be made true again.
     Reattach(&'static str),
+    /// Fetch the output, and tell how that ended.
+    Pull(AttemptId),
+    /// It is not fetched: another executor should.
+    TellPullFailed(AttemptId),
+    NoteMoved(Vec<MovedTo>),
+    /// This executor drains, and leaves by itself some time after `deadline_ms` if nobody tells it to.
+    Drain {
+        deadline_ms: u64,
+    },
+    /// The process ends.
+    Leave,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +181,7 @@ pub(crate) struct Core {
     ledger: Ledger,
     /// Acknowledged outputs. The log knows them as this life's.
     held: BTreeMap<AttemptId, TaskId>,
+    pulls: Pulls,
 }
 
 impl Core {
@@ -160,6 +197,7 @@ impl Core {
             queue: VecDeque::new(),
             ledger: Ledger::default(),
             held: BTreeMap::new(),
+            pulls: Pulls::default(),
         }
     }
 
@@ -170,6 +208,7 @@ impl Core {
             Event::Command { term, command } => self.command(term, command, &mut effects),
             Event::Ended { attempt, ended } => self.ended(attempt, ended, &mut effects),
             Event::Durable { attempt, task } => self.durable(attempt, task),
+            Event::Pulled { attempt, whole } => self.pulled(attempt, whole, &mut effects),
         }
         self.start_queued(&mut effects);
         effects
@@ -235,9 +274,15 @@ impl Core {
             }
             Command::Release { job } => self.release(job, effects),
             Command::Committed { sequences } => {
-                let completed = self.ledger.acknowledge(&sequences).into_iter().filter(Report::is_completed);
-                self.held.extend(completed.map(|report| (report.attempt, report.task)));
+                let outputs = self.ledger.acknowledge(&sequences).into_iter().filter(Report::has_output);
+                self.held.extend(outputs.map(|report| (report.attempt, report.task)));
             }
+            Command::Drain { deadline_ms } => effects.push(Effect::Drain { deadline_ms }),
+            Command::Pull { task, attempt, from, incarnation } => {
+                self.pull(task, attempt, (from, incarnation), effects);
+            }
+            Command::Moved { outputs } => effects.push(Effect::NoteMoved(outputs)),
+            Command::Leave => effects.push(Effect::Leave),
         }
     }
 
@@ -335,6 +380,7 @@ impl Core {
     fn delete(&mut self, id: AttemptId, effects: &mut Vec<Effect>) {
         self.ledger.withdraw(id);
         self.held.remove(&id);
+        self.pulls.forget(id);
         if !self.stop(id, effects) {
             effects.push(Effect::DeleteOutput(id));
         }
@@ -347,6 +393,7 @@ impl Core {
         }
         self.ledger.withdraw_job(job);
         self.held.retain(|_, task| task.job != job);
+        self.pulls.forget_job(job);
         effects.extend(self.stages.remove_job(job).into_iter().map(Effect::ForgetStage));
         self.jobs.remove(&job);
         effects.push(Effect::DeleteJob(job));

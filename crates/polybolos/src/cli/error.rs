@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use polybolos_client::ClientError;
 use polybolos_consensus::{Fatal, OfflineError};
-use polybolos_model::JobId;
+use polybolos_model::{ExecutorId, JobId};
 
 use super::config::ConfigError;
 
@@ -85,6 +85,8 @@ pub(crate) enum CliError {
     NotRecovered { count: usize, queries: String },
     #[error("there is no TPC-H query {0}")]
     NoSuchQuery(u32),
+    #[error("executor {executor} was lost before it had left: {why}")]
+    DrainLost { executor: ExecutorId, why: String },
     #[error("the cluster has no live executor; start one with `polybolos executor`")]
     NoExecutors,
     #[error("the cluster answered {got} where {expected} is right, for: {sql}")]
@@ -137,6 +139,7 @@ impl CliError {
             | Self::NotRecovered { .. }
             | Self::NoSuchQuery(_)
             | Self::NoExecutors
+            | Self::DrainLost { .. }
             | Self::WrongAnswer { .. } => EXIT_FAILED,
         }
     }

@@ -4,7 +4,7 @@
 //!   argv, POLYBOLOS_…, --config ──▶ config ──▶ args::Cli ──┬─▶ serve   (scheduler, executor)
 //!                                                          ├─▶ local   (local, sql) ──▶ session ──▶ output
 //!                                                          ├─▶ status  (status, jobs)      ▲
-//!                                                          ├─▶ cluster (operators)         └── repl
+//!                                                          ├─▶ cluster, drain (operators)  └── repl
 //!                                                          ├─▶ tpch, demo, bench ──▶ processes
 //!                                                          ╰─▶ CliError ──▶ exit code
 //! ```
@@ -18,6 +18,7 @@ mod cluster;
 mod complete;
 mod config;
 mod demo;
+mod drain;
 mod error;
 mod files;
 mod local;

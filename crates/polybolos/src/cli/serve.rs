@@ -1,4 +1,4 @@
-//! `scheduler` and `executor`: one node of a cluster, until it is told to stop.
+//! `scheduler` and `executor`: one node of a cluster, until it is told to stop. An executor hands over first.
 
 use std::{path::Path, time::Duration};
 
@@ -17,8 +17,10 @@ use tokio::{
 
 use super::{
     args::{
-        ChildArgs, CompressionArg, DurableModeArg, ExecutorArgs, PatienceArgs, SchedulerArgs, TimingArgs,
+        ChildArgs, CompressionArg, DurableModeArg, ExecutorArgs, ExecutorCommand, PatienceArgs,
+        SchedulerArgs, TimingArgs,
     },
+    drain,
     error::CliError,
     files, values,
 };
@@ -46,24 +48,34 @@ pub(crate) async fn scheduler(args: SchedulerArgs) -> Result<(), CliError> {
     ready(&scheduler.address());
     let failed = tokio::select! {
         biased;
-        () = stop.wait() => None,
+        _ = stop.wait() => None,
         fatal = scheduler.failed() => Some(fatal),
     };
     within_deadline(scheduler.shutdown()).await;
     failed.map_or(Ok(()), |fatal| Err(fatal.into()))
 }
 
-pub(crate) async fn executor(args: ExecutorArgs) -> Result<(), CliError> {
+/// Runs one, or asks one to leave.
+pub(crate) async fn executor(mut args: ExecutorArgs) -> Result<(), CliError> {
+    match args.command.take() {
+        Some(ExecutorCommand::Drain(args)) => drain::run(args).await,
+        None => run_executor(args).await,
+    }
+}
+
+async fn run_executor(args: ExecutorArgs) -> Result<(), CliError> {
+    // Both are required without a subcommand.
+    let (listen, work_dir) = (args.listen.unwrap_or_default(), args.work_dir.unwrap_or_default());
     let slots = args.slots.unwrap_or_else(cores);
     // Query work has as many threads as there are slots, so that a slot is a core.
     let env = Env::production(slots as usize).map_err(CliError::Threads)?;
     let id = match args.id {
         Some(id) => id,
-        None => remembered_id(&args.work_dir, &env)?,
+        None => remembered_id(&work_dir, &env)?,
     };
     let mut stop = Stop::new(args.child)?;
-    let mut config = ExecutorConfig::new(id, args.cluster.schedulers, args.work_dir);
-    config.listen = args.listen;
+    let mut config = ExecutorConfig::new(id, args.cluster.schedulers, work_dir);
+    config.listen = listen;
     config.advertise = args.advertise;
     config.slots = slots;
     config.memory_bytes = args.memory.bytes;
@@ -85,14 +97,32 @@ pub(crate) async fn executor(args: ExecutorArgs) -> Result<(), CliError> {
     let executor = Executor::start(config, env, with_table_codec(Extensions::default())).await?;
     ready(&executor.address());
     let mut status = executor.watch();
-    let failed = tokio::select! {
+    // Nobody waits for another word: it has failed, it was let go, or it has stopped (an error).
+    let mut ended = async || {
+        let ended = status.wait_for(|status| status.failure.is_some() || status.left).await;
+        ended.ok().and_then(|status| status.failure.clone())
+    };
+    let mut failed = None;
+    let drains = tokio::select! {
         biased;
-        () = stop.wait() => None,
-        // An error here means that it has stopped without a word; there is nothing to wait for then either.
-        failed = status.wait_for(|status| status.failure.is_some()) => {
-            failed.ok().and_then(|status| status.failure.clone())
+        signal = stop.wait() => signal == Signal::Terminate && !args.drain_deadline.is_zero(),
+        failure = ended() => {
+            failed = failure;
+            false
         }
     };
+    if drains {
+        eprintln!(
+            "handing over to other executors, for up to {} s; a second signal ends this at once",
+            args.drain_deadline.as_secs()
+        );
+        executor.drain(args.drain_deadline);
+        failed = tokio::select! {
+            biased;
+            _ = stop.wait() => None,
+            failure = ended() => failure,
+        };
+    }
     within_deadline(executor.shutdown()).await;
     failed.map_or(Ok(()), |failure| Err(failure.into()))
 }
@@ -183,15 +213,25 @@ impl Stop {
         })
     }
 
-    async fn wait(&mut self) {
-        tokio::select! {
+    async fn wait(&mut self) -> Signal {
+        let signal = tokio::select! {
             biased;
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            () = stdin_ends(), if self.child.until_stdin_ends => {}
-        }
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            () = stdin_ends(), if self.child.until_stdin_ends => Signal::Interrupt,
+        };
         eprintln!("stopping");
+        signal
     }
+}
+
+/// How a server is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    /// In order.
+    Terminate,
+    /// At once.
+    Interrupt,
 }
 
 async fn stdin_ends() {

@@ -32,13 +32,13 @@ const MIDDLE_DEADLINE: Duration = Duration::from_secs(60);
 const SQL: &str = "SELECT a.n % 7 AS k, count(*) AS c, sum(b.n) AS s FROM n a JOIN n b ON a.n % 48 = b.n % 48 \
                    WHERE (a.n + b.n) % 5 < 3 GROUP BY a.n % 7 ORDER BY k";
 
-struct Work {
-    client: Client,
-    expected: Vec<String>,
+pub(crate) struct Work {
+    pub(crate) client: Client,
+    pub(crate) expected: Vec<String>,
 }
 
 impl Work {
-    async fn of(fleet: &Fleet) -> Self {
+    pub(crate) async fn of(fleet: &Fleet) -> Self {
         let folder = fleet.folder.path().join("n");
         fs::create_dir(&folder).unwrap();
         for file in 0..FILES {
@@ -58,7 +58,7 @@ impl Work {
     }
 
     /// Submits the query in as many parts as there are files.
-    async fn begin(&self) -> JobHandle {
+    pub(crate) async fn begin(&self) -> JobHandle {
         let partitions = ("datafusion.execution.target_partitions".to_owned(), FILES.to_string());
         let options = SubmitOptions { options: [partitions].into(), ..SubmitOptions::default() };
         match self.client.submit(SQL, options).await.unwrap() {
@@ -85,7 +85,7 @@ impl Work {
         }
     }
 
-    async fn ends_well(&self, job: JobHandle) {
+    pub(crate) async fn ends_well(&self, job: JobHandle) {
         let batches: Vec<_> = job.stream().try_collect().await.unwrap();
         assert_eq!(rows(&batches), self.expected);
     }
@@ -103,7 +103,7 @@ fn has(detail: &JobDetail, executor: &str, state: &str, reads: bool) -> bool {
 }
 
 /// A fleet with work, and a query of which the first executor is in the middle.
-async fn in_the_middle(fleet: &Fleet) -> (Work, JobHandle) {
+pub(crate) async fn in_the_middle(fleet: &Fleet) -> (Work, JobHandle) {
     let work = Work::of(fleet).await;
     let job = work.begin().await;
     work.is_in_the_middle(&job, &fleet.executors[0].name).await;

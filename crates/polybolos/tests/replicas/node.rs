@@ -123,6 +123,11 @@ impl Node {
         }
     }
 
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
     /// SIGTERM, and waits for a clean end.
     pub(crate) async fn stop(&mut self) {
         self.signal("TERM");

@@ -120,6 +120,17 @@ impl Reader {
                     Ok(Input::Beat { stream: self.id, beat: beat(executor, &heartbeat) })
                 }
                 Message::Reports(reports) => self.reports(executor, reports).map(Input::Reports),
+                Message::Drain(drain) => Ok(Input::Drain {
+                    executor: executor.clone(),
+                    stream: self.id,
+                    incarnation: Incarnation(drain.incarnation),
+                    deadline_ms: drain.deadline_ms,
+                }),
+                Message::PullFailed(failed) => attempt(failed.attempt).map(|attempt| Input::PullFailed {
+                    executor: executor.clone(),
+                    stream: self.id,
+                    attempt,
+                }),
             };
             match input {
                 Ok(input) => {
@@ -228,6 +239,11 @@ fn report(
             Command::FailTask { executor, incarnation, task, attempt, error: failed.try_into()? }
         }
         Outcome::OutputDurable(_) => Command::OutputDurable { executor, incarnation, task, attempt },
+        Outcome::OutputMoved(moved) => {
+            let (from, from_incarnation) =
+                (ExecutorId::new(moved.executor_id)?, Incarnation(moved.incarnation));
+            Command::OutputMoved { executor, incarnation, task, attempt, from, from_incarnation }
+        }
     };
     Ok(Report { sequence: report.sequence, task, attempt, command })
 }

@@ -1,17 +1,17 @@
-//! `ClusterService`: operating the set of scheduler replicas. Whatever is asked, the leader does.
+//! `ClusterService`: operating the set of scheduler replicas, and letting executors go. Whatever is asked, the leader does.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, stream};
 use polybolos_consensus::{Replicas, ReplicasError};
-use polybolos_model::ReplicaId;
+use polybolos_model::{ExecutorId, ReplicaId};
 use polybolos_proto::v1::{
-    AddReplicaRequest, AddReplicaResponse, BackupPiece, BackupRequest, RemoveReplicaRequest,
-    RemoveReplicaResponse, TransferLeadershipRequest, TransferLeadershipResponse,
-    cluster_service_server::ClusterService,
+    AddReplicaRequest, AddReplicaResponse, BackupPiece, BackupRequest, DrainExecutorRequest,
+    DrainExecutorResponse, RemoveReplicaRequest, RemoveReplicaResponse, TransferLeadershipRequest,
+    TransferLeadershipResponse, cluster_service_server::ClusterService,
 };
-use polybolos_state::limits::MAX_ADDRESS_BYTES;
+use polybolos_state::{Command, limits::MAX_ADDRESS_BYTES};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
@@ -96,6 +96,26 @@ impl ClusterService for ClusterRpc {
     async fn backup(&self, _: Request<BackupRequest>) -> Answer<Self::BackupStream> {
         let backup = self.operate(BACKUP_DEADLINE, |replicas| replicas.backup()).await?;
         Ok(Response::new(Box::pin(stream::iter(pieces(Bytes::from(backup)).map(Ok)))))
+    }
+
+    async fn drain_executor(&self, request: Request<DrainExecutorRequest>) -> Answer<DrainExecutorResponse> {
+        let DrainExecutorRequest { executor_id, deadline_ms } = request.into_inner();
+        let executor = ExecutorId::new(executor_id.as_str());
+        let executor = executor.map_err(|_| ClusterError::NoExecutor { executor: executor_id })?;
+        self.shared.require_leader()?;
+        tracing::info!(%executor, deadline_ms, "an executor is asked to leave");
+        let (version, known) = self.shared.read(|state| {
+            let known = state.executor(&executor).filter(|known| known.is_present());
+            (state.version(), known.map(|known| known.incarnation))
+        });
+        let incarnation = known.ok_or_else(|| ClusterError::NoExecutor { executor: executor.to_string() })?;
+        let command = Command::BeginDrain { executor, incarnation, deadline_ms };
+        if version < command.needs_version() {
+            return Err(ClusterError::TooOld { version, needs: command.needs_version() }.into());
+        }
+        // One that has begun another life meanwhile is found by asking again.
+        self.shared.request(command).await?;
+        Ok(Response::new(DrainExecutorResponse { incarnation: incarnation.0 }))
     }
 }
 

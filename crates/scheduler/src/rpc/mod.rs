@@ -84,7 +84,8 @@ fn rejected(rejection: Rejection) -> Status {
         | Rejection::ReplicaTooOld { .. }
         | Rejection::VersionTooNew { .. }
         | Rejection::NotReopened { .. }
-        | Rejection::NoReplicas { .. } => (Code::Unavailable, Reason::Unspecified, None),
+        | Rejection::NoReplicas { .. }
+        | Rejection::NotDraining { .. } => (Code::Unavailable, Reason::Unspecified, None),
     };
     let job_id = job.map(|job| job.to_string()).unwrap_or_default();
     status_with(code, message, &ErrorDetail { reason: reason.into(), job_id, leader: String::new() })

@@ -81,11 +81,12 @@ fn executor(
     dispatcher: &Dispatcher,
     now_ms: u64,
 ) -> ExecutorStatus {
+    let drain = state.drain_of(&executor.id).filter(|drain| !drain.left);
     ExecutorStatus {
         executor_id: executor.id.to_string(),
         address: executor.address.clone(),
         incarnation: executor.incarnation.0,
-        state: standing(executor, dispatcher),
+        state: standing(executor, state, dispatcher),
         slots: executor.slots,
         busy_slots: count(dispatcher.busy_slots(&executor.id)),
         memory_bytes: executor.memory_bytes,
@@ -93,11 +94,16 @@ fn executor(
         shuffle_bytes: executor.usage.shuffle_bytes,
         silent_ms: now_ms.saturating_sub(executor.last_beat_ms),
         refused_commands: state.refused_commands(&executor.id),
+        drain_left_ms: drain.map_or(0, |drain| drain.until_ms.saturating_sub(now_ms)),
+        drain_outputs: drain.map_or(0, |_| count(state.only_there(&executor.id, executor.incarnation).len())),
+        drain_moved: drain.map_or(0, |drain| drain.moved),
+        reason: executor.lost.as_ref().map(|loss| loss.reason.clone()).unwrap_or_default(),
     }
 }
 
-fn standing(executor: &Executor, dispatcher: &Dispatcher) -> String {
+fn standing(executor: &Executor, state: &ClusterState, dispatcher: &Dispatcher) -> String {
     match executor.state {
+        ExecutorState::Lost if state.has_left(executor) => "left".to_owned(),
         ExecutorState::Live if dispatcher.is_set_aside(&executor.id, executor.incarnation) => {
             "set aside".to_owned()
         }

@@ -45,12 +45,12 @@ fn in_memory() -> Arc<dyn ObjectStore> {
     Arc::new(InMemory::new())
 }
 
-fn numbers(count: i64) -> RecordBatch {
+pub(super) fn numbers(count: i64) -> RecordBatch {
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
     RecordBatch::try_from_iter([("n", column)]).unwrap()
 }
 
-fn values(batches: &[RecordBatch]) -> Vec<i64> {
+pub(super) fn values(batches: &[RecordBatch]) -> Vec<i64> {
     let column = |batch: &RecordBatch| {
         batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
     };
@@ -58,7 +58,7 @@ fn values(batches: &[RecordBatch]) -> Vec<i64> {
 }
 
 /// The numbers up to `count` in batches of 1000, as the output of map task 0.
-async fn output(store: &ShuffleStore, count: i64) -> OutputKey {
+pub(super) async fn output(store: &ShuffleStore, count: i64) -> OutputKey {
     let (key, batch) = (key(0, 1), numbers(count));
     let task = task(memory(&batch.schema(), vec![batch]), Exchange::Single, vec![], 1);
     write(store, key, &task, 1000).await.unwrap();
@@ -66,7 +66,7 @@ async fn output(store: &ShuffleStore, count: i64) -> OutputKey {
 }
 
 /// Reads what task 0 wrote, as executor `me` that was told `executor` and `address`.
-fn reader(
+pub(super) fn reader(
     store: &Arc<ShuffleStore>,
     pool: Arc<FlightPool>,
     executor: &str,
@@ -86,7 +86,7 @@ fn reader(
     bind_inputs(Arc::new(input), inputs, Arc::clone(store), pool, &ExecutorId::new("me").unwrap()).unwrap()
 }
 
-async fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<i64>, TaskError> {
+pub(super) async fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<i64>, TaskError> {
     let batches: Result<Vec<_>, _> = plan.execute(0, context(1000)).unwrap().try_collect().await;
     batches.map(|batches| values(&batches)).map_err(task_error)
 }

@@ -5,6 +5,7 @@ mod cancel;
 mod durable;
 mod faults;
 mod files;
+mod handover;
 mod placement;
 mod round_trip;
 mod rows;

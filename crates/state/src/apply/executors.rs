@@ -95,6 +95,9 @@ impl ClusterState {
             lost: None,
         };
         self.executors.insert(new.executor.clone(), record);
+        if same.is_none() {
+            self.extension.v3.drains.remove(new.executor);
+        }
         self.note_moves();
         let effects = if replaced.is_some() { self.lose_outputs(&why) } else { Effects::default() };
         Change::Registered { executor: new.executor.clone(), incarnation, replaced, effects }
@@ -189,6 +192,7 @@ impl ClusterState {
         executor.state = ExecutorState::Lost;
         executor.suspect_since_ms = None;
         executor.lost = Some(Loss { at_ms, reason: reason.to_owned() });
+        self.extension.v3.drains.remove(id);
         let lost = self.executors().filter_map(|e| Some((e.lost.as_ref()?.at_ms, e.id.clone())));
         let mut lost: Vec<(u64, ExecutorId)> = lost.collect();
         if lost.len() > MAX_LOST_EXECUTORS {
@@ -197,6 +201,7 @@ impl ClusterState {
             for (_, old) in lost.into_iter().take(surplus) {
                 self.executors.remove(&old);
                 self.extension.refused_commands.remove(&old);
+                self.extension.v3.drains.remove(&old);
             }
         }
     }

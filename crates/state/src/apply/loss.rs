@@ -66,6 +66,7 @@ impl ClusterState {
         }
         let effects = undo(job, &undoing, executors);
         forget_undone(job, &mut self.extension.v3.durable);
+        self.extension.v3.forget_undone_moves(job);
         for &stage in undoing.rolled_back.keys() {
             let from = job.run(stage).map_or(0, |run| run.epoch);
             self.extension.v3.valid_from.insert((id, stage), from);

@@ -5,6 +5,7 @@
 mod catalogue;
 mod cluster;
 mod deaths;
+mod drain;
 mod durable;
 mod ending;
 mod executors;
@@ -152,6 +153,16 @@ impl ClusterState {
                 Ok(self.tasks_died(executor, *incarnation, tasks))
             }
             Command::ReopenJob { job, unreadable } => self.reopen(*job, unreadable),
+            Command::BeginDrain { executor, incarnation, deadline_ms } => {
+                self.begin_drain(executor, *incarnation, *deadline_ms)
+            }
+            Command::OutputMoved { executor, incarnation, task, attempt, from, from_incarnation } => {
+                let report = Report::new(executor, *incarnation, *task, *attempt);
+                self.output_moved(&report, from, *from_incarnation)
+            }
+            Command::ExecutorLeft { executor, incarnation, reason } => {
+                self.executor_left(executor, *incarnation, reason)
+            }
         }
     }
 }

@@ -7,7 +7,9 @@
 mod alone;
 mod choose;
 mod deaths;
+pub(crate) mod drain;
 pub(crate) mod failures;
+pub(crate) mod moves;
 mod plan;
 mod speculate;
 
@@ -15,7 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
 
-use self::failures::Failures;
+pub use self::{drain::DrainSteps, moves::Pull};
+use self::{failures::Failures, moves::Mover};
 use crate::ClusterState;
 
 /// Attempts of one task that may run at once: the second one is a copy of a slow first one.
@@ -90,6 +93,7 @@ pub struct Dispatcher {
     /// Executors that may run attempts of an earlier leader and have not told yet.
     awaited: BTreeSet<ExecutorId>,
     failures: Failures,
+    moves: Mover,
     /// Gets nothing new until it is empty, for a task that runs alone.
     reserved: Option<ExecutorId>,
     /// A task that ran alone has ended: before the next one the others have their turn.
@@ -111,6 +115,7 @@ impl Dispatcher {
             attached: BTreeMap::new(),
             awaited: BTreeSet::new(),
             failures: Failures::default(),
+            moves: Mover::default(),
             reserved: None,
             others_first: false,
             now_ms: 0,

@@ -6,6 +6,7 @@ mod attempts_are_bounded;
 mod catalogue_is_bounded;
 mod completions_win_once;
 mod deaths_are_few;
+mod drains_fit;
 mod durable_is_completed;
 mod ends_are_whole;
 mod executors_are_told_apart;
@@ -39,6 +40,7 @@ const OF_A_STATE: &[StateRule] = &[
     ("attempts_are_bounded", attempts_are_bounded::check),
     ("catalogue_is_bounded", catalogue_is_bounded::check),
     ("deaths_are_few", deaths_are_few::check),
+    ("drains_fit", drains_fit::check),
     ("durable_is_completed", durable_is_completed::check),
     ("ends_are_whole", ends_are_whole::check),
     ("executors_are_told_apart", executors_are_told_apart::check),

@@ -1,12 +1,13 @@
 //! A dispatcher, executors, time and faults at random: no slot is given twice, no task runs more than twice and then on
-//! different executors, who runs alone is alone, no task is forgotten, and once the faults end every job does.
+//! different executors, who runs alone is alone, no task is forgotten, who was drained takes nothing along, and once the
+//! faults end every job does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use polybolos_model::{AttemptId, ErrorClass, ExecutorId, TaskId, Term};
 use proptest::prelude::*;
 
-use crate::{Command, Dispatcher, Launch, Reported, Running, transcript::Lab};
+use crate::{Change, Command, Dispatcher, Effects, Launch, Pull, Reported, Running, transcript::Lab};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -22,6 +23,11 @@ enum Fault {
     /// The fate of an entry is unknown to the leader.
     Unknown,
     Cancel,
+    Drain,
+    /// An output arrives where it was ordered to.
+    Arrive,
+    /// It does not.
+    Stray,
 }
 
 struct World {
@@ -34,6 +40,8 @@ struct World {
     now_ms: u64,
     /// Tasks that may not be tried again before.
     not_before: BTreeMap<TaskId, u64>,
+    /// Outputs on their way.
+    pulls: Vec<Pull>,
 }
 
 const EXECUTORS: [&str; 3] = ["a", "b", "c"];
@@ -54,6 +62,7 @@ impl World {
             named: BTreeSet::new(),
             now_ms: 0,
             not_before: BTreeMap::new(),
+            pulls: Vec::new(),
         };
         EXECUTORS.iter().for_each(|name| world.attach(name));
         world
@@ -84,6 +93,7 @@ impl World {
     fn step(&mut self, fault: Fault, seed: usize) {
         let name = EXECUTORS[seed % EXECUTORS.len()];
         self.now_ms += (seed as u64 % 7) * 150;
+        self.lab.now_ms = 1_000 + self.now_ms;
         match fault {
             Fault::Complete | Fault::Fail | Fault::Starve | Fault::LoseInput => {
                 if let Some((attempt, running)) = self.pick(seed) {
@@ -114,8 +124,45 @@ impl World {
                 self.adopt();
             }
             Fault::Cancel => drop(self.lab.run(&format!("cancel {} x", seed % 8))),
+            Fault::Drain => drop(self.lab.run(&format!("drain {name} {}", (seed % 5) * 400))),
+            Fault::Arrive | Fault::Stray => self.end_pull(fault, seed),
         }
+        self.drain();
         self.plan();
+    }
+
+    fn end_pull(&mut self, fault: Fault, seed: usize) {
+        let Some(at) = seed.checked_rem(self.pulls.len()) else { return };
+        let Pull { executor, task, attempt, from, from_incarnation, .. } = self.pulls.swap_remove(at);
+        if fault == Fault::Stray {
+            return self.dispatcher.pull_failed(attempt, &executor, self.lab.now_ms);
+        }
+        let Some(known) = self.lab.state.executor(&executor) else { return };
+        let incarnation = known.incarnation;
+        let moved = Command::OutputMoved { executor, incarnation, task, attempt, from, from_incarnation };
+        self.lab.apply(vec![moved]);
+        self.dispatcher.pull_ended(attempt);
+    }
+
+    /// Nothing that is needed goes with an executor that was drained in time.
+    fn drain(&mut self) {
+        let steps = self.dispatcher.drain(&self.lab.state, self.lab.now_ms);
+        for target in steps.cancel {
+            assert_eq!(self.running.remove(&target.attempt).unwrap().executor, target.executor);
+        }
+        for pull in steps.pulls {
+            assert!(self.lab.state.executor(&pull.executor).unwrap().takes_tasks(), "{pull:?}");
+            assert!(self.pulls.iter().filter(|other| other.executor == pull.executor).count() < 100);
+            self.pulls.push(pull);
+        }
+        for command in steps.leave {
+            let Command::ExecutorLeft { executor, reason, .. } = &command else { panic!("{command:?}") };
+            assert!(!self.running.values().any(|r| r.executor == *executor), "{command:?}");
+            let applied = self.lab.apply(vec![command.clone()]);
+            let Ok(Change::Left { effects, .. }) = &applied.outcomes[0] else { panic!("{applied:?}") };
+            assert!(reason != "it was drained" || *effects == Effects::default(), "{effects:?}");
+            self.dispatcher.executor_gone(executor);
+        }
     }
 
     fn adopt(&mut self) {
@@ -268,6 +315,9 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::NewLeader),
         1 => Just(Fault::Unknown),
         1 => Just(Fault::Cancel),
+        2 => Just(Fault::Drain),
+        6 => Just(Fault::Arrive),
+        1 => Just(Fault::Stray),
     ]
 }
 

@@ -33,6 +33,7 @@ fn end() -> impl Strategy<Value = Op> {
     let how = prop_oneof![
         12 => Just("complete"),
         4 => Just("durable"),
+        4 => Just("moved"),
         2 => Just("retryable"),
         1 => Just("user"),
         3 => Just("input"),
@@ -58,7 +59,7 @@ fn job_line() -> impl Strategy<Value = String> {
 fn wild_report() -> impl Strategy<Value = String> {
     let task =
         (0..8u64, 0..4u32, 0..4u32).prop_map(|(job, stage, partition)| format!("{job}/{stage}/{partition}"));
-    (executor(), 0..6u64, task, 1..30u32, 0..8u32).prop_map(|(executor, incarnation, task, attempt, how)| {
+    (executor(), 0..6u64, task, 1..30u32, 0..9u32).prop_map(|(executor, incarnation, task, attempt, how)| {
         match how {
             0 => format!("fail {executor}#{incarnation} {task} {attempt} user"),
             1 => format!("fail {executor} {task} {attempt} resources"),
@@ -67,6 +68,7 @@ fn wild_report() -> impl Strategy<Value = String> {
             4 => format!("complete {executor}#{incarnation} {task} {attempt}"),
             5 => format!("complete {executor} {task} {attempt} epoch={incarnation} durable=yes"),
             6 => format!("durable {executor} {task} {attempt}"),
+            7 => format!("moved {executor} {task} {attempt} a#{incarnation}"),
             _ => format!("complete {executor} {task} {attempt}"),
         }
     })
@@ -80,6 +82,8 @@ fn executor_line() -> impl Strategy<Value = String> {
             _ => format!("register {id} process={process}"),
         }),
         1 => executor().prop_map(|id| format!("drain {id}")),
+        3 => (executor(), 0..9_000u32).prop_map(|(id, ms)| format!("drain {id} {ms}")),
+        2 => executor().prop_map(|id| format!("left {id}")),
         2 => executor().prop_map(|id| format!("lose {id}")),
         1 => (executor(), 0..6u64).prop_map(|(id, incarnation)| format!("lose {id}#{incarnation}")),
         1 => executor().prop_map(|id| format!("suspect {id}")),
@@ -138,8 +142,8 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// A report that makes sense now, as a line; `None` when nothing can run.
 fn sensible(lab: &Lab, pick: usize, executor: &str, how: &str, attempt: usize) -> Option<String> {
-    if how == "durable" {
-        return durable(lab, pick, executor);
+    if how == "durable" || how == "moved" {
+        return of_output(lab, pick, executor, how);
     }
     if how == "unreadable" {
         return unreadable(lab, pick);
@@ -164,12 +168,16 @@ fn sensible(lab: &Lab, pick: usize, executor: &str, how: &str, attempt: usize) -
     })
 }
 
-/// The output of a completed task is in the durable store by now.
-fn durable(lab: &Lab, pick: usize, executor: &str) -> Option<String> {
+/// The output of a completed task is in the durable store by now, or on the executor.
+fn of_output(lab: &Lab, pick: usize, executor: &str, how: &str) -> Option<String> {
     let of = |job: &'_ crate::Job| {
         let runs = job.graph.stages.iter().zip(&job.runs);
-        let done = runs.flat_map(|(stage, run)| run.completed().map(|(p, done)| (stage.id, p, done.attempt)));
-        let line = |(stage, p, attempt)| format!("durable {executor} {}/{stage}/{p} {attempt}", job.id.0);
+        let done = runs.flat_map(|(stage, run)| run.completed().map(|(p, done)| (stage.id, p, done)));
+        let line = |(stage, p, done): (_, u32, &TaskDone)| {
+            let from = format!("{}#{}", done.executor, done.incarnation);
+            let from = if how == "moved" { from } else { String::new() };
+            format!("{how} {executor} {}/{stage}/{p} {} {from}", job.id.0, done.attempt)
+        };
         done.map(line).collect::<Vec<_>>()
     };
     let lines: Vec<String> = lab.state.jobs().flat_map(of).collect();

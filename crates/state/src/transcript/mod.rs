@@ -6,6 +6,7 @@
 mod catalogue;
 mod cluster;
 mod deaths;
+mod drain;
 mod durable;
 mod executors;
 mod jobs;

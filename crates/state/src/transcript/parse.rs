@@ -58,6 +58,19 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
             Command::ReopenJob { job: job(id), unreadable: lost.iter().map(partition).collect() }
         }
         ["drain", who] => Command::DrainExecutor { executor: executor(who).0 },
+        ["drain", who, ms] => {
+            let (executor, incarnation) = executor(who);
+            Command::BeginDrain { executor, incarnation, deadline_ms: ms.parse().unwrap() }
+        }
+        ["moved", to, what, which, from] => {
+            let ((executor, incarnation), (from, from_incarnation)) = (executor(to), executor(from));
+            let (task, attempt) = (task(what), attempt(lab, which));
+            Command::OutputMoved { executor, incarnation, task, attempt, from, from_incarnation }
+        }
+        ["left", who] => {
+            let (executor, incarnation) = executor(who);
+            Command::ExecutorLeft { executor, incarnation, reason: "it was drained".into() }
+        }
         ["lose", who] => {
             let (executor, incarnation) = executor(who);
             Command::LoseExecutor { executor, incarnation, reason: "power cut".into() }

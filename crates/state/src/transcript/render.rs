@@ -56,6 +56,10 @@ fn change(change: &Change) -> String {
             format!("deaths counted for {tasks}{}", self::effects(effects))
         }
         Change::Reopened { job, effects } => format!("reopened {}{}", job.0, self::effects(effects)),
+        Change::OutputMoved { task } => format!("moved {}", short(task)),
+        Change::Left { executor, incarnation, effects } => {
+            format!("left {executor}#{incarnation}{}", self::effects(effects))
+        }
     }
 }
 
@@ -147,6 +151,28 @@ pub(super) fn show(state: &ClusterState, what: &[&str]) -> String {
         }
         ["refused", name] => {
             format!("  {}\n", state.refused_commands(&ExecutorId::new(*name).unwrap()))
+        }
+        ["drain", name] => {
+            let id = ExecutorId::new(*name).unwrap();
+            let Some((executor, drain)) = state.executor(&id).zip(state.drain_of(&id)) else {
+                return "  none\n".into();
+            };
+            let only_there = state.only_there(&id, drain.incarnation);
+            format!(
+                "  since {} until {}, {} moved, left {}, only there: {}\n",
+                drain.since_ms,
+                drain.until_ms,
+                drain.moved,
+                state.has_left(executor),
+                list(only_there.iter().map(|(task, _)| short(task)))
+            )
+        }
+        ["moves", id] => {
+            let moved = state.moved_outputs().filter(|at| at.task.job.0.to_string() == *id);
+            let line = |at: crate::MovedOutput<'_>| {
+                format!("{} {} on {}", short(&at.task), at.attempt, at.executor.id)
+            };
+            format!("  {} times: {}\n", state.moves(JobId(id.parse().unwrap())), list(moved.map(line)))
         }
         ["term"] => format!("  {} since {} at {}\n", state.term(), state.term_since_ms(), state.now_ms()),
         _ => panic!("can't show {what:?}"),

@@ -46,6 +46,15 @@ impl ClusterService for Scheduler {
         Ok(Response::new(v1::TransferLeadershipResponse { leader: to, term: 9 }))
     }
 
+    async fn drain_executor(
+        &self,
+        request: Request<v1::DrainExecutorRequest>,
+    ) -> Result<Response<v1::DrainExecutorResponse>, Status> {
+        let v1::DrainExecutorRequest { executor_id, deadline_ms } = request.into_inner();
+        self.operate(format!("drain {executor_id} within {deadline_ms} ms"))?;
+        Ok(Response::new(v1::DrainExecutorResponse { incarnation: 3 }))
+    }
+
     type BackupStream = Boxed<v1::BackupPiece>;
 
     async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {

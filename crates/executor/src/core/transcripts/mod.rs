@@ -3,12 +3,14 @@
 //! ```text
 //! T register CLUSTER INCARNATION    T prepare JOB/STAGE eEPOCH [BYTES]    T launch JOB/STAGE eEPOCH PARTITION=ATTEMPT…
 //! T cancel ATTEMPT…    T delete ATTEMPT…    T release JOB    T committed SEQUENCE…    end ATTEMPT ok|failed|stopped    send    running
+//! T pull JOB/STAGE/PARTITION ATTEMPT EXECUTOR INCARNATION    pulled ATTEMPT ok|failed    T moved JOB ATTEMPT ADDRESS    T drain MS    T leave
 //! ```
 //!
 //! `T` is the leader's term; attempts are `TERM.COUNTER`.
 
 mod attempts;
 mod leaders;
+mod leaving;
 
 use std::fmt::Write;
 
@@ -35,6 +37,7 @@ fn play(core: &mut Core, line: &str, out: &mut String) {
                     Outcome::Completed { .. } => "completed".to_owned(),
                     Outcome::Failed(error) => error.to_string(),
                     Outcome::Durable => "durable".to_owned(),
+                    Outcome::Moved { from, incarnation } => format!("moved from {from}#{incarnation}"),
                 };
                 let (task, epoch) = (short(report.task), report.epoch);
                 writeln!(out, "  #{} {task} {} e{epoch}: {outcome}", report.sequence, report.attempt)
@@ -61,6 +64,7 @@ fn play(core: &mut Core, line: &str, out: &mut String) {
             };
             Event::Ended { attempt: attempt(words[1]), ended }
         }
+        "pulled" => Event::Pulled { attempt: attempt(words[1]), whole: words[2] == "ok" },
         term => Event::Command { term: Term(term.parse().unwrap()), command: command(&words[1..]) },
     };
     for effect in core.on(event) {
@@ -92,6 +96,24 @@ fn command(words: &[&str]) -> Command {
         "cancel" => Command::Cancel { attempts: rest().map(|id| attempt(id)).collect() },
         "delete" => Command::DeleteOutputs { attempts: rest().map(|id| attempt(id)).collect() },
         "release" => Command::Release { job: JobId(words[1].parse().unwrap()) },
+        "pull" => {
+            let task: Vec<u32> = words[1].split('/').map(|part| part.parse().unwrap()).collect();
+            Command::Pull {
+                task: TaskId { job: JobId(u64::from(task[0])), stage: StageId(task[1]), partition: task[2] },
+                attempt: attempt(words[2]),
+                from: ExecutorId::new(words[3]).unwrap(),
+                incarnation: Incarnation(words[4].parse().unwrap()),
+            }
+        }
+        "moved" => Command::Moved {
+            outputs: vec![MovedTo {
+                job: JobId(words[1].parse().unwrap()),
+                attempt: attempt(words[2]),
+                address: words[3].to_owned(),
+            }],
+        },
+        "drain" => Command::Drain { deadline_ms: words[1].parse().unwrap() },
+        "leave" => Command::Leave,
         "committed" => Command::Committed { sequences: rest().map(|s| s.parse().unwrap()).collect() },
         other => panic!("{other}"),
     }
@@ -122,5 +144,14 @@ fn describe(effect: &Effect) -> String {
         Effect::DeleteJob(job) => format!("delete job {}", job.0),
         Effect::RefusedTerm { term, highest } => format!("refused: term {term} is lower than {highest}"),
         Effect::Reattach(reason) => format!("reattach: {reason}"),
+        Effect::Pull(attempt) => format!("pull {attempt}"),
+        Effect::TellPullFailed(attempt) => format!("tell that {attempt} was not pulled"),
+        Effect::NoteMoved(outputs) => {
+            let words: Vec<String> =
+                outputs.iter().map(|moved| format!("{} to {}", moved.attempt, moved.address)).collect();
+            format!("note moved {}", words.join(" "))
+        }
+        Effect::Drain { deadline_ms } => format!("drain within {deadline_ms} ms"),
+        Effect::Leave => "leave".to_owned(),
     }
 }

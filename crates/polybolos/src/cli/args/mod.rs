@@ -20,7 +20,8 @@ pub(crate) use replicas::{
     AddArgs, RecoverArgs, RemoveArgs, ReplicasArgs, ReplicasCommand, RestoreArgs, SnapshotArgs, TransferArgs,
 };
 pub(crate) use servers::{
-    ChildArgs, CompressionArg, DurableModeArg, ExecutorArgs, PatienceArgs, SchedulerArgs, TimingArgs,
+    ChildArgs, CompressionArg, DrainArgs, DurableModeArg, ExecutorArgs, ExecutorCommand, PatienceArgs,
+    SchedulerArgs, TimingArgs,
 };
 pub(crate) use sql::{LocalArgs, SqlArgs};
 pub(crate) use status::{JobArgs, JobsArgs, JobsCommand, ListArgs, ReadArgs, ShowArgs};

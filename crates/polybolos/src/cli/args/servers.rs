@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use polybolos_state::ENTRY_VERSION;
 use url::Url;
 
@@ -112,16 +112,20 @@ pub(crate) enum DurableModeArg {
     Before,
 }
 
-/// Run one executor until SIGTERM or SIGINT
+/// Run one executor until SIGTERM or SIGINT, or ask one to leave
+///
+/// On SIGTERM it takes no new tasks, finishes its own and hands its outputs over to other executors before it ends; a second
+/// signal, and SIGINT at any time, ends it at once.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Example:\n  polybolos executor --schedulers 127.0.0.1:7600 --listen 127.0.0.1:7701 \
     --slots 4 --memory 8GiB --work-dir /var/tmp/polybolos/1")]
 pub(crate) struct ExecutorArgs {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
     /// Address to serve shuffle data and results at
-    #[arg(long, value_name = "HOST:PORT", env = "POLYBOLOS_LISTEN", value_parser = listen_address)]
-    pub(crate) listen: String,
+    #[arg(long, required = true, value_name = "HOST:PORT", env = "POLYBOLOS_LISTEN", value_parser = listen_address)]
+    pub(crate) listen: Option<String>,
     /// Address at which others reach it [default: the one it listens on]
     #[arg(long, value_name = "HOST:PORT", env = "POLYBOLOS_ADVERTISE", value_parser = address)]
     pub(crate) advertise: Option<String>,
@@ -138,8 +142,8 @@ pub(crate) struct ExecutorArgs {
     #[arg(long, value_name = "SIZE", env = "POLYBOLOS_SHUFFLE_MEMORY")]
     pub(crate) shuffle_memory: Option<Size>,
     /// Folder for shuffle and spill files; made if it isn't there
-    #[arg(long, value_name = "DIR", env = "POLYBOLOS_WORK_DIR")]
-    pub(crate) work_dir: PathBuf,
+    #[arg(long, required = true, value_name = "DIR", env = "POLYBOLOS_WORK_DIR")]
+    pub(crate) work_dir: Option<PathBuf>,
     /// Compression of shuffle files
     #[arg(long, value_enum, default_value = "lz4", env = "POLYBOLOS_COMPRESSION")]
     pub(crate) compression: CompressionArg,
@@ -153,6 +157,35 @@ pub(crate) struct ExecutorArgs {
     /// A label, such as its zone; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// How long its tasks may run on after SIGTERM, before they move to other executors; 0 to end at once without handing
+    /// anything over
+    #[arg(long, value_name = "TIME", default_value = "60s", env = "POLYBOLOS_DRAIN_DEADLINE")]
+    #[arg(value_parser = duration_or_zero)]
+    pub(crate) drain_deadline: Duration,
     #[command(flatten)]
     pub(crate) child: ChildArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<ExecutorCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExecutorCommand {
+    Drain(DrainArgs),
+}
+
+/// Ask an executor to leave without loss: it takes no new tasks, finishes its own, hands its outputs over, and ends
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  polybolos executor drain e1 --deadline 5m --schedulers 127.0.0.1:7600")]
+pub(crate) struct DrainArgs {
+    /// Its name, as `polybolos status` shows it
+    #[arg(value_name = "ID")]
+    pub(crate) executor: polybolos_model::ExecutorId,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// How long its tasks may run on before they move to other executors
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration_or_zero)]
+    pub(crate) deadline: Duration,
+    /// Return once it is asked, and don't wait until it has left
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }

@@ -77,11 +77,20 @@ fn refused(replica: &ReplicaStatus) -> u64 {
     replica.refused_messages.saturating_add(replica.refused_reports)
 }
 
+/// One that drains says how far it is.
+fn executor_state(executor: &ExecutorStatus) -> String {
+    if executor.state != "draining" {
+        return executor.state.clone();
+    }
+    let left = text::milliseconds(executor.drain_left_ms as f64);
+    format!("draining, {} outputs and {left} left", executor.drain_outputs)
+}
+
 fn executor_row(executor: &ExecutorStatus) -> Vec<String> {
     vec![
         executor.executor_id.clone(),
         executor.address.clone(),
-        executor.state.clone(),
+        executor_state(executor),
         format!("{}/{}", executor.busy_slots, executor.slots),
         format!("{} of {}", text::bytes(executor.memory_used_bytes), text::bytes(executor.memory_bytes)),
         text::bytes(executor.shuffle_bytes),
@@ -122,7 +131,8 @@ fn executor_json(executor: &ExecutorStatus) -> Value {
         "incarnation": executor.incarnation, "slots": executor.slots, "busy_slots": executor.busy_slots,
         "memory_bytes": executor.memory_bytes, "memory_used_bytes": executor.memory_used_bytes,
         "shuffle_bytes": executor.shuffle_bytes, "silent_ms": executor.silent_ms,
-        "refused_commands": executor.refused_commands,
+        "refused_commands": executor.refused_commands, "drain_left_ms": executor.drain_left_ms,
+        "drain_outputs": executor.drain_outputs, "drain_moved": executor.drain_moved, "reason": executor.reason,
     })
 }
 
