@@ -55,7 +55,8 @@ impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let after = |ms: u64| format!("+{:.3} s", ms as f64 / 1e3);
         let progress = |done: u32| format!("{done}/{}", self.tasks);
-        let mut lines = vec![(after(0), String::new(), format!("submitted {}", self.submitted))];
+        let mut lines =
+            vec![(after(0), String::new(), format!("submitted {}", self.submitted).trim_end().to_owned())];
         let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let rows = self.rows.iter();
         lines.extend(rows.map(|row| (after(row.after_ms), progress(row.done), one_line(&row.text))));

@@ -1,11 +1,11 @@
-//! Calls that change the set of replicas.
+//! Calls that change the set of replicas, and what operators take out of a cluster.
 
-use polybolos_model::{ReplicaId, Term};
+use polybolos_model::{JobId, ReplicaId, Term};
 use polybolos_proto::v1::error_detail::Reason;
 use tonic::Status;
 
 use super::fake::{BACKUP, Scheduler, client, refusal};
-use crate::ClientError;
+use crate::{ClientError, Consistency};
 
 #[tokio::test]
 async fn an_operation_follows_the_hint_and_is_repeated_when_its_answer_is_lost() {
@@ -47,4 +47,15 @@ async fn a_backup_is_whole_or_asked_for_again() {
     leader.on_operation(Err(Status::unavailable("the connection was reset"))).on_operation(Ok(()));
     assert_eq!(client(&[&leader.address]).backup().await.unwrap(), BACKUP);
     assert_eq!(leader.log(), ["backup", "backup"]);
+}
+
+#[tokio::test]
+async fn an_export_is_what_the_cluster_recorded() {
+    let leader = Scheduler::start().await;
+    let client = client(&[&leader.address]);
+    for consistency in [Consistency::Linearizable, Consistency::Stale] {
+        assert_eq!(client.export_job(JobId(0xa1), consistency).await.unwrap(), "{}");
+    }
+    let asked = ["export 00000000000000a1, stale: false", "export 00000000000000a1, stale: true"];
+    assert_eq!(leader.log(), asked);
 }
