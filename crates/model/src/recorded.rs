@@ -20,6 +20,7 @@ pub const RECORDED_KEY: &str = "polybolos_recorded";
 
 /// A job, the cluster in which it ran, and what went wrong.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Recorded {
     /// [`RECORDED_FORMAT`].
     pub polybolos_recorded: u32,
@@ -28,23 +29,20 @@ pub struct Recorded {
     pub job: RecordedJob,
     pub cluster: RecordedCluster,
     /// What the SQL reads, as far as it was known at the time of the export. Ascending by name.
-    #[serde(default)]
     pub tables: Vec<RecordedTable>,
-    #[serde(default)]
     pub views: Vec<RecordedView>,
     /// `stages[i].id == i`; the last one is the result.
     pub stages: Vec<RecordedStage>,
     /// Oldest first.
     pub story: Vec<RecordedLine>,
     /// Lines that the cluster did not keep.
-    #[serde(default)]
     pub story_left_out: u64,
     /// What could not be recorded, and why.
-    #[serde(default)]
     pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedJob {
     pub id: String,
     /// Empty for a job that came as a logical plan.
@@ -53,7 +51,6 @@ pub struct RecordedJob {
     pub options: BTreeMap<String, String>,
     /// queued, running, succeeded, failed, cancelled
     pub state: String,
-    #[serde(default)]
     pub error: Option<String>,
     /// Since the Unix epoch.
     pub submitted_at_ms: u64,
@@ -66,6 +63,7 @@ pub struct RecordedJob {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedCluster {
     /// Ids of the scheduler replicas.
     pub schedulers: Vec<u64>,
@@ -74,7 +72,6 @@ pub struct RecordedCluster {
     /// Just before the first line of the story; of a job without one, at the time of the export.
     pub executors: Vec<RecordedExecutor>,
     /// Executors that are not listed.
-    #[serde(default)]
     pub executors_left_out: u32,
     pub durable_shuffle: RecordedDurability,
     /// How long an executor may be silent, and how long without a stream, before it is lost.
@@ -98,6 +95,7 @@ pub enum RecordedDurability {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedExecutor {
     pub executor: String,
     pub incarnation: u64,
@@ -107,6 +105,7 @@ pub struct RecordedExecutor {
 
 /// A table or view that the SQL reads, directly or through views.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedTable {
     pub name: String,
     /// `parquet`, `csv`, …; empty if it is not known.
@@ -119,6 +118,7 @@ pub struct RecordedTable {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedColumn {
     pub name: String,
     /// Arrow's type, as arrow-rs writes it: `Int64`, `Decimal128(15, 2)`.
@@ -127,6 +127,7 @@ pub struct RecordedColumn {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedView {
     pub name: String,
     /// The whole statement.
@@ -134,6 +135,7 @@ pub struct RecordedView {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedStage {
     pub id: u32,
     pub tasks: u32,
@@ -142,7 +144,6 @@ pub struct RecordedStage {
     pub exchange: String,
     pub output_partitions: u32,
     /// Why a second run of a task may give other rows.
-    #[serde(default)]
     pub indeterminate: Option<String>,
     /// An operator a line, without file names.
     pub operators: Vec<String>,
@@ -151,14 +152,13 @@ pub struct RecordedStage {
     /// The live attempts that are done. Ascending by partition.
     pub completed: Vec<RecordedTask>,
     /// Attempts that run, as the leader knows. Ascending by partition.
-    #[serde(default)]
     pub running: Vec<RecordedAttempt>,
     /// Attempts that are over without a usable output.
-    #[serde(default)]
     pub past: Vec<RecordedAttempt>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedInput {
     pub stage: u32,
     /// Every task reads all of it, instead of a partition.
@@ -167,6 +167,7 @@ pub struct RecordedInput {
 
 /// A completed task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedTask {
     pub partition: u32,
     pub executor: String,
@@ -182,6 +183,7 @@ pub struct RecordedTask {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RecordedAttempt {
     pub partition: u32,
     pub executor: String,

@@ -29,11 +29,11 @@ const POLL: Duration = Duration::from_millis(10);
 /// Longest time until a query gets to where its fault is to come.
 const MIDDLE_DEADLINE: Duration = Duration::from_secs(60);
 
-const SQL: &str = "SELECT a.n % 7 AS k, count(*) AS c, sum(b.n) AS s FROM n a JOIN n b ON a.n % 48 = b.n % 48 \
+pub(crate) const SQL: &str = "SELECT a.n % 7 AS k, count(*) AS c, sum(b.n) AS s FROM n a JOIN n b ON a.n % 48 = b.n % 48 \
                    WHERE (a.n + b.n) % 5 < 3 GROUP BY a.n % 7 ORDER BY k";
 
-struct Work {
-    client: Client,
+pub(crate) struct Work {
+    pub(crate) client: Client,
     expected: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ impl Work {
         }
     }
 
-    async fn ends_well(&self, job: JobHandle) {
+    pub(crate) async fn ends_well(&self, job: JobHandle) {
         let batches: Vec<_> = job.stream().try_collect().await.unwrap();
         assert_eq!(rows(&batches), self.expected);
     }
@@ -103,7 +103,7 @@ fn has(detail: &JobDetail, executor: &str, state: &str, reads: bool) -> bool {
 }
 
 /// A fleet with work, and a query of which the first executor is in the middle.
-async fn in_the_middle(fleet: &Fleet) -> (Work, JobHandle) {
+pub(crate) async fn in_the_middle(fleet: &Fleet) -> (Work, JobHandle) {
     let work = Work::of(fleet).await;
     let job = work.begin().await;
     work.is_in_the_middle(&job, &fleet.executors[0].name).await;
