@@ -96,26 +96,20 @@ impl ClusterState {
     pub(crate) fn before(&self, command: &Command) -> Before {
         let executor = match command {
             _ if self.version < 3 => return Before::default(),
-            Command::LoseExecutor { executor, .. } => executor,
-            Command::RegisterExecutor { executor, .. } => executor,
+            Command::LoseExecutor { executor, .. } | Command::RegisterExecutor { executor, .. } => {
+                self.executor(executor).cloned()
+            }
+            Command::RestartCluster { .. } => None,
             Command::FailTask { task, .. } => {
                 let done = self.job(task.job).map(|job| (job.id, done_of(job)));
                 return Before { done: done.into_iter().collect(), ..Before::default() };
             }
-            Command::RestartCluster { .. } => {
-                return Before {
-                    fleet: Some(self.fleet()),
-                    done: self.active_jobs().map(|job| (job.id, done_of(job))).collect(),
-                    ..Before::default()
-                };
-            }
             _ => return Before::default(),
         };
-        // A loss also takes along who listens at the address of a new process.
         Before {
             fleet: Some(self.fleet()),
             done: self.active_jobs().map(|job| (job.id, done_of(job))).collect(),
-            executor: self.executor(executor).cloned(),
+            executor,
             executors: self.executors().filter(|executor| executor.is_present()).cloned().collect(),
         }
     }
@@ -175,6 +169,11 @@ impl ClusterState {
                 }
             }
             (Command::RestartCluster { .. }, Ok(Change::ClusterRestarted { effects })) => {
+                for executor in &before.executors {
+                    if let Some(loss) = self.executor(&executor.id).and_then(|known| known.lost.clone()) {
+                        self.tell_of_loss(executor, &loss.reason, before);
+                    }
+                }
                 self.tell_of_effects(effects, "the cluster was restarted", before);
             }
             _ => {}

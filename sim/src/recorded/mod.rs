@@ -20,7 +20,11 @@ mod views;
 
 use polybolos_model::recorded::{FormatError, RECORDED_KEY, Recorded, RecordedDurability};
 
-use self::{fleet::Fleet, planning::Planning, story::Story};
+use self::{
+    fleet::Fleet,
+    planning::{Planner, Planning},
+    story::Story,
+};
 use crate::{
     oracles::Judge,
     schedule::{Action, Cluster, DurableShuffle, Op, Phases, Schedule, fork},
@@ -114,7 +118,7 @@ pub async fn schedule(recorded: &Recorded, seed: u64) -> Result<Replayed, Record
         failpoints: Vec::new(),
     };
     let given = options::given(recorded, made.factor, fleet.slots().iter().sum());
-    let planned = Planning::new(&schedule).await.plan(&sql, given).await;
+    let planned = Planner::new(&schedule).await.plan(&sql, given).await;
     let Planning { graph, options, .. } = planned.map_err(|error| error.explained(&notes))?;
     if let Some(Op { action: Action::Query { options: of_query, .. }, .. }) =
         ops.iter_mut().find(|op| op.id == query)

@@ -45,8 +45,9 @@ impl Unplanned {
     }
 }
 
-impl Planning {
-    pub(super) async fn new(schedule: &Schedule) -> Planner {
+impl Planner {
+    /// With the tables of the schedule.
+    pub(super) async fn new(schedule: &Schedule) -> Self {
         let store = InMemory::new();
         let mut wrong = None;
         for (path, bytes) in write_tables(schedule) {
@@ -62,11 +63,9 @@ impl Planning {
         let slots: u32 = schedule.cluster.slots.iter().sum();
         let state = Extensions::default().session_state(cluster_config(slots.max(1) as usize), runtime);
         let context = SessionContext::new_with_state(state);
-        Planner { context, schedule: schedule.clone(), wrong }
+        Self { context, schedule: schedule.clone(), wrong }
     }
-}
 
-impl Planner {
     /// Options that are not known are left out.
     pub(super) async fn plan(
         self,

@@ -54,7 +54,7 @@ fn export(sql: &str) -> Recorded {
 async fn with_stages(mut recorded: Recorded) -> Recorded {
     let Replayed { schedule, .. } = schedule(&recorded, 1).await.unwrap();
     let Some(Op { action: Action::Query { sql, options, .. }, .. }) = schedule.ops.last() else { panic!() };
-    let Ok(Planning { graph, .. }) = Planning::new(&schedule).await.plan(sql, options.clone()).await else {
+    let Ok(Planning { graph, .. }) = Planner::new(&schedule).await.plan(sql, options.clone()).await else {
         panic!("no plan")
     };
     recorded.stages = graph
