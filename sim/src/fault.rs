@@ -111,6 +111,40 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whom it hits, if it is one host or role.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Crash { target, .. }
+            | Self::RollingRestart { target, .. }
+            | Self::Isolate { target, .. }
+            | Self::Bridge { target }
+            | Self::Flap { target, .. }
+            | Self::BlackHole { target }
+            | Self::SlowLink { target, .. }
+            | Self::LossyLink { target, .. }
+            | Self::CutStreams { target, .. }
+            | Self::DiskErrors { target, .. }
+            | Self::SlowDisk { target, .. }
+            | Self::DiskFull { target }
+            | Self::CorruptDisk { target, .. }
+            | Self::CorruptShuffle { target, .. }
+            | Self::ClockJump { target, .. }
+            | Self::ClockDrift { target, .. }
+            | Self::Pause { target }
+            | Self::SlowCpu { target, .. }
+            | Self::MemoryExhausted { target }
+            | Self::ClientGone { target }
+            | Self::RemoveReplica { target } => Some(target),
+            Self::PowerCycle
+            | Self::LeaderInMinority
+            | Self::StoreErrors { .. }
+            | Self::SlowStore { .. }
+            | Self::DuplicateDelivery { .. }
+            | Self::AddReplica
+            | Self::TransferLeadership => None,
+        }
+    }
+
     /// The name by which scenarios, traces and tables call it.
     pub fn name(&self) -> &'static str {
         match self {

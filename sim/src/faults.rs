@@ -12,6 +12,7 @@
 mod act;
 mod agenda;
 mod aim;
+mod anchored;
 mod effect;
 mod heal;
 mod links;
@@ -29,7 +30,7 @@ use std::{
 use turmoil::Sim;
 
 pub use self::operator::{AdminCall, Knobs, Operator};
-use self::{agenda::Agenda, aim::Aim, effect::Effect, links::Links};
+use self::{agenda::Agenda, aim::Aim, anchored::Anchored, effect::Effect, links::Links};
 use crate::{
     env::{Host, TableStore},
     moment::What,
@@ -49,6 +50,8 @@ pub struct Injector {
     knobs: Knobs,
     links: Links,
     agenda: Agenda,
+    /// What begins or ends by the progress of queries.
+    anchored: Anchored,
     active: BTreeMap<u32, Active>,
     /// Hosts that are down, and the fault that took them down: what it did ends only with it.
     down: BTreeMap<String, u32>,
@@ -94,6 +97,7 @@ impl Injector {
         Self {
             links: Links::new(hosts.keys().cloned().collect()),
             agenda: Agenda::new(&schedule.faults, schedule.phases.heal_at_ms),
+            anchored: Anchored::new(schedule),
             schedule: schedule.clone(),
             hosts,
             store,
@@ -172,6 +176,9 @@ impl Injector {
         self.settle(sim);
         match (lasts, planned.for_ms) {
             (false, _) => self.end(sim, id),
+            (true, for_ms) if planned.until.is_some() => {
+                self.anchored.ends_later(planned, self.now_ms + for_ms.unwrap_or(0));
+            }
             (true, Some(for_ms)) => self.agenda.end(self.now_ms + for_ms, id),
             (true, None) => {}
         }

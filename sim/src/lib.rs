@@ -24,6 +24,7 @@ pub mod moment;
 pub mod mutants;
 pub mod oracles;
 pub mod process;
+pub mod recorded;
 pub mod report;
 pub mod run;
 pub mod scenario;

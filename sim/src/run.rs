@@ -135,6 +135,7 @@ impl Run<'_> {
             self.serve_requests(sim);
             let leader = self.leader.as_ref().map(|(_, host)| Arc::clone(host));
             self.injector.step(sim, now_ms, leader.as_deref());
+            self.injector.follow(sim, self.judge.reference().state());
             if self.is_over(sim, now_ms)? {
                 return Ok(());
             }
@@ -149,6 +150,7 @@ impl Run<'_> {
                 self.leader = Some((*term, Arc::clone(&moment.host)));
             }
             self.summary.count(&moment);
+            self.injector.on(&moment);
             self.coverage.on(&moment);
             (self.sink)(&moment);
             self.judge.on(&moment)?;

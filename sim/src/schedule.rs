@@ -103,6 +103,9 @@ pub struct Column {
     /// Share of NULLs, in percent.
     #[serde(default)]
     pub nulls_percent: u8,
+    /// The Arrow type that the values are cast to, as arrow-rs writes it: `Int32`, `Decimal128(15, 2)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cast: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,11 +173,44 @@ pub struct Planned {
     /// Unique in the schedule; survives shrinking.
     pub id: u32,
     pub at_ms: u64,
-    /// How long it lasts; until the healing if it is not given.
+    /// How long it lasts; until the healing if it is not given. With `until`, at least.
     #[serde(default)]
     pub for_ms: Option<u64>,
     #[serde(flatten)]
     pub fault: Fault,
+    /// It begins once a query has come so far, not before `at_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// It ends once a query has come so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<When>,
+}
+
+impl Planned {
+    /// A fault that goes by the clock alone.
+    pub fn timed(id: u32, at_ms: u64, for_ms: Option<u64>, fault: Fault) -> Self {
+        Self { id, at_ms, for_ms, fault, when: None, until: None }
+    }
+}
+
+/// How far a query has come: all of what is said here holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct When {
+    /// The op whose query it is.
+    pub op: u32,
+    /// At least so many tasks of each stage are done. Stages that are not here may be at any place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<u32>,
+    /// At least so many tasks of all stages together are done.
+    #[serde(default)]
+    pub total: u32,
+    /// So many executors were lost since it was submitted.
+    #[serde(default)]
+    pub losses: u32,
+    /// This executor runs a task of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_on: Option<String>,
 }
 
 /// What happens at the n-th time that any host reaches a failpoint.

@@ -19,7 +19,7 @@ use crate::{
     leader::Leader,
     limits::{
         BACKOFF_MAX, BACKOFF_MIN, CALL_ATTEMPT_TIMEOUT, CALL_DEADLINE, REPLICAS_ATTEMPT_TIMEOUT,
-        REPLICAS_DEADLINE, SUBMIT_ATTEMPT_TIMEOUT, TRANSFER_DEADLINE, WATCH_PATIENCE,
+        REPLICAS_DEADLINE, SUBMIT_ATTEMPT_TIMEOUT, SUBMIT_DEADLINE, TRANSFER_DEADLINE, WATCH_PATIENCE,
     },
     search::Search,
 };
@@ -55,6 +55,12 @@ impl Call {
 
     pub(crate) const fn change(what: &'static str) -> Self {
         Self { what, deadline: CALL_DEADLINE, attempt_timeout: CALL_ATTEMPT_TIMEOUT, changes: true }
+    }
+
+    /// The files of tables are looked at.
+    pub(crate) const fn export() -> Self {
+        let (deadline, attempt_timeout) = (SUBMIT_DEADLINE, SUBMIT_ATTEMPT_TIMEOUT);
+        Self { what: "the export of a query", deadline, attempt_timeout, changes: false }
     }
 
     pub(crate) const fn submit(deadline: Duration) -> Self {

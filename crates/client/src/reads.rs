@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use polybolos_model::JobId;
 use polybolos_proto::v1;
@@ -68,6 +69,18 @@ impl Client {
             async move { query.get_job(request).await }
         });
         answer.await
+    }
+
+    /// A job as its recorded decisions and faults, as JSON: [`polybolos_model::recorded::Recorded`].
+    ///
+    /// # Errors
+    /// As [`Client::job`].
+    pub async fn export_job(&self, id: JobId, consistency: Consistency) -> Result<Bytes, ClientError> {
+        let answer = self.shared.read(Call::export(), consistency, |mut query| {
+            let request = v1::ExportJobRequest { job_id: id.to_string(), stale: consistency.is_stale() };
+            async move { query.export_job(request).await }
+        });
+        Ok(answer.await?.recorded)
     }
 
     /// Replicas and executors.

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
 use polybolos_env::Env;
-use polybolos_model::SHUFFLE_DURABLE_LABEL;
+use polybolos_model::{SHUFFLE_DURABLE_LABEL, SHUFFLE_DURABLE_MODE_LABEL};
 use polybolos_planner::Extensions;
 use polybolos_shuffle::{Compression, DurableShuffle};
 use url::Url;
 
-use crate::{config::ShuffleDurable, object_stores::LazyObjectStores};
+use crate::{DurableMode, config::ShuffleDurable, object_stores::LazyObjectStores};
 
 /// The URL is no place for durable shuffle outputs.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,15 @@ pub(crate) fn label(
     durable: Option<&ShuffleDurable>,
 ) -> BTreeMap<String, String> {
     labels.remove(SHUFFLE_DURABLE_LABEL);
-    labels.extend(durable.map(|durable| (SHUFFLE_DURABLE_LABEL.to_owned(), durable.url.to_string())));
+    labels.remove(SHUFFLE_DURABLE_MODE_LABEL);
+    if let Some(durable) = durable {
+        let mode = match durable.mode {
+            DurableMode::Background => "background",
+            DurableMode::Before => "before",
+        };
+        labels.insert(SHUFFLE_DURABLE_LABEL.to_owned(), durable.url.to_string());
+        labels.insert(SHUFFLE_DURABLE_MODE_LABEL.to_owned(), mode.to_owned());
+    }
     labels
 }
 
@@ -73,7 +81,6 @@ mod tests {
     use polybolos_shuffle::Compression;
 
     use super::*;
-    use crate::DurableMode;
 
     async fn open_at(url: &str) -> Result<Arc<DurableShuffle>, DurableError> {
         let durable = ShuffleDurable { url: Url::parse(url).unwrap(), mode: DurableMode::Before };
@@ -102,6 +109,6 @@ mod tests {
         let given = BTreeMap::from([(SHUFFLE_DURABLE_LABEL.to_owned(), "mine".to_owned())]);
         assert_eq!(label(given.clone(), None), BTreeMap::new());
         let durable = ShuffleDurable { url: Url::parse("s3://b/p").unwrap(), mode: DurableMode::Background };
-        assert_eq!(label(given, Some(&durable)).values().collect::<Vec<_>>(), ["s3://b/p"]);
+        assert_eq!(label(given, Some(&durable)).values().collect::<Vec<_>>(), ["s3://b/p", "background"]);
     }
 }

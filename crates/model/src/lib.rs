@@ -11,6 +11,7 @@ mod error;
 mod graph;
 mod ids;
 pub mod limits;
+pub mod recorded;
 pub mod settings;
 pub mod simulation;
 mod task;
@@ -21,4 +22,6 @@ pub use ids::{
     AttemptId, ExecutorId, IdParseError, IdempotencyKey, Incarnation, JobId, ReplicaId, SessionId, StageId,
     TaskId, Term,
 };
-pub use task::{OperatorMetrics, PartitionStats, SHUFFLE_DURABLE_LABEL, TaskMetrics};
+pub use task::{
+    OperatorMetrics, PartitionStats, SHUFFLE_DURABLE_LABEL, SHUFFLE_DURABLE_MODE_LABEL, TaskMetrics,
+};

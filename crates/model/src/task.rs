@@ -35,3 +35,6 @@ pub struct TaskMetrics {
 /// The label of an executor that copies its outputs to a durable store and reads them there: the store's URL, the same
 /// on all executors of a cluster.
 pub const SHUFFLE_DURABLE_LABEL: &str = "polybolos.shuffle-durable";
+
+/// The label of such an executor that says when it copies: `background` or `before`.
+pub const SHUFFLE_DURABLE_MODE_LABEL: &str = "polybolos.shuffle-durable-mode";

@@ -23,6 +23,8 @@ mod disk_full;
 mod executor_lost;
 #[path = "replicas/fleet.rs"]
 mod fleet;
+#[path = "replicas/incident.rs"]
+mod incident;
 #[path = "replicas/leader_lost.rs"]
 mod leader_lost;
 #[path = "replicas/leaving.rs"]

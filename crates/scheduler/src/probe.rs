@@ -17,7 +17,7 @@ use std::{
 
 use polybolos_env::Net;
 use polybolos_model::{ExecutorId, Incarnation, Term};
-use polybolos_state::policy::Event;
+use polybolos_state::policy::{Event, nothing_listens};
 use tokio::{
     io::AsyncReadExt,
     sync::mpsc,
@@ -107,9 +107,7 @@ async fn look(net: &dyn Net, address: &str) -> Verdict {
         }
     };
     match timeout(DEADLINE, refused).await {
-        Ok(Some(error)) => {
-            Verdict::Gone(format!("its stream is gone and nothing listens at {address} ({error})"))
-        }
+        Ok(Some(error)) => Verdict::Gone(nothing_listens(address, &error)),
         Ok(None) | Err(_) => Verdict::Unclear,
     }
 }

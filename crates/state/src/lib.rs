@@ -33,10 +33,12 @@ mod leader_clock;
 pub mod limits;
 mod pending;
 pub mod policy;
+mod recorded;
 mod rejection;
 mod replicas;
 mod state;
 mod story;
+mod timeline;
 
 pub use apply::{LossCost, StageRisk, loss_preview};
 pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
@@ -53,7 +55,8 @@ pub use pending::{Pending, Runnable};
 pub use rejection::Rejection;
 pub use replicas::ReplicaRecord;
 pub use state::{ClusterState, MapLocation, ResultLocation};
-pub use story::{StoryEvent, StoryLine};
+pub use story::{FleetMember, StoryEvent, StoryLine};
+pub use timeline::{Row, Timeline};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -76,6 +76,11 @@ pub const MAX_STORY_LINES: usize = 200;
 pub const MAX_STORIES: usize = 500;
 pub const MAX_STORY_TEXT_BYTES: usize = 400;
 
+/// What one line names at most: tasks, and stages of whose progress it tells. And executors at the beginning of a story.
+pub const MAX_STORY_TASKS: usize = 64;
+pub const MAX_STORY_STAGES: usize = 100;
+pub const MAX_STORY_FLEET: usize = 64;
+
 /// A leader that decided nothing for longer than this stood still itself, and blames nobody for the rest. Its ticks
 /// come several times within it, and it must stay well below [`EXECUTOR_TIMEOUT_MS`].
 pub const MAX_CLOCK_STEP_MS: u64 = 1_000;

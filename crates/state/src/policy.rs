@@ -8,6 +8,8 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use losses::REPLACED;
+pub use losses::{nothing_listens, noticed};
 pub use patience::{Patience, PatienceError};
 use polybolos_model::{ExecutorId, Incarnation, JobId, ReplicaId, Term};
 pub use waiting::{takes_tasks, waits_since_ms};

@@ -3,101 +3,40 @@
 //! Part of the state, so that a new leader and a restart know it. Kept since version 3, and bounded: of a job the first
 //! lines, of all jobs together the newest.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+mod event;
 
-use polybolos_model::{AttemptId, ErrorClass, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use event::StoryEvent;
+use polybolos_model::{ExecutorId, Incarnation, JobId, StageId, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Change, ClusterState, Command, Effects, Rejection,
+    Change, ClusterState, Command, Effects, Executor, Job, Rejection, StageRun,
     change::LostWork,
-    limits::{MAX_STORIES, MAX_STORY_LINES, MAX_STORY_TEXT_BYTES},
+    limits::{
+        MAX_STORIES, MAX_STORY_FLEET, MAX_STORY_LINES, MAX_STORY_STAGES, MAX_STORY_TASKS,
+        MAX_STORY_TEXT_BYTES,
+    },
+    policy::REPLACED,
 };
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoryLine {
     pub at_ms: u64,
+    /// How many tasks of each stage were done just before; of the first [`MAX_STORY_STAGES`].
+    pub done: Vec<u32>,
     pub event: StoryEvent,
 }
 
-/// Texts are cut to [`MAX_STORY_TEXT_BYTES`].
+/// An executor at the beginning of a story.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum StoryEvent {
-    /// Another scheduler leads, or the same one again.
-    LeaderBegan {
-        term: Term,
-    },
-    /// A process died that ran so many tasks of the job.
-    ExecutorDied {
-        executor: ExecutorId,
-        incarnation: Incarnation,
-        tasks: u32,
-    },
-    /// Completed tasks of a stage go back to not done, since their outputs, or what they have read, are lost.
-    WorkLost {
-        stage: StageId,
-        tasks: u32,
-        elapsed_us: u64,
-        bytes: u64,
-        reason: String,
-    },
-    TaskFailed {
-        task: TaskId,
-        attempt: AttemptId,
-        executor: ExecutorId,
-        class: ErrorClass,
-        reason: String,
-    },
-    /// A report that changed nothing, and whose output, if there is one, is deleted.
-    ReportRefused {
-        task: TaskId,
-        attempt: AttemptId,
-        executor: ExecutorId,
-        reason: String,
-    },
-    /// Results that the client had not read.
-    ResultsLost {
-        reason: String,
-    },
-}
-
-/// For people.
-impl fmt::Display for StoryEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LeaderBegan { term } => write!(f, "a scheduler began to lead, in term {term}"),
-            Self::ExecutorDied { executor, incarnation, tasks } => {
-                write!(f, "executor {executor} (incarnation {incarnation}) died and ran {tasks} of its tasks")
-            }
-            Self::WorkLost { stage, tasks, elapsed_us, bytes, reason } => {
-                let (s, runs) = if *tasks == 1 { ("", "runs") } else { ("s", "run") };
-                let cost = *elapsed_us as f64 / 1e6;
-                write!(
-                    f,
-                    "{tasks} task{s} of stage {stage} {runs} again ({cost:.3} s and {bytes} bytes of work): {reason}"
-                )
-            }
-            Self::TaskFailed { task, attempt, executor, class, reason } => {
-                let (stage, partition) = (task.stage, task.partition);
-                write!(
-                    f,
-                    "task {stage}/{partition} failed, attempt {attempt} on {executor}: {class}: {reason}"
-                )
-            }
-            Self::ReportRefused { task, attempt, executor, reason } => {
-                let (stage, partition) = (task.stage, task.partition);
-                write!(
-                    f,
-                    "a report on task {stage}/{partition}, attempt {attempt} on {executor}, was refused: {reason}"
-                )
-            }
-            Self::ResultsLost { reason } => write!(f, "results that nobody had read are lost: {reason}"),
-        }
-    }
+pub struct FleetMember {
+    pub executor: ExecutorId,
+    pub incarnation: Incarnation,
+    pub slots: u32,
+    pub memory_bytes: u64,
 }
 
 /// The stories of all jobs that have one.
@@ -112,6 +51,9 @@ pub(crate) struct Stories {
 struct Story {
     /// Ascending with the first line of each.
     number: u64,
+    /// The executors just before the first line, at most [`MAX_STORY_FLEET`]; and how many more there were.
+    fleet: Vec<FleetMember>,
+    fleet_left_out: u32,
     lines: Vec<StoryLine>,
     /// Lines that came when there were enough.
     left_out: u64,
@@ -124,15 +66,61 @@ impl ClusterState {
         story.map_or((&[], 0), |story| (&story.lines, story.left_out))
     }
 
-    pub(crate) fn tell_of_term(&mut self, term: Term) {
+    /// The executors just before the first line of the job's story, and how many more there were; `None` of a job
+    /// that has no story.
+    pub fn story_fleet(&self, job: JobId) -> Option<(&[FleetMember], u32)> {
+        let story = self.extension.v3.stories.by_job.get(&job)?;
+        Some((&story.fleet, story.fleet_left_out))
+    }
+
+    /// Executors that are present, ascending.
+    pub fn fleet(&self) -> Vec<FleetMember> {
+        let member = |executor: &Executor| FleetMember {
+            executor: executor.id.clone(),
+            incarnation: executor.incarnation,
+            slots: executor.slots,
+            memory_bytes: executor.memory_bytes,
+        };
+        self.executors().filter(|executor| executor.is_present()).map(member).collect()
+    }
+
+    pub(crate) fn tell_of_term(&mut self, term: Term, pause_ms: u64) {
+        let before = Before::default();
         let active: Vec<JobId> = self.active_jobs().map(|job| job.id).collect();
         for job in active {
-            self.tell(job, StoryEvent::LeaderBegan { term });
+            self.tell(job, StoryEvent::LeaderBegan { term, pause_ms }, &before);
+        }
+    }
+
+    /// What the story of a command needs to know of the time before it.
+    pub(crate) fn before(&self, command: &Command) -> Before {
+        let executor = match command {
+            _ if self.version < 3 => return Before::default(),
+            Command::LoseExecutor { executor, .. } | Command::RegisterExecutor { executor, .. } => {
+                self.executor(executor).cloned()
+            }
+            Command::RestartCluster { .. } => None,
+            Command::FailTask { task, .. } => {
+                let done = self.job(task.job).map(|job| (job.id, done_of(job)));
+                return Before { done: done.into_iter().collect(), ..Before::default() };
+            }
+            _ => return Before::default(),
+        };
+        Before {
+            fleet: Some(self.fleet()),
+            done: self.active_jobs().map(|job| (job.id, done_of(job))).collect(),
+            executor,
+            executors: self.executors().filter(|executor| executor.is_present()).cloned().collect(),
         }
     }
 
     /// Writes down what the command did to jobs.
-    pub(crate) fn tell_of(&mut self, command: &Command, outcome: &Result<Change, Rejection>) {
+    pub(crate) fn tell_of(
+        &mut self,
+        command: &Command,
+        outcome: &Result<Change, Rejection>,
+        before: &Before,
+    ) {
         match (command, outcome) {
             (
                 Command::FailTask { executor, task, attempt, error, .. },
@@ -140,8 +128,10 @@ impl ClusterState {
             ) => {
                 let (reason, executor) = (cut(&error.message), executor.clone());
                 let (task, attempt, class) = (*task, *attempt, error.class);
-                self.tell(task.job, StoryEvent::TaskFailed { task, attempt, executor, class, reason });
-                self.tell_of_effects(effects, &error.message);
+                let fetch_from = error.fetch.as_ref().map(|fetch| fetch.executor.clone());
+                let failed = StoryEvent::TaskFailed { task, attempt, executor, class, fetch_from, reason };
+                self.tell(task.job, failed, before);
+                self.tell_of_effects(effects, &error.message, before);
             }
             (
                 Command::CompleteTask { executor, task, attempt, .. }
@@ -151,71 +141,152 @@ impl ClusterState {
             ) => {
                 let (reason, executor) = (cut(&rejection.to_string()), executor.clone());
                 let (task, attempt) = (*task, *attempt);
-                self.tell(task.job, StoryEvent::ReportRefused { task, attempt, executor, reason });
+                self.tell(task.job, StoryEvent::ReportRefused { task, attempt, executor, reason }, before);
             }
             (Command::TasksDied { executor, incarnation, tasks }, Ok(Change::DeathsCounted { .. })) => {
-                let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();
+                let mut by_job: BTreeMap<JobId, Vec<(StageId, u32)>> = BTreeMap::new();
                 for (task, _) in tasks {
-                    *counts.entry(task.job).or_default() += 1;
+                    by_job.entry(task.job).or_default().push((task.stage, task.partition));
                 }
-                for (job, tasks) in counts {
+                for (job, mut which) in by_job {
                     let (executor, incarnation) = (executor.clone(), *incarnation);
-                    self.tell(job, StoryEvent::ExecutorDied { executor, incarnation, tasks });
+                    let tasks = u32::try_from(which.len()).unwrap_or(u32::MAX);
+                    which.truncate(MAX_STORY_TASKS);
+                    self.tell(job, StoryEvent::ExecutorDied { executor, incarnation, tasks, which }, before);
                 }
             }
-            (Command::LoseExecutor { executor, reason, .. }, Ok(Change::Lost { effects, .. })) => {
-                self.tell_of_effects(effects, &format!("executor {executor} is lost: {reason}"));
+            (Command::LoseExecutor { reason, .. }, Ok(Change::Lost { executor, effects, .. })) => {
+                if let Some(lost) = &before.executor {
+                    self.tell_of_loss(lost, reason, before);
+                }
+                self.tell_of_effects(effects, &format!("executor {executor} is lost: {reason}"), before);
             }
             (Command::ExecutorLeft { executor, reason, .. }, Ok(Change::Left { effects, .. })) => {
-                self.tell_of_effects(effects, &format!("executor {executor} has left: {reason}"));
+                self.tell_of_effects(effects, &format!("executor {executor} has left: {reason}"), before);
             }
-            (_, Ok(Change::Registered { replaced: Some((executor, _)), effects, .. })) => {
-                let reason = format!("another process took the place of executor {executor}");
-                self.tell_of_effects(effects, &reason);
+            (_, Ok(Change::Registered { executor, incarnation, replaced, effects })) => {
+                self.tell_of_registration(executor, *incarnation, replaced.as_ref(), before);
+                if let Some((lost, _)) = replaced {
+                    let reason = format!("another process took the place of executor {lost}");
+                    self.tell_of_effects(effects, &reason, before);
+                }
             }
             (Command::ReopenJob { .. } | Command::FailJob { .. }, Ok(Change::Reopened { effects, .. })) => {
-                self.tell_of_effects(effects, "its client asked for results that were lost");
+                self.tell_of_effects(effects, "its client asked for results that were lost", before);
             }
             (Command::RestartCluster { .. }, Ok(Change::ClusterRestarted { effects })) => {
-                self.tell_of_effects(effects, "the cluster was restarted");
+                for executor in &before.executors {
+                    if let Some(loss) = self.executor(&executor.id).and_then(|known| known.lost.clone()) {
+                        self.tell_of_loss(executor, &loss.reason, before);
+                    }
+                }
+                self.tell_of_effects(effects, "the cluster was restarted", before);
             }
             _ => {}
         }
     }
 
-    fn tell_of_effects(&mut self, effects: &Effects, reason: &str) {
-        let mut stages: BTreeMap<(JobId, StageId), (u32, u64, u64)> = BTreeMap::new();
-        for LostWork { task, elapsed_us, bytes } in &effects.lost_work {
-            let sums = stages.entry((task.job, task.stage)).or_default();
-            *sums = (sums.0 + 1, sums.1.saturating_add(*elapsed_us), sums.2.saturating_add(*bytes));
-        }
-        for ((job, stage), (tasks, elapsed_us, bytes)) in stages {
-            let reason = cut(reason);
-            self.tell(job, StoryEvent::WorkLost { stage, tasks, elapsed_us, bytes, reason });
-        }
-        let results: BTreeSet<JobId> = effects.results_lost.iter().copied().collect();
-        for job in results {
-            self.tell(job, StoryEvent::ResultsLost { reason: cut(reason) });
+    /// Every job that was under way is told, since its tasks have one executor less.
+    fn tell_of_loss(&mut self, lost: &Executor, reason: &str, before: &Before) {
+        let silent_ms = self.now_ms.saturating_sub(lost.last_beat_ms);
+        let broken_ms = lost.suspect_since_ms.map(|since_ms| self.now_ms.saturating_sub(since_ms));
+        for job in before.done.keys() {
+            let (executor, incarnation, reason) = (lost.id.clone(), lost.incarnation, cut(reason));
+            let event = StoryEvent::ExecutorLost { executor, incarnation, silent_ms, broken_ms, reason };
+            self.tell(*job, event, before);
         }
     }
 
-    fn tell(&mut self, job: JobId, event: StoryEvent) {
-        if self.version < 3 || !self.jobs.by_id.contains_key(&job) {
+    fn tell_of_registration(
+        &mut self,
+        executor: &ExecutorId,
+        incarnation: Incarnation,
+        replaced: Option<&(ExecutorId, Incarnation)>,
+        before: &Before,
+    ) {
+        if let Some((_, lost)) = replaced
+            && let Some(lost) = before.executors.iter().find(|known| known.incarnation == *lost)
+        {
+            self.tell_of_loss(lost, REPLACED, before);
+        }
+        let known = before.executor.as_ref();
+        let Some(new) = self.executor(executor) else { return };
+        if known.is_some_and(|known| known.is_present() && known.incarnation == incarnation) {
             return;
         }
-        let line = StoryLine { at_ms: self.now_ms, event };
+        let (slots, memory_bytes) = (new.slots, new.memory_bytes);
+        let same_process = known.is_some_and(|known| known.process_id == new.process_id);
+        for job in before.done.keys() {
+            let executor = executor.clone();
+            let came = StoryEvent::ExecutorCame { executor, incarnation, slots, memory_bytes, same_process };
+            self.tell(*job, came, before);
+        }
+    }
+
+    fn tell_of_effects(&mut self, effects: &Effects, reason: &str, before: &Before) {
+        let mut stages: BTreeMap<(JobId, StageId), (Vec<u32>, u64, u64)> = BTreeMap::new();
+        for LostWork { task, elapsed_us, bytes } in &effects.lost_work {
+            let (partitions, of_us, of_bytes) = stages.entry((task.job, task.stage)).or_default();
+            partitions.push(task.partition);
+            *of_us = of_us.saturating_add(*elapsed_us);
+            *of_bytes = of_bytes.saturating_add(*bytes);
+        }
+        for ((job, stage), (mut partitions, elapsed_us, bytes)) in stages {
+            let (reason, tasks) = (cut(reason), u32::try_from(partitions.len()).unwrap_or(u32::MAX));
+            partitions.truncate(MAX_STORY_TASKS);
+            let lost = StoryEvent::WorkLost { stage, tasks, partitions, elapsed_us, bytes, reason };
+            self.tell(job, lost, before);
+        }
+        let results: BTreeSet<JobId> = effects.results_lost.iter().copied().collect();
+        for job in results {
+            self.tell(job, StoryEvent::ResultsLost { reason: cut(reason) }, before);
+        }
+    }
+
+    fn tell(&mut self, id: JobId, event: StoryEvent, before: &Before) {
+        let Some(job) = self.job(id).filter(|_| self.version >= 3) else { return };
+        let done = before.done.get(&id).cloned().unwrap_or_else(|| done_of(job));
+        let line = StoryLine { at_ms: self.now_ms, done, event };
+        if !self.extension.v3.stories.by_job.contains_key(&id) {
+            let fleet = before.fleet.clone().unwrap_or_else(|| self.fleet());
+            self.extension.v3.stories.begin(id, fleet);
+        }
         let stories = &mut self.extension.v3.stories;
-        stories.add(job, line);
+        stories.add(id, line);
         // Jobs are forgotten in other places; their stories go when there are too many.
         stories.forget_surplus();
     }
 }
 
+/// How things stood before a command that takes executors away, or brings some.
+#[derive(Default)]
+pub(crate) struct Before {
+    fleet: Option<Vec<FleetMember>>,
+    /// Of each active job; absent of what the command can't change.
+    done: BTreeMap<JobId, Vec<u32>>,
+    /// The executor that the command names.
+    executor: Option<Executor>,
+    /// Those that were present.
+    executors: Vec<Executor>,
+}
+
+fn done_of(job: &Job) -> Vec<u32> {
+    let done = |run: &StageRun| u32::try_from(run.done()).unwrap_or(u32::MAX);
+    job.runs.iter().take(MAX_STORY_STAGES).map(done).collect()
+}
+
 impl Stories {
+    fn begin(&mut self, job: JobId, mut fleet: Vec<FleetMember>) {
+        self.last_number += 1;
+        let left_out = fleet.len().saturating_sub(MAX_STORY_FLEET);
+        fleet.truncate(MAX_STORY_FLEET);
+        let fleet_left_out = u32::try_from(left_out).unwrap_or(u32::MAX);
+        let story = Story { number: self.last_number, fleet, fleet_left_out, ..Story::default() };
+        self.by_job.insert(job, story);
+    }
+
     fn add(&mut self, job: JobId, line: StoryLine) {
-        let next = self.last_number + 1;
-        let story = self.by_job.entry(job).or_insert_with(|| Story { number: next, ..Story::default() });
-        self.last_number = self.last_number.max(story.number);
+        let Some(story) = self.by_job.get_mut(&job) else { return };
         if story.lines.len() < MAX_STORY_LINES {
             story.lines.push(line);
         } else {

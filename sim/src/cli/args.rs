@@ -21,7 +21,10 @@ pub(super) enum Action {
     Run(Run),
     /// Run each seed of a range, one process a seed, and say what was found and what was reached.
     Explore(Explore),
-    /// Run a schedule, a trace's schedule or a seed, and print what happens in it.
+    /// Run a schedule, a trace's schedule, a seed or the export of a job, and print what happens in it.
+    ///
+    /// An export is what `polybolos jobs export` writes. Its tables are made up under the recorded schemas, its faults
+    /// come at the progress that the query had made, and what of it is different here is said.
     Replay(Replay),
     /// Make a failing schedule smaller while it breaks the same promise.
     Shrink(Shrink),
@@ -104,9 +107,15 @@ pub(super) struct Explore {
 
 #[derive(Debug, Group)]
 pub(super) struct Replay {
-    /// Files of schedules or traces, or seeds.
+    /// Files of schedules, traces or exports, or seeds.
     #[arg(required = true, value_name = "FILE|SEED")]
     pub(super) what: Vec<String>,
+    /// For an export: what it does not say is drawn from this; from its query's id if it is not given.
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Write the schedule to this file, to keep it as a regression; of several, the last one's.
+    #[arg(long, value_name = "FILE")]
+    pub(super) schedule: Option<PathBuf>,
     /// By which a seed is expanded.
     #[arg(long, value_name = "NAME|FILE", default_value = SWARM)]
     pub(super) scenario: String,
@@ -131,7 +140,7 @@ pub(super) struct Replay {
 
 #[derive(Debug, Group)]
 pub(super) struct Shrink {
-    /// A file of a schedule or a trace, or a seed.
+    /// A file of a schedule, a trace or an export, or a seed.
     #[arg(value_name = "FILE|SEED")]
     pub(super) what: String,
     /// By which a seed is expanded.

@@ -40,7 +40,8 @@ use clap::Parser;
 
 use self::args::{Action, Args};
 use crate::{
-    mutants::HuntError, process::ProcessError, report::ReportError, scenario::ScenarioError, trace::ReadError,
+    mutants::HuntError, process::ProcessError, recorded::RecordedError, report::ReportError,
+    scenario::ScenarioError, trace::ReadError,
 };
 
 /// Why a command did not do what it was asked for.
@@ -56,6 +57,8 @@ enum CliError {
     Trace { path: String, error: ReadError },
     #[error("{path}: {error}")]
     Report { path: String, error: ReportError },
+    #[error("{path}: {error}")]
+    Recorded { path: String, error: Box<RecordedError> },
     #[error("the schedule can't be written as TOML: {0}")]
     Toml(#[from] toml::ser::Error),
     #[error(transparent)]

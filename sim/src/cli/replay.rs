@@ -10,7 +10,11 @@ pub(super) fn replay(args: &args::Replay) -> Result<Verdict, CliError> {
     let mut verdict = Verdict::Kept;
     for what in &args.what {
         let common = &args.common;
-        let order = source::judged(source::of(what, &args.scenario, common.mutant())?, &common.judge)?;
+        let order = source::of(what, &args.scenario, args.seed, common.mutant())?;
+        let order = source::judged(order, &common.judge)?;
+        if let Some(path) = &args.schedule {
+            source::write(path, &order.schedule)?;
+        }
         let (outcome, stopped) = watched(&order, args)?;
         if stopped {
             say!("stopped as asked; the run is not over");

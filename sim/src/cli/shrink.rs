@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(super) fn shrink(args: &args::Shrink) -> Result<Verdict, CliError> {
-    let order = source::of(&args.what, &args.scenario, args.mutant.as_deref())?;
+    let order = source::of(&args.what, &args.scenario, None, args.mutant.as_deref())?;
     let Some(broken) = process::simulate(&order)?.summary.violation else {
         say!("it breaks no promise, so there is nothing to make smaller");
         return Ok(Verdict::Kept);

@@ -52,7 +52,7 @@ const PLANNED: u64 = 1 << 48;
 
 impl Agenda {
     pub(super) fn new(faults: &[Planned], until_ms: u64) -> Self {
-        let planned = faults.iter().filter(|planned| planned.at_ms < until_ms);
+        let planned = faults.iter().filter(|planned| planned.at_ms < until_ms && planned.when.is_none());
         let begin = |planned: &Planned| {
             ((planned.at_ms, PLANNED + u64::from(planned.id)), Step::Begin(planned.clone()))
         };

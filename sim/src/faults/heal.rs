@@ -25,6 +25,7 @@ impl Injector {
         self.look(sim, self.now_ms);
         self.healed = true;
         self.agenda.calm();
+        self.give_up_anchored();
         self.leave_out(sim);
         let active: Vec<u32> = self.active.keys().copied().collect();
         for id in active {

@@ -33,7 +33,8 @@ struct World {
 }
 
 fn schedule(seed: u64, faults: Vec<(u64, Option<u64>, Fault)>) -> Schedule {
-    let planned = (1..).zip(faults).map(|(id, (at_ms, for_ms, fault))| Planned { id, at_ms, for_ms, fault });
+    let planned =
+        (1..).zip(faults).map(|(id, (at_ms, for_ms, fault))| Planned::timed(id, at_ms, for_ms, fault));
     Schedule {
         seed,
         scenario: String::new(),

@@ -41,12 +41,7 @@ pub(super) fn trace(jobs: u64, broken: bool) -> Trace {
 }
 
 fn header() -> Header {
-    let fault = Planned {
-        id: 2,
-        at_ms: 3000,
-        for_ms: Some(600),
-        fault: Fault::Pause { target: Target::new("leader") },
-    };
+    let fault = Planned::timed(2, 3000, Some(600), Fault::Pause { target: Target::new("leader") });
     let schedule = Schedule {
         seed: u64::MAX,
         scenario: "made-up".into(),

@@ -71,8 +71,10 @@ fn fixed(seed: u64, intensity: u64, name: &str, mut item: Table) -> Result<Optio
     let missing = ScenarioError::MissingKey { item: name.to_owned(), key: "at_ms" };
     let at_ms = draw::take(seed, name, &mut item, "at_ms")?.ok_or(missing)?;
     let for_ms = draw::take(seed, name, &mut item, "for_ms")?;
+    let mut moment = |key: &str| item.remove(key).map(|when| draw::read(name, when)).transpose();
+    let (when, until) = (moment("when")?, moment("until")?);
     let fault: Fault = draw::read_exactly(name, draw::table(seed, name, &item)?)?;
-    Ok(Some(Planned { id: 0, at_ms, for_ms, fault }))
+    Ok(Some(Planned { id: 0, at_ms, for_ms, fault, when, until }))
 }
 
 /// Gaps are equally often anything up to twice their mean.
@@ -102,7 +104,7 @@ fn random(
         let mut item = item.clone();
         let for_ms = draw::take(seed, &name, &mut item, "for_ms")?;
         let fault: Fault = draw::read_exactly(&name, draw::table(seed, &name, &item)?)?;
-        faults.push(Planned { id: 0, at_ms, for_ms, fault });
+        faults.push(Planned::timed(0, at_ms, for_ms, fault));
     }
 }
 

@@ -12,6 +12,7 @@ use arrow::{
     util::display::{ArrayFormatter, FormatOptions},
 };
 use datafusion::{
+    common::TableReference,
     datasource::MemTable,
     error::DataFusionError,
     execution::SessionStateBuilder,
@@ -96,6 +97,20 @@ impl Answers {
             .then(|| format!("of {} rows these are wrong: {}", got.len(), shown(&surplus))))
     }
 
+    /// Whether the query has one answer only: another plan over other batches gives the same rows, as a multiset.
+    ///
+    /// # Errors
+    /// As [`Answers::rows`].
+    pub async fn is_sure(&self, sql: &str) -> Result<bool, DataFusionError> {
+        let expected = self.rows(sql).await?;
+        let other = self.context_with_views(&[
+            ("datafusion.execution.target_partitions", "3"),
+            ("datafusion.execution.batch_size", "97"),
+        ]);
+        let other = rows_of(&other.await?.sql(sql).await?.collect().await?)?;
+        Ok(difference(&expected, other, false).is_none())
+    }
+
     /// The rows of `sql`, unless DataFusion's own planner stands in the way.
     async fn known(&self, sql: &str) -> Result<Option<Arc<Vec<String>>>, DataFusionError> {
         match self.rows(sql).await {
@@ -112,10 +127,12 @@ impl Answers {
 
     /// Views are there from the start: their names are unique, and clients wait for their own.
     async fn with_views(&self) -> Result<SessionContext, DataFusionError> {
-        let options = BTreeMap::from([
-            ("datafusion.execution.target_partitions".to_owned(), "1".to_owned()),
-            ("datafusion.execution.planning_concurrency".to_owned(), "1".to_owned()),
-        ]);
+        self.context_with_views(&[("datafusion.execution.target_partitions", "1")]).await
+    }
+
+    async fn context_with_views(&self, options: &[(&str, &str)]) -> Result<SessionContext, DataFusionError> {
+        let options = options.iter().chain(&[("datafusion.execution.planning_concurrency", "1")]);
+        let options = options.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let context = context(&self.schedule, &options).await?;
         for op in &self.schedule.ops {
             if let Action::Ddl { sql } = &op.action
@@ -170,7 +187,7 @@ pub(super) async fn context(
         // A partition a file, so that options which divide work have something to divide.
         let partitions = files.into_iter().map(|batch| vec![batch]).collect();
         let memory = MemTable::try_new(tables::schema(table), partitions)?;
-        context.register_table(table.name.as_str(), Arc::new(memory))?;
+        context.register_table(TableReference::bare(table.name.as_str()), Arc::new(memory))?;
     }
     Ok(context)
 }

@@ -95,7 +95,7 @@ fn random_table(random: &mut StdRng, number: u32, size: Size) -> Table {
 }
 
 fn column(name: &str, kind: ColumnKind, nulls_percent: u8) -> Column {
-    Column { name: name.to_owned(), kind, nulls_percent }
+    Column { name: name.to_owned(), kind, nulls_percent, cast: None }
 }
 
 /// `count` ops of `clients` clients within `until_ms`, ids from 1, in order of time.

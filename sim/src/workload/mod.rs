@@ -20,5 +20,7 @@ pub use client::run_client;
 pub use expected::Answers;
 pub use generate::{Size, random_ops, random_tables};
 pub use mix::Mix;
+pub(crate) use progress::mentions;
 pub use sql::{Generated, random_query};
+pub(crate) use tables::own_type;
 pub use tables::{create_statements, write_tables};

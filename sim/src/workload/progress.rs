@@ -105,7 +105,7 @@ fn text(op: &Op) -> Option<&str> {
 }
 
 /// Whether `name` is a word of `sql`.
-pub(super) fn mentions(sql: &str, name: &str) -> bool {
+pub(crate) fn mentions(sql: &str, name: &str) -> bool {
     sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == name)
 }
 

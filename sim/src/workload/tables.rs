@@ -52,9 +52,20 @@ pub fn write_tables(schedule: &Schedule) -> Vec<(String, Bytes)> {
 pub fn create_statements(schedule: &Schedule) -> Vec<String> {
     let create = |table: &Table| {
         let name = &table.name;
-        format!("CREATE EXTERNAL TABLE {name} STORED AS PARQUET LOCATION '{ROOT}/{name}/'")
+        format!("CREATE EXTERNAL TABLE {} STORED AS PARQUET LOCATION '{ROOT}/{name}/'", quoted(name))
     };
     schedule.tables.iter().map(create).collect()
+}
+
+/// A name as SQL takes it for itself.
+fn quoted(name: &str) -> String {
+    let is_plain =
+        |(at, c): (usize, char)| c.is_ascii_lowercase() || c == '_' || (at > 0 && c.is_ascii_digit());
+    if name.char_indices().all(is_plain) {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 fn write_table(schedule: &Schedule, table: &Table) -> Result<Vec<(String, Bytes)>, ParquetError> {
@@ -102,7 +113,8 @@ fn all_rows(schedule: &Schedule, table: &Table) -> Result<RecordBatch, ArrowErro
     let seed = seed(schedule, table);
     let values = |column: &Column| {
         let mut random = StdRng::seed_from_u64(fork(seed, &format!("column {}", column.name)));
-        column_values(column, table.rows, &mut random)
+        let values = column_values(column, table.rows, &mut random)?;
+        arrow::compute::cast(&values, &data_type(column))
     };
     RecordBatch::try_new(schema(table), table.columns.iter().map(values).collect::<Result<_, _>>()?)
 }
@@ -124,11 +136,18 @@ fn split(rows: &RecordBatch, files: u32, random: &mut StdRng) -> Vec<RecordBatch
 
 /// The columns of a table as arrow has them.
 pub(crate) fn schema(table: &Table) -> SchemaRef {
-    let field = |column: &Column| Field::new(&column.name, data_type(column.kind), true);
+    let field = |column: &Column| Field::new(&column.name, data_type(column), true);
     Arc::new(Schema::new(table.columns.iter().map(field).collect::<Vec<_>>()))
 }
 
-fn data_type(kind: ColumnKind) -> DataType {
+fn data_type(column: &Column) -> DataType {
+    // What is no type stays as it is.
+    let cast = column.cast.as_deref().and_then(|text| text.parse().ok());
+    cast.unwrap_or_else(|| own_type(column.kind))
+}
+
+/// The type of a column that is not cast.
+pub(crate) fn own_type(kind: ColumnKind) -> DataType {
     match kind {
         ColumnKind::Serial | ColumnKind::Uniform { .. } | ColumnKind::Skewed { .. } => DataType::Int64,
         ColumnKind::Amount => DataType::Decimal128(AMOUNT_PRECISION, AMOUNT_SCALE),

@@ -3,7 +3,7 @@
 use crate::schedule::{Cluster, Column, ColumnKind, Phases, Schedule, Table};
 
 pub(super) fn column(name: &str, kind: ColumnKind, nulls_percent: u8) -> Column {
-    Column { name: name.to_owned(), kind, nulls_percent }
+    Column { name: name.to_owned(), kind, nulls_percent, cast: None }
 }
 
 pub(super) fn table(name: &str, rows: u64, files: u32) -> Table {

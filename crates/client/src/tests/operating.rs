@@ -1,13 +1,13 @@
-//! Calls that change the set of replicas, or let an executor go.
+//! Calls that change the set of replicas, let an executor go, or take something out of a cluster.
 
 use std::time::Duration;
 
-use polybolos_model::{ExecutorId, Incarnation, ReplicaId, Term};
+use polybolos_model::{ExecutorId, Incarnation, JobId, ReplicaId, Term};
 use polybolos_proto::v1::error_detail::Reason;
 use tonic::Status;
 
 use super::fake::{BACKUP, Scheduler, client, refusal};
-use crate::ClientError;
+use crate::{ClientError, Consistency};
 
 #[tokio::test]
 async fn an_operation_follows_the_hint_and_is_repeated_when_its_answer_is_lost() {
@@ -59,4 +59,15 @@ async fn a_drain_tells_whose_life_ends() {
     let drained = client(&[&leader.address]).drain_executor(&executor, Duration::from_secs(5)).await;
     assert_eq!(drained.unwrap(), Incarnation(3));
     assert_eq!(leader.log(), ["drain e1 within 5000 ms"; 2]);
+}
+
+#[tokio::test]
+async fn an_export_is_what_the_cluster_recorded() {
+    let leader = Scheduler::start().await;
+    let client = client(&[&leader.address]);
+    for consistency in [Consistency::Linearizable, Consistency::Stale] {
+        assert_eq!(client.export_job(JobId(0xa1), consistency).await.unwrap(), "{}");
+    }
+    let asked = ["export 00000000000000a1, stale: false", "export 00000000000000a1, stale: true"];
+    assert_eq!(leader.log(), asked);
 }

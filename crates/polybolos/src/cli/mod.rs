@@ -94,6 +94,7 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
                 JobsCommand::Show(args) => status::job(args).await,
                 JobsCommand::Faults(args) => status::faults(args).await,
                 JobsCommand::Timeline(args) => status::timeline(args).await,
+                JobsCommand::Export(args) => status::export(args).await,
                 JobsCommand::Cancel(args) => status::cancel(args).await,
             }
         }),

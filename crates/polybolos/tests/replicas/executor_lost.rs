@@ -29,7 +29,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// Longest time until a query gets to where its fault is to come.
 const MIDDLE_DEADLINE: Duration = Duration::from_secs(60);
 
-const SQL: &str = "SELECT a.n % 7 AS k, count(*) AS c, sum(b.n) AS s FROM n a JOIN n b ON a.n % 48 = b.n % 48 \
+pub(crate) const SQL: &str = "SELECT a.n % 7 AS k, count(*) AS c, sum(b.n) AS s FROM n a JOIN n b ON a.n % 48 = b.n % 48 \
                    WHERE (a.n + b.n) % 5 < 3 GROUP BY a.n % 7 ORDER BY k";
 
 pub(crate) struct Work {

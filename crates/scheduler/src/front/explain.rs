@@ -124,16 +124,21 @@ pub(crate) async fn faults(
     ipc::encode_answer(&schema, &[batch])
 }
 
-/// The rows of an `EXPLAIN ANALYZE`: the plans as they were committed, and `analyzed`, the stages with their metrics.
+/// The rows of an `EXPLAIN ANALYZE`: the plans as they were committed, `analyzed`, the stages with their metrics, and
+/// `timeline`, what went wrong meanwhile.
 ///
 /// # Errors
 /// The rows don't fit a message.
-pub(crate) fn profile(texts: &str, analyzed: &str) -> Result<Vec<u8>, PlanningError> {
+pub(crate) fn profile(texts: &str, analyzed: &str, timeline: &str) -> Result<Vec<u8>, PlanningError> {
     let PlanTexts { logical, physical } = PlanTexts::decode(texts);
     let column = |name| Field::new(name, DataType::Utf8, false);
     let schema = Arc::new(Schema::new(vec![column("plan_type"), column("plan")]));
-    let plans =
-        [("logical_plan", logical.as_str()), ("physical_plan", &physical), ("stages_with_metrics", analyzed)];
+    let plans = [
+        ("logical_plan", logical.as_str()),
+        ("physical_plan", &physical),
+        ("stages_with_metrics", analyzed),
+        ("timeline", timeline),
+    ];
     ipc::encode_answer(&schema, &[rows(&schema, &plans)?])
 }
 

@@ -14,6 +14,8 @@ mod ipc;
 mod local;
 mod object_stores;
 mod query;
+mod relations;
+mod secrets;
 mod session;
 mod settings;
 mod statements;
@@ -40,6 +42,7 @@ pub(crate) use explain::profile;
 pub(crate) use ipc::encode_schema;
 pub(crate) use object_stores::StoreError;
 pub(crate) use query::JobPlan;
+pub(crate) use relations::Relations;
 pub(crate) use session::Options;
 
 use crate::error::{PlanningError, StartError, describe};
@@ -140,27 +143,61 @@ impl Front {
         around: Surroundings,
     ) -> Result<Planned, PlanningError> {
         statements::check_size(&request.statement)?;
+        let Request { statement, session, options } = request;
+        let planner = statements::Planner::new(&self.extensions, &self.catalogue, around, session);
+        self.in_turn(planner.plan(statement, options)).await
+    }
+
+    /// What a job's statement reads, as the catalogue knows it now. In turn with the statements that are planned.
+    ///
+    /// # Errors
+    /// As [`Front::plan`].
+    pub(crate) async fn relations(
+        &self,
+        sql: String,
+        job_options: Options,
+        around: Surroundings,
+    ) -> Result<Relations, PlanningError> {
+        let catalogue = Arc::clone(&self.catalogue);
+        self.in_turn(async move { relations::relations_of(&sql, &job_options, &catalogue, &around).await })
+            .await
+    }
+
+    /// Of a job whose statement tells nothing: the secrets of its options are known all the same.
+    pub(crate) fn no_relations(&self, job_options: &Options) -> Relations {
+        let mut none = Relations::default();
+        let secret = job_options.iter().filter(|(name, _)| object_stores::is_secret(name));
+        none.secrets.add(secret.map(|(_, value)| value));
+        none
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, PlanningError>> + Send + 'static,
+    ) -> Result<T, PlanningError> {
         let waiting = Waiting::enter(&self.waiting)?;
         let deadline = tokio::time::timeout(self.deadline, async {
             // Never closed, so an error can't happen.
             let _permit = self.permits.acquire().await.map_err(|_| PlanningError::Lost)?;
             drop(waiting);
-            self.run(request, around).await
+            self.run(work).await
         });
         let ms = u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX);
         deadline.await.unwrap_or(Err(PlanningError::Deadline { ms }))
     }
 
-    async fn run(&self, request: Request, around: Surroundings) -> Result<Planned, PlanningError> {
-        let planner = statements::Planner::new(&self.extensions, &self.catalogue, around, request.session);
-        let (answer, planned) = oneshot::channel();
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, PlanningError>> + Send + 'static,
+    ) -> Result<T, PlanningError> {
+        let (answer, done) = oneshot::channel();
         let work = async move {
             // An error means that nobody waits any more.
-            let _ = answer.send(planner.plan(request.statement, request.options).await);
+            let _ = answer.send(work.await);
         };
         // Dropping the task ends the planning of a statement that nobody waits for.
         let _task = self.env.cpu.spawn(Box::pin(work));
-        planned.await.unwrap_or(Err(PlanningError::Lost))
+        done.await.unwrap_or(Err(PlanningError::Lost))
     }
 }
 

@@ -211,8 +211,7 @@ fn listing_config(
         .with_schema(ipc::decode_schema(&stored.file_schema)?))
 }
 
-/// Options of the object stores that `definition` names, for tests.
-#[cfg(test)]
-pub(crate) fn stored_store_options(definition: &TableDef) -> Options {
-    postcard::from_bytes::<StoredTable>(&definition.provider).unwrap().store_options
+/// Options of the object stores that `definition` names; `None` if it can't be read.
+pub(crate) fn store_options(definition: &TableDef) -> Option<Options> {
+    Some(postcard::from_bytes::<StoredTable>(&definition.provider).ok()?.store_options)
 }

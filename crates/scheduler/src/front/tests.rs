@@ -1,6 +1,8 @@
 //! Statements against a state without a log, an executor or a network.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
+mod export;
+
 use std::{fs, path::Path};
 
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
@@ -339,7 +341,7 @@ async fn explain_shows_both_plans_and_the_stages() {
     let Planned::Job(job) = fixture.sql("EXPLAIN ANALYZE SELECT b FROM t").await.unwrap() else {
         panic!("no job")
     };
-    let shown = batches(&profile(job.explain_analyze.as_deref().unwrap(), "Stage 0 …").unwrap());
+    let shown = batches(&profile(job.explain_analyze.as_deref().unwrap(), "Stage 0 …", "+1 s …").unwrap());
     let shown = pretty_format_batches(&shown).unwrap().to_string();
     assert!(
         shown.contains("TableScan: t") && shown.contains("DataSourceExec") && shown.contains("Stage 0 …"),
@@ -401,7 +403,7 @@ async fn secrets_of_a_store_are_not_shown_and_go_with_the_job() {
     let Planned::Commit(command) = fixture.sql(sql).await.unwrap() else { panic!("no command") };
     let Command::CreateTable { table, .. } = &command else { panic!("no table") };
     assert!(table.ddl.contains("aws.region") && !table.ddl.contains("hush-hush"), "{}", table.ddl);
-    assert_eq!(tables::stored_store_options(table).get("aws.secret_access_key").unwrap(), "hush-hush");
+    assert_eq!(tables::store_options(table).unwrap().get("aws.secret_access_key").unwrap(), "hush-hush");
     fixture.apply(command).unwrap();
     // Another replica knows the store from the catalogue alone.
     let other = Fixture { state: fixture.state.clone(), ..Fixture::new() };

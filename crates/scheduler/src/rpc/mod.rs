@@ -2,6 +2,7 @@
 
 mod attach;
 mod cluster;
+mod export;
 mod query;
 mod results;
 mod show;

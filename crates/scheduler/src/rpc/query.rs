@@ -8,15 +8,15 @@ use polybolos_model::SessionId;
 use polybolos_planner::{StageProfile, explain_analyze};
 use polybolos_proto::v1::{
     CancelRequest, CancelResponse, CloseSessionRequest, CloseSessionResponse, ClusterStatusRequest,
-    ClusterStatusResponse, GetJobRequest, InlineResult, JobDetail, JobUpdate, LeaderRequest, LeaderResponse,
-    ListJobsRequest, ListJobsResponse, ListRelationsRequest, ListRelationsResponse, ProfileRequest,
-    ReleaseRequest, ReleaseResponse, SubmitRequest, SubmitResponse, WatchRequest,
-    query_service_server::QueryService,
+    ClusterStatusResponse, ExportJobRequest, ExportJobResponse, GetJobRequest, InlineResult, JobDetail,
+    JobUpdate, LeaderRequest, LeaderResponse, ListJobsRequest, ListJobsResponse, ListRelationsRequest,
+    ListRelationsResponse, ProfileRequest, ReleaseRequest, ReleaseResponse, SubmitRequest, SubmitResponse,
+    WatchRequest, query_service_server::QueryService,
 };
-use polybolos_state::{Command, Job, JobStatus, Rejection};
+use polybolos_state::{ClusterState, Command, Job, JobStatus, Rejection};
 use tonic::{Code, Request, Response, Status};
 
-use super::{done, job_id, optional_name, show, statement_status, status, submit, watch};
+use super::{done, export, job_id, optional_name, show, statement_status, status, submit, watch};
 use crate::{error::RequestError, front, input::Refusal, shared::Shared};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -92,7 +92,7 @@ impl QueryService for QueryRpc {
     async fn profile(&self, request: Request<ProfileRequest>) -> Answer<InlineResult> {
         let id = job_id(&request.into_inner().job_id)?;
         self.shared.fresh(false).await?;
-        let profile = self.shared.read(|state| state.job(id).map(profile));
+        let profile = self.shared.read(|state| state.job(id).map(|job| profile(state, job)));
         let arrow_stream = profile.ok_or_else(|| RequestError::JobNotFound { job: id.to_string() })??;
         Ok(Response::new(InlineResult { arrow_stream: Bytes::from(arrow_stream) }))
     }
@@ -123,10 +123,18 @@ impl QueryService for QueryRpc {
         done(self.shared.request(Command::CloseSession { session }).await)?;
         Ok(Response::new(CloseSessionResponse {}))
     }
+
+    async fn export_job(&self, request: Request<ExportJobRequest>) -> Answer<ExportJobResponse> {
+        let ExportJobRequest { job_id: id, stale } = request.into_inner();
+        let id = job_id(&id)?;
+        self.shared.fresh(stale).await?;
+        let recorded = export::export(&self.shared, id).await?;
+        Ok(Response::new(ExportJobResponse { recorded: Bytes::from(recorded) }))
+    }
 }
 
 /// The rows of an `EXPLAIN ANALYZE`.
-fn profile(job: &Job) -> Result<Vec<u8>, Status> {
+fn profile(cluster: &ClusterState, job: &Job) -> Result<Vec<u8>, Status> {
     let state = |expected| RequestError::JobState { job: job.id, state: state_name(job.status), expected };
     let Some(texts) = &job.explain_analyze else {
         return Err(state("only an EXPLAIN ANALYZE has a profile").into());
@@ -139,7 +147,8 @@ fn profile(job: &Job) -> Result<Vec<u8>, Status> {
         StageProfile { stage, tasks: metrics.collect() }
     });
     let analyzed = explain_analyze("", &analyzed.collect::<Vec<_>>());
-    Ok(front::profile(texts, &analyzed)?)
+    let timeline = show::timeline(cluster, job).to_string();
+    Ok(front::profile(texts, &analyzed, &timeline)?)
 }
 
 fn state_name(status: JobStatus) -> &'static str {

@@ -8,7 +8,8 @@ use polybolos_proto::v1::{
     StoryLine as WireLine, TaskDetail,
 };
 use polybolos_state::{
-    ClusterState, Dispatcher, Job, JobError, JobStatus, LossCost, LostWork, StoryEvent, StoryLine, TaskRun,
+    ClusterState, Dispatcher, Job, JobError, JobStatus, LossCost, LostWork, Row, StoryEvent, StoryLine,
+    TaskRun, Timeline,
 };
 
 /// Statements in lists are cut to this.
@@ -70,14 +71,14 @@ pub(crate) fn detail(state: &ClusterState, job: &Job, dispatcher: &Dispatcher) -
             .map(|(p, task)| task_detail(job, stage.id, p, task, dispatcher))
             .collect(),
     });
-    let (story, story_left_out) = state.story(job.id);
+    let Timeline { rows, left_out: story_left_out, .. } = timeline(state, job);
     JobDetail {
         summary: Some(summary(job, dispatcher)),
         error: job.error.as_ref().map(job_error),
         stages: stages.collect(),
         freshness: None,
         waits_since_ms: 0,
-        story: story.iter().map(story_line).collect(),
+        story: rows.into_iter().map(|row| story_line(row, job.submitted_at_ms)).collect(),
         story_left_out,
         loss_costs: state.loss_costs(job.id).iter().map(loss_cost).collect(),
     }
@@ -101,17 +102,44 @@ fn loss_cost(cost: &LossCost) -> WireCost {
     }
 }
 
-fn story_line(line: &StoryLine) -> WireLine {
-    let (kind, (tasks, elapsed_us, bytes)) = match &line.event {
-        StoryEvent::LeaderBegan { .. } => ("leader-began", (0, 0, 0)),
-        StoryEvent::ExecutorDied { .. } => ("executor-died", (0, 0, 0)),
-        StoryEvent::WorkLost { tasks, elapsed_us, bytes, .. } => ("work-lost", (*tasks, *elapsed_us, *bytes)),
-        StoryEvent::TaskFailed { .. } => ("task-failed", (0, 0, 0)),
-        StoryEvent::ReportRefused { .. } => ("report-refused", (0, 0, 0)),
-        StoryEvent::ResultsLost { .. } => ("results-lost", (0, 0, 0)),
+/// The story as `jobs timeline` tells it.
+pub(crate) fn timeline(state: &ClusterState, job: &Job) -> Timeline {
+    let (story, left_out) = state.story(job.id);
+    Timeline {
+        rows: story.iter().map(|line| row(line, job.submitted_at_ms)).collect(),
+        left_out,
+        ended: job.ended_at_ms.map(|at| (at.saturating_sub(job.submitted_at_ms), job.status.to_string())),
+        submitted: String::new(),
+        tasks: count(job.tasks_total()),
+    }
+}
+
+fn row(line: &StoryLine, submitted_at_ms: u64) -> Row {
+    let (tasks, elapsed_us, bytes) = match &line.event {
+        StoryEvent::WorkLost { tasks, elapsed_us, bytes, .. } => (*tasks, *elapsed_us, *bytes),
+        StoryEvent::LeaderBegan { .. }
+        | StoryEvent::ExecutorDied { .. }
+        | StoryEvent::TaskFailed { .. }
+        | StoryEvent::ReportRefused { .. }
+        | StoryEvent::ResultsLost { .. }
+        | StoryEvent::ExecutorLost { .. }
+        | StoryEvent::ExecutorCame { .. } => (0, 0, 0),
     };
-    let (at_ms, kind, text) = (line.at_ms, kind.to_owned(), line.event.to_string());
-    WireLine { at_ms, kind, text, tasks, elapsed_us, bytes }
+    Row {
+        after_ms: line.at_ms.saturating_sub(submitted_at_ms),
+        kind: line.event.kind().to_owned(),
+        text: line.event.to_string(),
+        tasks,
+        elapsed_us,
+        bytes,
+        done: line.done.iter().sum(),
+    }
+}
+
+fn story_line(row: Row, submitted_at_ms: u64) -> WireLine {
+    let Row { after_ms, kind, text, tasks, elapsed_us, bytes, done } = row;
+    let at_ms = submitted_at_ms.saturating_add(after_ms);
+    WireLine { at_ms, kind, text, tasks, elapsed_us, bytes, done }
 }
 
 fn task_detail(

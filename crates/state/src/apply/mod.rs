@@ -34,19 +34,21 @@ impl ClusterState {
         if let Some(rejection) = self.refusal(entry) {
             return Applied { outcomes: vec![Err(rejection); entry.commands.len()] };
         }
-        self.now_ms = self.now_ms.max(entry.at_ms);
+        let last_ms = self.now_ms;
+        self.now_ms = last_ms.max(entry.at_ms);
         if entry.term > self.term {
             self.term = entry.term;
             self.term_since_ms = self.now_ms;
-            self.tell_of_term(entry.term);
+            self.tell_of_term(entry.term, self.now_ms.saturating_sub(last_ms));
         }
         let apply = |command: &Command| {
             let needs = command.needs_version();
             if needs > entry.version {
                 return Err(Rejection::NeedsVersion { needs, entry: entry.version });
             }
+            let before = self.before(command);
             let outcome = self.apply_command(command);
-            self.tell_of(command, &outcome);
+            self.tell_of(command, &outcome, &before);
             outcome
         };
         Applied { outcomes: entry.commands.iter().map(apply).collect() }

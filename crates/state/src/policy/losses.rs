@@ -7,12 +7,38 @@
 //!   no heartbeat for the time-out ───────────────────────────────▶ lost
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use polybolos_model::{ExecutorId, Incarnation, Term};
+use polybolos_model::{ExecutorId, Incarnation, Term, recorded::Noticed};
 
 use super::{Event, Patience};
 use crate::{ClusterState, Command, Executor};
+
+/// How the reasons of losses begin.
+const SILENCE: &str = "no heartbeat for";
+const ABSENCE: &str = "its stream broke and it did not come back for";
+const CONNECTION: &str = "its stream is gone and nothing listens";
+/// In the place of an executor that was lost.
+pub(crate) const REPLACED: &str = "another process took its place";
+
+/// The reason of a loss because nothing listens at `address`, as `error` says.
+pub fn nothing_listens(address: &str, error: &dyn fmt::Display) -> String {
+    format!("{CONNECTION} at {address} ({error})")
+}
+
+/// How a loss with this reason was noticed. For people only: nothing is decided by it.
+pub fn noticed(reason: &str) -> Noticed {
+    let begins = [
+        (SILENCE, Noticed::Silence),
+        (ABSENCE, Noticed::Absence),
+        (CONNECTION, Noticed::Connection),
+        (REPLACED, Noticed::Replaced),
+    ];
+    begins.into_iter().find(|(begin, _)| reason.starts_with(begin)).map_or(Noticed::Other, |(_, how)| how)
+}
 
 /// One command for each executor whose stream broke and that has neither come back nor been lost in this very batch.
 pub(super) fn suspicions(
@@ -82,11 +108,10 @@ pub(super) fn silent(
 fn silence(executor: &Executor, listening_since_ms: u64, patience: Patience, now_ms: u64) -> Option<String> {
     let silent_ms = now_ms.saturating_sub(executor.last_beat_ms.max(listening_since_ms));
     if silent_ms >= patience.executor_timeout_ms {
-        return Some(format!("no heartbeat for {silent_ms} ms"));
+        return Some(format!("{SILENCE} {silent_ms} ms"));
     }
     let broken_ms = now_ms.saturating_sub(executor.suspect_since_ms?.max(listening_since_ms));
-    (broken_ms >= patience.stream_grace_ms)
-        .then(|| format!("its stream broke and it did not come back for {broken_ms} ms"))
+    (broken_ms >= patience.stream_grace_ms).then(|| format!("{ABSENCE} {broken_ms} ms"))
 }
 
 /// Executors that have just come (back).
@@ -98,4 +123,18 @@ pub(super) fn registered(commands: &[Command]) -> BTreeSet<ExecutorId> {
         }
     }
     registered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_says_how_the_loss_was_noticed() {
+        assert_eq!(noticed(&nothing_listens("h:1", &"refused")), Noticed::Connection);
+        assert_eq!(noticed(&format!("{SILENCE} 3000 ms")), Noticed::Silence);
+        assert_eq!(noticed(&format!("{ABSENCE} 1000 ms")), Noticed::Absence);
+        assert_eq!(noticed(REPLACED), Noticed::Replaced);
+        assert_eq!(noticed("power cut"), Noticed::Other);
+    }
 }

@@ -55,12 +55,14 @@ fn losses_failures_refusals_and_leaders_are_told() {
               REJECTED task 0000000000000001/0/0 was completed by attempt 2.5; attempt 2.6 came later
             show story 1
               1500 task 1/0 failed, attempt 1.3 on b: out of resources: boom
-              2000 executor a (incarnation 1) died and ran 1 of its tasks
-              2000 1 task of stage 0 runs again (0.000 s and 0 bytes of work): executor a is lost: power cut
-              3000 a scheduler began to lead, in term 2
+              2000 executor a (incarnation 1) died while it ran 1/1
+              2000 executor a (incarnation 1) is lost, 1000 ms after its last heartbeat: power cut
+              2000 task 0 of stage 0 runs again (0.000 s and 0 bytes of work): executor a is lost: power cut
+              3000 a scheduler began to lead, in term 2, 1000 ms after the last entry before
               3000 a report on task 0/0, attempt 2.6 on b, was refused: task 0000000000000001/0/0 was completed by attempt 2.5; attempt 2.6 came later
             show story 2
-              3000 a scheduler began to lead, in term 2
+              2000 executor a (incarnation 1) is lost, 1000 ms after its last heartbeat: power cut
+              3000 a scheduler began to lead, in term 2, 1000 ms after the last entry before
         "#]],
     );
 }

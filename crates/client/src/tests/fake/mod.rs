@@ -281,6 +281,15 @@ impl QueryService for Scheduler {
         Ok(Response::new(v1::ListRelationsResponse { names: vec!["t".to_owned()] }))
     }
 
+    async fn export_job(
+        &self,
+        request: Request<v1::ExportJobRequest>,
+    ) -> Result<Response<v1::ExportJobResponse>, Status> {
+        let v1::ExportJobRequest { job_id, stale } = request.into_inner();
+        self.note(format!("export {job_id}, stale: {stale}"));
+        Ok(Response::new(v1::ExportJobResponse { recorded: "{}".into() }))
+    }
+
     async fn close_session(
         &self,
         request: Request<v1::CloseSessionRequest>,

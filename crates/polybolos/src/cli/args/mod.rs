@@ -24,7 +24,7 @@ pub(crate) use servers::{
     SchedulerArgs, TimingArgs,
 };
 pub(crate) use sql::{LocalArgs, SqlArgs};
-pub(crate) use status::{JobArgs, JobsArgs, JobsCommand, ListArgs, ReadArgs, ShowArgs};
+pub(crate) use status::{ExportArgs, JobArgs, JobsArgs, JobsCommand, ListArgs, ReadArgs, ShowArgs};
 pub(crate) use tpch::{GenerateArgs, ParquetCompression, RunArgs, TpchArgs, TpchCommand};
 
 use super::values::address;

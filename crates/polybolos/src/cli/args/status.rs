@@ -50,6 +50,12 @@ pub(crate) enum JobsCommand {
     /// Tell for each executor what its loss would cost a query now: the finished tasks of each stage that would run again
     #[command(after_help = "Example:\n  polybolos jobs faults 00000000000000a1 --schedulers 127.0.0.1:7600")]
     Faults(ShowArgs),
+    /// Write a query to a file as its recorded decisions and faults, which `polybolos-sim replay` runs in a simulation. The
+    /// file holds the SQL text, error texts and the schemas of tables; no rows, no locations of files, no keys
+    #[command(
+        after_help = "Example:\n  polybolos jobs export 00000000000000a1 --out incident.json --schedulers 127.0.0.1:7600"
+    )]
+    Export(ExportArgs),
     /// Cancel a query
     #[command(after_help = "Example:\n  polybolos jobs cancel 00000000000000a1 --schedulers 127.0.0.1:7600")]
     Cancel(JobArgs),
@@ -62,6 +68,21 @@ pub(crate) struct ShowArgs {
     pub(crate) id: polybolos_model::JobId,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The query's id, as printed by `jobs list`
+    #[arg(value_name = "ID")]
+    pub(crate) id: polybolos_model::JobId,
+    /// Where it is written; a file that is there is replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: std::path::PathBuf,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Take the answer of whichever replica is first, though it may be out of date; works without a majority
+    #[arg(long, env = "POLYBOLOS_STALE")]
+    pub(crate) stale: bool,
 }
 
 #[derive(Debug, Args)]

@@ -16,9 +16,9 @@ use self::{
     timeline::{timeline_json, timeline_table},
 };
 use super::{
-    args::{JobArgs, ListArgs, ListFormat, ReadArgs, ShowArgs},
+    args::{ExportArgs, JobArgs, ListArgs, ListFormat, ReadArgs, ShowArgs},
     error::CliError,
-    output, text,
+    files, output, text,
 };
 
 pub(crate) use job::{job_table, waits};
@@ -100,6 +100,22 @@ pub(crate) async fn faults(args: ShowArgs) -> Result<(), CliError> {
     let job = client.job_with(args.id, consistency(&args.read)).await.map_err(no_answer)?;
     tell_age(job.freshness.as_ref());
     show(args.read.list.format, || faults_table(&job), || faults_json(&job))
+}
+
+pub(crate) async fn export(args: ExportArgs) -> Result<(), CliError> {
+    let ExportArgs { id, out, cluster, stale } = args;
+    let env = Env::production(1).map_err(CliError::Threads)?;
+    let client = Client::connect(cluster.schedulers, env)?;
+    let consistency = if stale { Consistency::Stale } else { Consistency::Linearizable };
+    let recorded = client.export_job(id, consistency).await.map_err(no_answer)?;
+    let writing = |source| CliError::File { action: "writing", path: out.clone(), source };
+    files::write_durably(&out, &recorded).map_err(writing)?;
+    output::print(&format!(
+        "{}: query {id}, {}; it holds SQL and schemas, no rows. Run it in a simulation by `polybolos-sim replay {}`\n",
+        out.display(),
+        text::bytes(recorded.len() as u64),
+        out.display(),
+    ))
 }
 
 pub(crate) async fn cancel(args: JobArgs) -> Result<(), CliError> {
