@@ -126,7 +126,9 @@ impl FakeExecutor {
                     In::Launch(launch) => self.complete(launch).await?,
                     In::Committed(committed) => self.committed(&committed.sequences),
                     In::Registered(_) | In::Refused(_) => return Err(failed("it was registered twice")),
+                    In::Leave(_) => return Err(failed("it was told to leave")),
                     In::Prepare(_) | In::Cancel(_) | In::Release(_) | In::DeleteOutputs(_) | In::Heartbeat(_) => {}
+                    In::Drain(_) | In::Pull(_) | In::Moved(_) => {}
                 },
             }
         }
