@@ -182,6 +182,7 @@ enum RowOrder {
 }
 
 /// The tables of a schedule in DataFusion.
+#[cfg(test)]
 pub(super) async fn context(
     schedule: &Schedule,
     options: &BTreeMap<String, String>,
