@@ -7,6 +7,8 @@ use std::{
 };
 
 use arrow::{
+    array::UInt64Array,
+    compute::take_record_batch,
     error::ArrowError,
     record_batch::RecordBatch,
     util::display::{ArrayFormatter, FormatOptions},
@@ -97,16 +99,17 @@ impl Answers {
             .then(|| format!("of {} rows these are wrong: {}", got.len(), shown(&surplus))))
     }
 
-    /// Whether the query has one answer only: another plan over other batches gives the same rows, as a multiset.
+    /// Whether the query has one answer only: over the same rows in the opposite order, by another plan and in other
+    /// batches, it gives the same ones, as a multiset.
     ///
     /// # Errors
     /// As [`Answers::rows`].
     pub async fn is_sure(&self, sql: &str) -> Result<bool, DataFusionError> {
         let expected = self.rows(sql).await?;
-        let other = self.context_with_views(&[
-            ("datafusion.execution.target_partitions", "3"),
-            ("datafusion.execution.batch_size", "97"),
-        ]);
+        let other = self.context_with_views(
+            &[("datafusion.execution.target_partitions", "3"), ("datafusion.execution.batch_size", "97")],
+            RowOrder::Reversed,
+        );
         let other = rows_of(&other.await?.sql(sql).await?.collect().await?)?;
         Ok(difference(&expected, other, false).is_none())
     }
@@ -127,13 +130,17 @@ impl Answers {
 
     /// Views are there from the start: their names are unique, and clients wait for their own.
     async fn with_views(&self) -> Result<SessionContext, DataFusionError> {
-        self.context_with_views(&[("datafusion.execution.target_partitions", "1")]).await
+        self.context_with_views(&[("datafusion.execution.target_partitions", "1")], RowOrder::Given).await
     }
 
-    async fn context_with_views(&self, options: &[(&str, &str)]) -> Result<SessionContext, DataFusionError> {
+    async fn context_with_views(
+        &self,
+        options: &[(&str, &str)],
+        order: RowOrder,
+    ) -> Result<SessionContext, DataFusionError> {
         let options = options.iter().chain(&[("datafusion.execution.planning_concurrency", "1")]);
         let options = options.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let context = context(&self.schedule, &options).await?;
+        let context = context_in(&self.schedule, &options, order).await?;
         for op in &self.schedule.ops {
             if let Action::Ddl { sql } = &op.action
                 && sql.starts_with("CREATE VIEW")
@@ -167,10 +174,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// In which order tables have their rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RowOrder {
+    Given,
+    Reversed,
+}
+
 /// The tables of a schedule in DataFusion.
+#[cfg(test)]
 pub(super) async fn context(
     schedule: &Schedule,
     options: &BTreeMap<String, String>,
+) -> Result<SessionContext, DataFusionError> {
+    context_in(schedule, options, RowOrder::Given).await
+}
+
+async fn context_in(
+    schedule: &Schedule,
+    options: &BTreeMap<String, String>,
+    order: RowOrder,
 ) -> Result<SessionContext, DataFusionError> {
     let mut config = SessionConfig::new();
     for (name, value) in options {
@@ -183,13 +206,21 @@ pub(super) async fn context(
         .build();
     let context = SessionContext::new_with_state(state);
     for table in &schedule.tables {
-        let files = tables::batches(schedule, table)?;
+        let mut files = tables::batches(schedule, table)?;
+        if order == RowOrder::Reversed {
+            files = files.iter().rev().map(reversed).collect::<Result<_, _>>()?;
+        }
         // A partition a file, so that options which divide work have something to divide.
         let partitions = files.into_iter().map(|batch| vec![batch]).collect();
         let memory = MemTable::try_new(tables::schema(table), partitions)?;
         context.register_table(TableReference::bare(table.name.as_str()), Arc::new(memory))?;
     }
     Ok(context)
+}
+
+fn reversed(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let last_first: UInt64Array = (0..batch.num_rows() as u64).rev().collect::<Vec<_>>().into();
+    take_record_batch(batch, &last_first)
 }
 
 /// Rows as text, in their order.
