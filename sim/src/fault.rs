@@ -134,7 +134,8 @@ impl Fault {
             | Self::SlowCpu { target, .. }
             | Self::MemoryExhausted { target }
             | Self::ClientGone { target }
-            | Self::RemoveReplica { target } => Some(target),
+            | Self::RemoveReplica { target }
+            | Self::DrainExecutor { target, .. } => Some(target),
             Self::PowerCycle
             | Self::LeaderInMinority
             | Self::StoreErrors { .. }

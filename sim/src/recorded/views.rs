@@ -49,6 +49,7 @@ pub(super) fn ops(recorded: &Recorded, sql: String) -> (Vec<Op>, u32) {
         options: Default::default(),
         abandon_after: None,
         cancel_after_ms: None,
+        read_after_ms: None,
     };
     ops.push(Op { id, at_ms: 0, client: 1, action });
     (ops, id)
