@@ -50,6 +50,7 @@ const FILES: &[(&str, &str)] = shipped![
     "leader-killed-during-submit",
     "long-results",
     "lossy-links",
+    "lost-results",
     "membership-change",
     "memory-exhausted",
     "narrow-pipes",

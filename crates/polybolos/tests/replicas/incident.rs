@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 fn export(fleet: &Fleet, id: &str, name: &str) -> (Recorded, String) {
     let out = fleet.folder.path().join(name);
     let path = out.to_str().unwrap();
-    fleet.run(&["jobs", "export", id, "--out", path]).exits(0).says("polybolos-sim replay");
+    let exported = fleet.run(&["jobs", "export", id, "--out", path]).exits(0);
+    assert!(exported.stdout.contains("polybolos-sim replay"), "{}", exported.stdout);
     let text = fs::read_to_string(&out).unwrap();
     let recorded: Recorded = serde_json::from_str(&text).unwrap();
     recorded.check_format().unwrap();

@@ -86,7 +86,8 @@ impl ClusterState {
         let undoing = Undoing::of(job, self.version, |done| {
             unreadable.contains(&done.attempt) || self.is_gone(id, done)
         });
-        if undoing.tasks.is_empty() {
+        // Open tasks of earlier stages may be left over from a time when they were needed: what those read is not.
+        if !undoing.tasks.contains_key(&job.result_stage()) {
             return Ok(Change::Unchanged);
         }
         let why = job.results_lost.values().next().map_or_else(|| UNREADABLE.to_owned(), Clone::clone);

@@ -137,7 +137,7 @@ fn the_bytes_of_an_entry_and_of_a_state_are_pinned() {
         entry 414 bytes, crc e3fadab3
         state at version 1: format 1, 412 bytes, crc 029ad6a4, hash 42add38287cb50c6
         state at version 2: format 2, 416 bytes, crc 52404a70, hash 6d1004d88c5c3a7b
-        state at version 3: format 3, 426 bytes, crc b0c366cf, hash 2ace1e196b63fbce
+        state at version 3: format 3, 428 bytes, crc 71061d45, hash 20e585df15497f29
     "#]]
     .assert_eq(&pins);
     assert_eq!(Entry::decode(&bytes), Ok(entry));

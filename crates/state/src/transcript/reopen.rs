@@ -84,7 +84,7 @@ fn a_lost_partition_is_made_again_when_somebody_asks_for_it() {
               1: b:1
             show story 1
               1000 results that nobody had read are lost: executor a is lost: power cut
-              1000 1 task of stage 1 runs again (0.000 s and 0 bytes of work): its client asked for results that were lost
+              1000 task 0 of stage 1 runs again (0.000 s and 0 bytes of work): its client asked for results that were lost
             reopen 1
               unchanged
             release 1
@@ -366,13 +366,13 @@ fn limits_hold_and_what_is_given_up_stays_so() {
               reopened 1; results lost of 1
             show job 1
               1 succeeded
-              result 0 is lost: outputs of stage 0 were lost (it was on executor b, which is lost: power cut) after 1 re-runs of the stage
+              result 0 is lost: outputs of stage 0 were lost (it was on executor b, which is lost: power cut) after 1 re-runs of its task 0
               stage 0 epoch 0 reruns 1: b:1.2 (OutputLost a:1.1)
             reopen 1
               REJECTED the result of job 0000000000000001 can't be made again: that was tried in vain, or what it was made from is not kept
             show story 1
               1000 results that nobody had read are lost: executor a is lost: power cut
-              1000 1 task of stage 0 runs again (0.000 s and 0 bytes of work): its client asked for results that were lost
+              1000 task 0 of stage 0 runs again (0.000 s and 0 bytes of work): its client asked for results that were lost
               1000 results that nobody had read are lost: executor b is lost: power cut
               1000 results that nobody had read are lost: its client asked for results that were lost
             submit 2 one

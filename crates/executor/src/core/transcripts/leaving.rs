@@ -20,7 +20,24 @@ fn an_output_that_is_taken_over_is_told_until_committed_and_then_kept() {
          2 committed 1
          2 delete 1.9
          2 register c 8",
-        expect![[r#""#]],
+        expect![[r#"
+            > 1 register c 7
+            > 1 pull 1/0/3 1.9 e2 4
+              pull 1.9
+            > 1 pull 1/0/3 1.9 e2 4
+            > pulled 1.9 ok
+            > send
+              #1 1/0/3 1.9 e0: moved from e2#4
+            > 1 pull 1/0/3 1.9 e2 4
+            > running
+            > 2 register c 7
+            > send
+              #1 1/0/3 1.9 e0: moved from e2#4
+            > 2 committed 1
+            > 2 delete 1.9
+              delete 1.9
+            > 2 register c 8
+        "#]],
     );
 }
 
@@ -37,7 +54,22 @@ fn what_is_held_for_another_goes_with_this_life() {
          1 register c 8
          pulled 1.8 ok
          send",
-        expect![[r#""#]],
+        expect![[r#"
+            > 1 register c 7
+            > 1 pull 1/0/3 1.9 e2 4
+              pull 1.9
+            > pulled 1.9 ok
+            > send
+              #1 1/0/3 1.9 e0: moved from e2#4
+            > 1 committed 1
+            > 1 pull 1/0/4 1.8 e2 4
+              pull 1.8
+            > 1 register c 8
+              forget 1.9
+            > pulled 1.8 ok
+            > send
+              #2 1/0/4 1.8 e0: moved from e2#4
+        "#]],
     );
 }
 
@@ -52,7 +84,19 @@ fn an_output_that_does_not_arrive_is_told_and_may_be_asked_for_again() {
          1 pull 1/0/3 1.9 e2 4
          pulled 1.9 ok
          send",
-        expect![[r#""#]],
+        expect![[r#"
+            > 1 register c 7
+            > 1 pull 1/0/3 1.9 e2 4
+              pull 1.9
+            > pulled 1.9 failed
+              tell that 1.9 was not pulled
+            > send
+            > 1 pull 1/0/3 1.9 e2 4
+              pull 1.9
+            > pulled 1.9 ok
+            > send
+              #1 1/0/3 1.9 e0: moved from e2#4
+        "#]],
     );
 }
 
@@ -75,7 +119,34 @@ fn nobody_wants_it_any_more() {
          1 register d 7
          pulled 1.6 ok
          send",
-        expect![[r#""#]],
+        expect![[r#"
+            > 1 register c 7
+            > 1 pull 1/0/3 1.9 e2 4
+              pull 1.9
+            > 1 release 1
+              delete job 1
+            > pulled 1.9 ok
+              forget 1.9
+            > 1 pull 2/0/3 1.8 e2 4
+              pull 1.8
+            > 1 delete 1.8
+              delete 1.8
+            > pulled 1.8 failed
+            > 1 pull 3/0/3 1.7 e2 4
+              pull 1.7
+            > pulled 1.7 ok
+            > 1 release 3
+              delete job 3
+            > send
+            > 1 pull 4/0/3 1.6 e2 4
+              pull 1.6
+            > 1 register d 7
+              delete job 2
+              delete job 4
+            > pulled 1.6 ok
+              forget 1.6
+            > send
+        "#]],
     );
 }
 
@@ -89,7 +160,19 @@ fn only_the_present_leader_lets_go() {
          1 leave
          1 pull 1/0/3 1.9 e2 4
          2 leave",
-        expect![[r#""#]],
+        expect![[r#"
+            > 2 register c 7
+            > 2 drain 5000
+              drain within 5000 ms
+            > 2 moved 1 1.9 e3:7
+              note moved 1.9 to e3:7
+            > 1 leave
+              refused: term 1 is lower than 2
+            > 1 pull 1/0/3 1.9 e2 4
+              refused: term 1 is lower than 2
+            > 2 leave
+              leave
+        "#]],
     );
 }
 
