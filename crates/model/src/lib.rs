@@ -14,6 +14,7 @@ pub mod limits;
 pub mod settings;
 pub mod simulation;
 mod task;
+mod write;
 
 pub use error::{ErrorClass, FetchFailure, TaskError};
 pub use graph::{Exchange, ReadMode, Stage, StageGraph, StageGraphError, StageInput};
@@ -22,3 +23,4 @@ pub use ids::{
     TaskId, Term,
 };
 pub use task::{OperatorMetrics, PartitionStats, SHUFFLE_DURABLE_LABEL, TaskMetrics};
+pub use write::{STAGED_SUFFIX, STAGING_FOLDER, WriteTarget};
