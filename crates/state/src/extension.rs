@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, settings::JobSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::{Job, story::Stories};
+use crate::{Job, Write, story::Stories};
 
 /// What version 2 added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub(crate) struct ExtensionV3 {
     pub(crate) starved: BTreeSet<TaskId>,
     /// Completed attempts of jobs that are not released whose outputs are in the durable store too. No empty sets.
     pub(crate) durable: BTreeMap<JobId, BTreeSet<AttemptId>>,
+    /// Of all known jobs that write files.
+    pub(crate) writes: BTreeMap<JobId, Write>,
 }
 
 impl ExtensionV3 {

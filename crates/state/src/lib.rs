@@ -36,6 +36,7 @@ mod rejection;
 mod replicas;
 mod state;
 mod story;
+mod write;
 
 pub use apply::{LossCost, StageRisk, loss_preview};
 pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
@@ -52,6 +53,7 @@ pub use rejection::Rejection;
 pub use replicas::ReplicaRecord;
 pub use state::{ClusterState, MapLocation, ResultLocation};
 pub use story::{StoryEvent, StoryLine};
+pub use write::{NewTable, Write, WritePhase};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

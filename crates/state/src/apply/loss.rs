@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, TaskId};
 
-use super::rollback::Undoing;
+use super::rollback::{Results, Undoing};
 use crate::{
     ClusterState, Effects, Executor, Fate, Job, JobStatus, LostWork, PastAttempt, StageRun, TaskDone,
 };
@@ -39,10 +39,15 @@ impl ClusterState {
     /// Sends the completed tasks of an active job back to not done whose outputs are lost and still needed, or fails
     /// the job where that can't be repaired.
     pub(crate) fn lose_job_outputs(&mut self, id: JobId, unreadable: Unreadable<'_>, why: &str) -> Effects {
+        if self.is_publishing(id) {
+            return Effects::default();
+        }
+        let results = self.results_at(id);
         let (version, executors) = (self.version, &self.executors);
         let Some(job) = self.jobs.by_id.get_mut(&id) else { return Effects::default() };
         let durable = self.extension.v3.durable.get(&id);
-        let undoing = Undoing::of(job, version, |done| is_lost(executors, durable, unreadable, done));
+        let undoing =
+            Undoing::of(job, version, results, |done| is_lost(executors, durable, unreadable, done));
         if undoing.tasks.is_empty() {
             return Effects::default();
         }
@@ -58,6 +63,11 @@ impl ClusterState {
         }
         polybolos_model::sometimes!("readers were rolled back", !undoing.rolled_back.is_empty());
         effects
+    }
+
+    /// Where the outputs of the job's last stage are.
+    pub(super) fn results_at(&self, job: JobId) -> Results {
+        if self.write(job).is_some() { Results::InFiles } else { Results::OnExecutors }
     }
 
     /// Nothing runs again for a job that has ended: its client must know what it can't get.

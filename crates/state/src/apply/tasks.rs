@@ -65,7 +65,7 @@ impl ClusterState {
         }
         let expected = job.graph.stage(task.stage).map_or(0, |stage| stage.output_partitions);
         self.check_reporter(report)?;
-        check_open(job, run, report)?;
+        self.check_open(job, run, report)?;
         if self.is_void(task, report.epoch) {
             return Err(Rejection::InputsRolledBack { task, attempt });
         }
@@ -84,8 +84,9 @@ impl ClusterState {
             self.mark_durable(task.job, attempt);
         }
         let stage_complete = self.record_completion(task, done);
-        let job_ended =
+        let is_last =
             stage_complete && self.job(task.job).is_some_and(|job| job.result_stage() == task.stage);
+        let job_ended = is_last && !self.begin_publishing(task.job);
         if job_ended {
             self.end_job(task.job, JobStatus::Succeeded, None);
         }
@@ -112,7 +113,7 @@ impl ClusterState {
             return Ok(Change::Unchanged);
         }
         self.check_reporter(report)?;
-        check_open(job, run, report)?;
+        self.check_open(job, run, report)?;
         let lost_input = error.fetch.as_ref().filter(|fetch| reads(job, report.task, fetch)).cloned();
         let effects = match (error.class, lost_input) {
             (ErrorClass::User | ErrorClass::Internal, _) => {
@@ -198,19 +199,20 @@ impl ClusterState {
         }
         self.check_present(report.executor, report.incarnation)
     }
-}
 
-/// A task that is neither completed nor of an ended job.
-fn check_open(job: &Job, run: &TaskRun, report: &Report<'_>) -> Result<(), Rejection> {
-    let (task, loser) = (report.task, report.attempt);
-    if let Some(done) = &run.completed
-        && !polybolos_model::mutant!("second-completion-wins")
-    {
-        return Err(Rejection::AlreadyComplete { task, winner: done.attempt, loser });
-    }
-    match job.status.is_ended() {
-        true => Err(Rejection::JobEnded { job: job.id, status: job.status }),
-        false => Ok(()),
+    /// A task that is neither completed nor of a job of which nothing runs any more.
+    fn check_open(&self, job: &Job, run: &TaskRun, report: &Report<'_>) -> Result<(), Rejection> {
+        let (task, loser) = (report.task, report.attempt);
+        if let Some(done) = &run.completed
+            && !polybolos_model::mutant!("second-completion-wins")
+        {
+            return Err(Rejection::AlreadyComplete { task, winner: done.attempt, loser });
+        }
+        match job.status.is_ended() {
+            true => Err(Rejection::JobEnded { job: job.id, status: job.status }),
+            false if self.is_publishing(job.id) => Err(Rejection::JobPublishing { job: job.id }),
+            false => Ok(()),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ impl Dispatcher {
         }
         let mut slow = Vec::new();
         for ((job, stage), attempts) in self.uncopied() {
-            let Some(job) = round.state.job(job).filter(|job| !job.status.is_ended()) else { continue };
+            let Some(job) = round.state.running_job(job) else { continue };
             let Some(limit_ms) = job.run(stage).and_then(|run| slow_after_ms(job, run)) else { continue };
             for (attempt, since_ms) in attempts {
                 let at_ms = since_ms.saturating_add(limit_ms);

@@ -1,15 +1,16 @@
 //! A job has ended exactly when it says when; it failed or was cancelled exactly when it says why; it succeeded
-//! exactly when every result partition is complete; and only an ended job is released or has lost results.
+//! exactly when every result partition is complete (and, of a write, published); and only an ended job is released or
+//! has lost results.
 //! From: "a result stream never repeats or drops a row".
 
 use super::{Check, ensure};
 use crate::{ClusterState, Job, JobStatus, StageRun};
 
 pub(super) fn check(state: &ClusterState) -> Check {
-    state.jobs().try_for_each(check_job)
+    state.jobs().try_for_each(|job| check_job(state, job))
 }
 
-fn check_job(job: &Job) -> Check {
+fn check_job(state: &ClusterState, job: &Job) -> Check {
     let is_ended = job.status.is_ended();
     let name = || format!("job {} ({})", job.id, job.status);
     let has_reason = matches!(job.status, JobStatus::Failed | JobStatus::Cancelled);
@@ -18,7 +19,9 @@ fn check_job(job: &Job) -> Check {
         format!("{} has end time {:?}", name(), job.ended_at_ms)
     })?;
     ensure(job.error.is_some() == has_reason, || format!("{} has error {:?}", name(), job.error))?;
-    ensure(is_whole == (job.status == JobStatus::Succeeded), || {
+    let has_succeeded = job.status == JobStatus::Succeeded;
+    let may_be_whole = has_succeeded || state.write(job.id).is_some();
+    ensure(if is_whole { may_be_whole } else { !has_succeeded }, || {
         format!("{}: results whole is {is_whole}", name())
     })?;
     ensure(!job.released || is_ended, || format!("{} is released", name()))?;

@@ -17,6 +17,7 @@ mod readers_agree;
 mod replicas_are_bound;
 mod replicas_stay_bound;
 mod time_moves_forward;
+mod writes_are_settled;
 
 use crate::ClusterState;
 
@@ -46,6 +47,7 @@ const OF_A_STATE: &[StateRule] = &[
     ("needed_outputs_exist", needed_outputs_exist::check),
     ("open_means_not_done", open_means_not_done::check),
     ("replicas_are_bound", replicas_are_bound::check),
+    ("writes_are_settled", writes_are_settled::check),
 ];
 
 const OF_A_STEP: &[StepRule] = &[
