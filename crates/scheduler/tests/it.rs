@@ -15,6 +15,8 @@ mod operating;
 mod script;
 #[path = "it/standing.rs"]
 mod standing;
+#[path = "it/writes.rs"]
+mod writes;
 
 use std::time::{Duration, Instant};
 

@@ -20,6 +20,8 @@ pub struct Mix {
     pub abandon_percent: u8,
     /// Percent of the queries that read a view, if the client has made one.
     pub view_percent: u8,
+    /// Percent of the queries whose rows go to files.
+    pub write_percent: u8,
     // Shapes of query.
     pub scan: u32,
     pub join: u32,
@@ -52,6 +54,7 @@ impl Default for Mix {
             cancel_percent: 6,
             abandon_percent: 6,
             view_percent: 30,
+            write_percent: 0,
             scan: 2,
             join: 4,
             outer_join: 3,

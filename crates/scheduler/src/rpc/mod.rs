@@ -42,14 +42,16 @@ fn rejected(rejection: Rejection) -> Status {
     let message = rejection.to_string();
     let (code, reason, job) = match rejection {
         Rejection::JobNotFound { job } => return RequestError::JobNotFound { job: job.to_string() }.into(),
-        Rejection::JobEnded { job, .. } | Rejection::JobActive { job, .. } => {
-            (Code::FailedPrecondition, Reason::JobEnded, Some(job))
-        }
+        Rejection::JobEnded { job, .. }
+        | Rejection::JobActive { job, .. }
+        | Rejection::JobPublishing { job } => (Code::FailedPrecondition, Reason::JobEnded, Some(job)),
         Rejection::JobIdInUse { job } => (Code::Unavailable, Reason::Unspecified, Some(job)),
         Rejection::InvalidGraph { .. }
         | Rejection::SqlTooLong { .. }
-        | Rejection::DefinitionTooLarge { .. } => (Code::InvalidArgument, Reason::TooLarge, None),
+        | Rejection::DefinitionTooLarge { .. }
+        | Rejection::TargetTooLong { .. } => (Code::InvalidArgument, Reason::TooLarge, None),
         Rejection::TooManyJobs
+        | Rejection::TooManyWrites
         | Rejection::TooManyRelations
         | Rejection::TooManySessions
         | Rejection::TooManyOptions { .. }
@@ -82,7 +84,9 @@ fn rejected(rejection: Rejection) -> Status {
         | Rejection::TooManyReplicas
         | Rejection::ReplicaTooOld { .. }
         | Rejection::VersionTooNew { .. }
-        | Rejection::NoReplicas { .. } => (Code::Unavailable, Reason::Unspecified, None),
+        | Rejection::NoReplicas { .. }
+        | Rejection::NoWrite { .. }
+        | Rejection::WriteUnderWay { .. } => (Code::Unavailable, Reason::Unspecified, None),
     };
     let job_id = job.map(|job| job.to_string()).unwrap_or_default();
     status_with(code, message, &ErrorDetail { reason: reason.into(), job_id, leader: String::new() })

@@ -13,7 +13,7 @@ use polybolos_proto::v1::{
     ReleaseRequest, ReleaseResponse, SubmitRequest, SubmitResponse, WatchRequest,
     query_service_server::QueryService,
 };
-use polybolos_state::{Command, Job, JobStatus, Rejection};
+use polybolos_state::{ClusterState, Command, Job, JobStatus, Rejection};
 use tonic::{Code, Request, Response, Status};
 
 use super::{done, job_id, optional_name, show, statement_status, status, submit, watch};
@@ -91,7 +91,7 @@ impl QueryService for QueryRpc {
     async fn profile(&self, request: Request<ProfileRequest>) -> Answer<InlineResult> {
         let id = job_id(&request.into_inner().job_id)?;
         self.shared.fresh(false).await?;
-        let profile = self.shared.read(|state| state.job(id).map(profile));
+        let profile = self.shared.read(|state| state.job(id).map(|job| profile(state, job)));
         let arrow_stream = profile.ok_or_else(|| RequestError::JobNotFound { job: id.to_string() })??;
         Ok(Response::new(InlineResult { arrow_stream: Bytes::from(arrow_stream) }))
     }
@@ -124,14 +124,19 @@ impl QueryService for QueryRpc {
     }
 }
 
-/// The rows of an `EXPLAIN ANALYZE`.
-fn profile(job: &Job) -> Result<Vec<u8>, Status> {
-    let state = |expected| RequestError::JobState { job: job.id, state: state_name(job.status), expected };
+/// The rows of an `EXPLAIN ANALYZE`, or how many a statement has written.
+fn profile(state: &ClusterState, job: &Job) -> Result<Vec<u8>, Status> {
+    let wrong = |expected| RequestError::JobState { job: job.id, state: state_name(job.status), expected };
+    if state.write(job.id).is_some() {
+        let rows = state.rows_written(job.id).filter(|_| job.status == JobStatus::Succeeded);
+        let rows = rows.ok_or_else(|| wrong("its number of rows is there once it has succeeded"))?;
+        return Ok(front::count_answer(rows)?);
+    }
     let Some(texts) = &job.explain_analyze else {
-        return Err(state("only an EXPLAIN ANALYZE has a profile").into());
+        return Err(wrong("only an EXPLAIN ANALYZE has a profile").into());
     };
     if job.status != JobStatus::Succeeded {
-        return Err(state("a profile is there once it has succeeded").into());
+        return Err(wrong("a profile is there once it has succeeded").into());
     }
     let analyzed = job.graph.stages.iter().zip(&job.runs).map(|(stage, run)| {
         let metrics = run.completed().map(|(_, done)| &done.metrics);
