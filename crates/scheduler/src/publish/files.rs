@@ -103,7 +103,7 @@ impl Files {
 
     fn final_name(&self, partition: u32, name: &str) -> String {
         let url = self.target.published(self.job, partition, name);
-        if polybolos_model::mutant!("publish-twice") {
+        if !self.target.single_file && polybolos_model::mutant!("publish-twice") {
             let drawn = self.env.random.next_u64();
             return url.replacen(&self.target.extension, &format!("-{drawn:x}{}", self.target.extension), 1);
         }
