@@ -17,6 +17,7 @@ use crate::{
     dirs::Dirs,
     runtime::Runtime,
     stage::{Decoded, PreparedStage, plan_error},
+    staged::Staged,
 };
 
 /// What every task works with.
@@ -27,6 +28,7 @@ pub(crate) struct Tools {
     pub(crate) pool: Arc<FlightPool>,
     pub(crate) dirs: Arc<Dirs>,
     pub(crate) me: ExecutorId,
+    pub(crate) staged: Staged,
     /// When outputs are copied to where they outlive this executor, if they are.
     pub(crate) durable: Option<DurableMode>,
 }
@@ -74,10 +76,14 @@ async fn attempt_task(
     );
     let executed = narrowed.with_plan(bound.map_err(task_error)?);
     let context = Arc::new(context(tools, decoded, task, attempt));
+    let write = executed.plan.downcast_ref::<WriteExec>();
+    if let Some(write) = write {
+        tools.staged.begin(attempt, task.job, write.staged_files(&context).map_err(task_error)?);
+    }
     let key = OutputKey { task, attempt };
     let written = write_output(&executed, Arc::clone(&executed.plan), context, &tools.store, key).await;
     let mut outputs = written.map_err(TaskError::from)?;
-    if let Some(write) = executed.plan.downcast_ref::<WriteExec>() {
+    if let Some(write) = write {
         // Its rows are in files; it gave none.
         outputs = vec![write.written()];
     }

@@ -51,4 +51,4 @@ pub use output::{StageOutputExec, TaskOutput, TaskPlan};
 pub use pick::PickExec;
 pub use task::{decode_stage, task_plan};
 pub use tpch::tpch_query;
-pub use write::{WriteExec, WritePlan, Writing, write_plan};
+pub use write::{StagedFiles, WriteExec, WritePlan, Writing, write_plan};

@@ -20,8 +20,9 @@ use futures::{StreamExt, future::BoxFuture, stream};
 use polybolos_model::{AttemptId, PartitionStats, TaskId, WriteTarget};
 
 use super::{
-    files::{Written, write_files},
+    files::{Written, staged_files, write_files},
     sink::Sink,
+    staging::StagedFiles,
 };
 
 const ROWS: &str = "rows_written";
@@ -47,7 +48,8 @@ impl fmt::Debug for Writing {
 /// Writes the rows of its input to files under the staging name of the attempt, and gives none.
 ///
 /// Partition `p` of it writes partition `p` of its input; a task has one. When it ends without an error all files are
-/// whole. When it fails or is dropped they are removed, as far as the store lets them.
+/// whole. When it fails or is dropped some may be there, and nobody wants them: [`WriteExec::staged_files`] are to be
+/// removed.
 #[derive(Debug)]
 pub struct WriteExec {
     input: Arc<dyn ExecutionPlan>,
@@ -78,12 +80,25 @@ impl WriteExec {
         &self.target
     }
 
+    /// The files of the attempt that runs in `context`.
+    ///
+    /// # Errors
+    /// There is no object store for the target.
+    pub fn staged_files(&self, context: &TaskContext) -> Result<StagedFiles> {
+        staged_files(&self.sink, &self.target, writing(context)?.as_ref(), context)
+    }
+
     /// Rows, and bytes in the store, that it has written; of an attempt that has not ended well, none.
     pub fn written(&self) -> PartitionStats {
         let metrics = self.metrics.clone_inner();
         let sum = |name: &str| metrics.sum_by_name(name).map_or(0, |value| value.as_usize() as u64);
         PartitionStats { rows: sum(ROWS), bytes: sum(BYTES) }
     }
+}
+
+fn writing(context: &TaskContext) -> Result<Arc<Writing>> {
+    let writing = context.session_config().get_extension::<Writing>();
+    writing.ok_or_else(|| internal_datafusion_err!("WriteExec runs in a task only"))
 }
 
 /// What the statement answers, once for all its tasks.
@@ -160,8 +175,7 @@ impl ExecutionPlan for WriteExec {
             // Two of them would give their files the same names.
             return Err(internal_datafusion_err!("a task writes one partition, and {partition} is a second"));
         }
-        let writing = context.session_config().get_extension::<Writing>();
-        let writing = writing.ok_or_else(|| internal_datafusion_err!("WriteExec runs in a task only"))?;
+        let writing = writing(&context)?;
         let schema = Arc::clone(self.sink.config().output_schema());
         let rows = execute_input_stream(Arc::clone(&self.input), schema, partition, Arc::clone(&context))?;
         let work = write_files(self.sink.clone(), self.target.clone(), writing, rows, context);

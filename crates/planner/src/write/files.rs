@@ -1,6 +1,6 @@
 //! The rows of one task as files in the folder of its attempt.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use datafusion::{
     arrow::array::RecordBatch,
@@ -9,7 +9,7 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
 };
 use futures::StreamExt;
-use object_store::path::Path;
+use object_store::{ObjectStore, path::Path};
 use polybolos_model::WriteTarget;
 use tokio::time::timeout;
 use url::Url;
@@ -19,8 +19,11 @@ use super::{
     file::OpenFile,
     partition::Folders,
     sink::Sink,
-    staging::{REMOVAL_DEADLINE, Staging},
+    staging::{Notes, StagedFiles},
 };
+
+/// How long an attempt that has failed waits for its writer.
+const SETTLING_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What an attempt has written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub(crate) struct Written {
     pub(crate) files: u32,
 }
 
-/// Writes all of `rows`. On an error, or when the future is dropped, the files go again, as far as the store lets them.
+/// Writes all of `rows`. On an error nothing writes any more when it returns; what is written stays.
 pub(crate) async fn write_files(
     sink: Sink,
     target: WriteTarget,
@@ -39,37 +42,43 @@ pub(crate) async fn write_files(
     rows: SendableRecordBatchStream,
     context: Arc<TaskContext>,
 ) -> Result<Written> {
-    let store = context.runtime_env().object_store(&sink.config().object_store_url)?;
-    let folder = path_of(&target.staged_by(writing.task.job, writing.task.partition, writing.attempt))?;
-    let staging = Staging::new(store, folder);
+    let notes = Arc::<Notes>::default();
+    let files = staged_files(&sink, &target, &writing, &context)?;
     let mut writer = Writer {
         folders: Folders::new(sink.config())?,
         max_rows: max_rows(&target, &context),
         open: None,
         written: Written::default(),
+        store: files.noted(&notes),
+        folder: files.folder,
         sink: &sink,
         target: &target,
-        staging: &staging,
         context: &context,
     };
-    match writer.write_all(rows, &writing).await {
-        Ok(()) => {
-            let written = writer.written;
-            Ok(Written { bytes: staging.keep(), ..written })
-        }
+    let done = writer.write_all(rows, &writing).await;
+    match done {
+        Ok(()) => Ok(Written { bytes: notes.bytes(), ..writer.written }),
         Err(error) => {
-            let error = staging.explain(error);
-            // Or the file would come back after its folder was removed.
+            let error = notes.explain(error, &writer.folder);
             writer.settle().await;
-            staging.remove().await;
             Err(error)
         }
     }
 }
 
-fn path_of(url: &str) -> Result<Path> {
-    let url = Url::parse(url).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    Path::from_url_path(url.path()).map_err(|error| DataFusionError::External(Box::new(error)))
+/// Where an attempt writes.
+pub(crate) fn staged_files(
+    sink: &Sink,
+    target: &WriteTarget,
+    writing: &Writing,
+    context: &TaskContext,
+) -> Result<StagedFiles> {
+    let store = context.runtime_env().object_store(&sink.config().object_store_url)?;
+    let url = target.staged_by(writing.task.job, writing.task.partition, writing.attempt);
+    let url = Url::parse(&url).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let folder = Path::from_url_path(url.path());
+    let folder = folder.map_err(|error| DataFusionError::External(Box::new(error)))?;
+    Ok(StagedFiles { store, folder })
 }
 
 /// Files are ended at the first batch after that many rows.
@@ -87,7 +96,8 @@ struct Writer<'a> {
     written: Written,
     sink: &'a Sink,
     target: &'a WriteTarget,
-    staging: &'a Staging,
+    store: Arc<dyn ObjectStore>,
+    folder: Path,
     context: &'a Arc<TaskContext>,
 }
 
@@ -127,15 +137,16 @@ impl Writer<'_> {
     fn create(&mut self, folder: Path) -> OpenFile {
         let name = self.target.staged_name(self.written.files);
         self.written.files += 1;
-        let parts = self.staging.folder().parts().chain(folder.parts()).chain([name.into()]);
+        let parts = self.folder.parts().chain(folder.parts()).chain([name.into()]);
         let path = parts.collect();
-        OpenFile::new(self.sink, self.context, self.staging.store(), folder, path)
+        OpenFile::new(self.sink, self.context, Arc::clone(&self.store), folder, path)
     }
 
-    /// Lets the writer of a file that nobody wants end. How, does not matter.
+    /// Lets the writer of a file that nobody wants end, or the file might come back after it was removed. How the writer
+    /// ends does not matter.
     async fn settle(&mut self) {
         if let Some(file) = self.open.take() {
-            let _ = timeout(REMOVAL_DEADLINE, file.close()).await;
+            let _ = timeout(SETTLING_DEADLINE, file.close()).await;
         }
     }
 

@@ -20,3 +20,4 @@ mod staging;
 pub(crate) use codec::{decode_write, encode_write};
 pub use exec::{WriteExec, Writing};
 pub use plan::{WritePlan, write_plan};
+pub use staging::StagedFiles;

@@ -1,5 +1,4 @@
-//! The place of one attempt in an object store: counts what is written, keeps what went wrong, and leaves nothing behind
-//! that is not wanted.
+//! The folder of one attempt in an object store, and the store as its writers see it.
 
 use std::{
     fmt,
@@ -19,26 +18,60 @@ use object_store::{
 };
 use tokio::{runtime::Handle, time::timeout};
 
-/// How long an attempt that has failed tries to take back what it has written. The rest is left to the sweep of its job.
-pub(crate) const REMOVAL_DEADLINE: Duration = Duration::from_secs(30);
+/// How long what an attempt has written is tried to be taken back. The rest is left to the sweep of its job.
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The folder of one attempt. Dropping it removes the folder in the background, unless it is kept.
-pub(crate) struct Staging {
-    store: Arc<dyn ObjectStore>,
-    folder: Path,
-    notes: Arc<Notes>,
-    is_kept: bool,
+/// What an attempt has written, or writes.
+#[derive(Debug, Clone)]
+pub struct StagedFiles {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) folder: Path,
+}
+
+impl StagedFiles {
+    /// Removes them. Best effort: the sweep of the job removes the rest.
+    pub async fn remove(self) {
+        let Self { store, folder } = self;
+        let files = store.list(Some(&folder)).map_ok(|file| file.location).boxed();
+        let removed = store.delete_stream(files).try_for_each(|_| std::future::ready(Ok(())));
+        match timeout(REMOVAL_DEADLINE, removed).await {
+            // Somebody else was faster.
+            Ok(Ok(()) | Err(object_store::Error::NotFound { .. })) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%folder, %error, "what an attempt had written could not be removed");
+            }
+            Err(_) => tracing::warn!(%folder, "what an attempt had written was not removed in time"),
+        }
+    }
+
+    /// For a writer.
+    pub(crate) fn noted(&self, notes: &Arc<Notes>) -> Arc<dyn ObjectStore> {
+        Arc::new(Noted { inner: Arc::clone(&self.store), notes: Arc::clone(notes) })
+    }
 }
 
 /// What happened in the store.
 #[derive(Debug, Default)]
-struct Notes {
+pub(crate) struct Notes {
     bytes: AtomicU64,
     /// The first failure. Writers make a text of it, from which nobody can tell that trying again may help.
     failure: Mutex<Option<object_store::Error>>,
 }
 
 impl Notes {
+    /// What was written.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why an attempt failed that `error` has ended: the store, if that is where it began.
+    pub(crate) fn explain(&self, error: DataFusionError, folder: &Path) -> DataFusionError {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(failure) = failure else { return error };
+        let what = format!("the files at '{folder}' could not be written");
+        DataFusionError::ObjectStore(Box::new(failure)).context(what)
+    }
+
     fn wrote(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -47,62 +80,6 @@ impl Notes {
         let told = object_store::Error::Generic { store: "staging", source: error.to_string().into() };
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         told
-    }
-}
-
-impl Staging {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, folder: Path) -> Self {
-        Self { store, folder, notes: Arc::default(), is_kept: false }
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// For a writer.
-    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
-        Arc::new(Noted { inner: Arc::clone(&self.store), notes: Arc::clone(&self.notes) })
-    }
-
-    /// Leaves the files for whoever publishes them; the answer is their size in bytes.
-    pub(crate) fn keep(mut self) -> u64 {
-        self.is_kept = true;
-        self.notes.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Why an attempt failed that `error` has ended: the store, if that is where it began.
-    pub(crate) fn explain(&self, error: DataFusionError) -> DataFusionError {
-        let failure = self.notes.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(failure) = failure else { return error };
-        let what = format!("the files at '{}' could not be written", self.folder);
-        DataFusionError::ObjectStore(Box::new(failure)).context(what)
-    }
-
-    pub(crate) async fn remove(mut self) {
-        self.is_kept = true;
-        remove(Arc::clone(&self.store), self.folder.clone()).await;
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if !self.is_kept
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(remove(Arc::clone(&self.store), self.folder.clone()));
-        }
-    }
-}
-
-/// Best effort: whoever sweeps the job's folder removes the rest.
-async fn remove(store: Arc<dyn ObjectStore>, folder: Path) {
-    let files = store.list(Some(&folder)).map_ok(|file| file.location).boxed();
-    let removed = store.delete_stream(files).try_for_each(|_| std::future::ready(Ok(())));
-    match timeout(REMOVAL_DEADLINE, removed).await {
-        // Somebody else was faster.
-        Ok(Ok(()) | Err(object_store::Error::NotFound { .. })) => {}
-        Ok(Err(error)) => tracing::warn!(%folder, %error, "what an attempt had written could not be removed"),
-        Err(_) => tracing::warn!(%folder, "what an attempt had written was not removed in time"),
     }
 }
 
