@@ -384,7 +384,7 @@ async fn what_fails_says_why_and_can_be_removed() {
     let setting = Setting::new().await;
     let place = setting.place("broken");
     let sql = format!(
-        "COPY (SELECT o_orderkey, 1 / (o_orderkey - 9000) AS x FROM orders) TO '{place}/' STORED AS CSV"
+        "COPY (SELECT o_orderkey, 1 / (o_orderkey - 8997) AS x FROM orders) TO '{place}/' STORED AS CSV"
     );
     let copy = statement(&setting.cluster, &sql).await.unwrap();
     let error = copy.run(&setting.cluster, 1).await.unwrap_err();
@@ -447,10 +447,6 @@ async fn what_would_not_be_read_back_is_refused() {
                 "COPY (SELECT 1 AS v, 2 AS \"a=b\") TO '{place}/' STORED AS CSV PARTITIONED BY (\"a=b\")"
             ),
             "can't be that of a folder",
-        ),
-        (
-            format!("COPY nation TO '{place}/' STORED AS CSV OPTIONS ('single_file_output' 'true')"),
-            "no name for a single file",
         ),
     ] {
         let error = statement(&cluster, &sql).await.map(|_| ()).unwrap_err();
