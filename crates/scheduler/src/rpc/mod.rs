@@ -42,9 +42,10 @@ fn rejected(rejection: Rejection) -> Status {
     let message = rejection.to_string();
     let (code, reason, job) = match rejection {
         Rejection::JobNotFound { job } => return RequestError::JobNotFound { job: job.to_string() }.into(),
-        Rejection::JobEnded { job, .. }
-        | Rejection::JobActive { job, .. }
-        | Rejection::JobPublishing { job } => (Code::FailedPrecondition, Reason::JobEnded, Some(job)),
+        Rejection::JobEnded { job, .. } | Rejection::JobActive { job, .. } => {
+            (Code::FailedPrecondition, Reason::JobEnded, Some(job))
+        }
+        Rejection::JobPublishing { job } => (Code::FailedPrecondition, Reason::Statement, Some(job)),
         Rejection::JobIdInUse { job } => (Code::Unavailable, Reason::Unspecified, Some(job)),
         Rejection::InvalidGraph { .. }
         | Rejection::SqlTooLong { .. }
