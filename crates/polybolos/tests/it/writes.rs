@@ -78,9 +78,9 @@ async fn a_copy_to_a_folder_is_read_back() {
         run(&shop.client, &create).await;
         shop.same(
             &format!(
-                "SELECT count(*), sum(id), min(note), count(note) FROM back_{extension} WHERE note <> ''"
+                "SELECT count(*) AS n, sum(id) AS ids, min(note) AS note FROM back_{extension} WHERE note <> ''"
             ),
-            "SELECT count(*), sum(id), min(note), count(note) FROM orders WHERE id < 7000 AND note <> ''",
+            "SELECT count(*) AS n, sum(id) AS ids, min(note) AS note FROM orders WHERE id < 7000 AND note <> ''",
         )
         .await;
         swept(&folder).await;
@@ -143,8 +143,8 @@ async fn rows_go_to_the_folders_of_their_values() {
     )
     .await;
     shop.same(
-        "SELECT k, count(*), sum(id) FROM parts WHERE k > 0 GROUP BY k",
-        "SELECT customer % 4 AS k, count(*), sum(id) FROM orders WHERE customer % 4 > 0 GROUP BY 1",
+        "SELECT k, count(*) AS n, sum(id) AS ids FROM parts WHERE k > 0 GROUP BY k",
+        "SELECT customer % 4 AS k, count(*) AS n, sum(id) AS ids FROM orders WHERE customer % 4 > 0 GROUP BY 1",
     )
     .await;
     // And more of them by an insert.

@@ -88,7 +88,7 @@ async fn exactly_the_files_of_winners_are_published() {
         place.stage(0, 1, "0", "lost").await;
         place.stage(0, 3, "0", "won").await;
         place.stage(0, 3, "1", "too").await;
-        place.stage(1, 2, "k=a%2Fb/0", "in a folder").await;
+        place.stage(1, 2, "k=a%252Fb/0", "in a folder").await;
         place.put(&format!("{}there.csv", place.target.url), "before").await;
         let winners = [won(0, 3, 6), won(1, 2, 11), won(2, 4, 0)];
         let published = [

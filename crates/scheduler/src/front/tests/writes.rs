@@ -111,7 +111,7 @@ async fn what_is_left_out_is_refused_by_name() {
     let fixture = Fixture::that_writes().await;
     for (sql, part) in [
         ("CREATE OR REPLACE TABLE c AS SELECT 1 AS one", "drop the table first"),
-        ("CREATE TEMPORARY TABLE c AS SELECT 1 AS one", "TEMPORARY"),
+        ("CREATE TEMPORARY TABLE c AS SELECT 1 AS one", "emporary"),
         ("CREATE TABLE c AS SELECT 1 AS one, 2 AS one", "one"),
         ("CREATE TABLE elsewhere.c AS SELECT 1 AS one", "can't be created"),
         ("COPY t TO 'gopher://x/y.csv'", "gopher"),
