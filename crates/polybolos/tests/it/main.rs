@@ -18,3 +18,4 @@ mod extension;
 mod queries;
 mod s3;
 mod support;
+mod writes;
