@@ -132,6 +132,8 @@ pub(crate) struct Write {
     pub(crate) single_file: bool,
     #[prost(oneof = "WriteFormat", tags = "4, 5, 6")]
     pub(crate) format: Option<WriteFormat>,
+    #[prost(uint32, optional, tag = "7")]
+    pub(crate) compression_level: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]

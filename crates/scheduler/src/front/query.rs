@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::{
     common::tree_node::{TreeNode, TreeNodeRecursion},
     datasource::{physical_plan::FileScanConfig, source::DataSourceExec},
-    execution::SessionState,
+    execution::{SessionState, object_store::ObjectStoreRegistry},
     logical_expr::LogicalPlan,
     physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable},
 };
@@ -138,9 +138,13 @@ fn is_ordered(plan: &LogicalPlan) -> bool {
 }
 
 /// The options of the bucket that is written to.
+///
+/// # Errors
+/// There is no store for the URL.
 fn target_options(url: &str, stores: &ObjectStores) -> Result<Vec<(String, String)>, PlanningError> {
     let parsed = Url::parse(url)
         .map_err(|error| PlanningError::Location { location: url.to_owned(), reason: error.to_string() })?;
+    stores.get_store(&parsed)?;
     Ok(stores.job_options(&parsed))
 }
 
