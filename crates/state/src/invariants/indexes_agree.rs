@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use polybolos_model::limits::{MAX_ACTIVE_JOBS, MAX_ENDED_JOBS};
 
 use super::{Check, ensure};
-use crate::{ClusterState, Job, apply::reopen::Reopened, limits::MAX_SPENT_KEYS, state::Jobs};
+use crate::{ClusterState, Job, apply::reopen::Reopened, limits::MAX_SPENT_KEYS};
 
 pub(super) fn check(state: &ClusterState) -> Check {
     let jobs = &state.jobs;
