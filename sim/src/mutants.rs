@@ -179,6 +179,7 @@ pub const MUTANTS: &[Mutant] = &[
         &["readers-agree", "answers"],
         "indeterminate-outputs",
     ),
+    mutant("no-sweep", "what statements that write have staged is never deleted", &["writes"], "writes"),
     mutant("one-slot-too-many", "an executor runs one attempt more than it has slots", &["slots"], "cancels"),
     mutant(
         "poison-never-fails",
@@ -186,6 +187,8 @@ pub const MUTANTS: &[Mutant] = &[
         &["state-invariants", "deaths"],
         "executor-restart-storm",
     ),
+    mutant("publish-loser", "files of attempts that have lost are published too", &["writes"], "writes"),
+    mutant("publish-twice", "whoever publishes again gives the files other names", &["writes"], "writes"),
     mutant(
         "purge-before-snapshot",
         "the log is purged before the snapshot that holds its entries is durable",

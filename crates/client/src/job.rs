@@ -51,7 +51,8 @@ impl JobHandle {
         self.ordered
     }
 
-    /// Whether the answer is the [`JobHandle::profile`] instead of the rows. [`JobHandle::stream`] knows by itself.
+    /// Whether the answer is the [`JobHandle::profile`] instead of the rows of tasks: that of `EXPLAIN ANALYZE` and of
+    /// statements that write. [`JobHandle::stream`] knows by itself.
     pub fn explain_analyze(&self) -> bool {
         self.explain_analyze
     }
@@ -76,7 +77,7 @@ impl JobHandle {
         watch::watch(Arc::clone(&self.shared), self.id, reading).boxed()
     }
 
-    /// The rows of `EXPLAIN ANALYZE`, once the job has succeeded.
+    /// The rows of `EXPLAIN ANALYZE`, or how many a statement has written, once the job has succeeded.
     ///
     /// # Errors
     /// [`ClientError::Ended`] if it has not, [`ClientError::NotFound`], [`ClientError::Unreachable`].
@@ -87,7 +88,7 @@ impl JobHandle {
     /// Ends the job. Nothing happens if it has ended.
     ///
     /// # Errors
-    /// [`ClientError::NotFound`], [`ClientError::Unreachable`], [`ClientError::Deadline`].
+    /// [`ClientError::Statement`] if its files are being published, which nobody can stop; [`ClientError::NotFound`], [`ClientError::Unreachable`], [`ClientError::Deadline`].
     pub async fn cancel(&self, reason: impl Into<String>) -> Result<(), ClientError> {
         self.shared.cancel(self.id, reason.into()).await
     }

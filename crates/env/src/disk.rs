@@ -34,6 +34,9 @@ pub trait Disk: Send + Sync {
     /// Removes a folder and all in it; a folder that isn't there is no error.
     async fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes a folder that is empty.
+    async fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Entries of a folder, sorted.
     async fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
 
@@ -107,6 +110,10 @@ impl Disk for LocalDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
+    }
+
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path).await
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {

@@ -21,6 +21,7 @@ use crate::{
     link::Link,
     node::Node,
     runtime::Runtime,
+    staged::Staged,
     task::Tools,
 };
 
@@ -103,6 +104,7 @@ impl Executor {
             pool,
             dirs: Arc::clone(&dirs),
             me: config.id.clone(),
+            staged: Staged::default(),
             durable: config.shuffle_durable.as_ref().map(|durable| durable.mode),
         };
         let register = Register {

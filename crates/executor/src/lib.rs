@@ -22,6 +22,7 @@ mod node;
 mod object_stores;
 mod runtime;
 mod stage;
+mod staged;
 mod task;
 mod wire;
 

@@ -207,6 +207,7 @@ impl Node {
         if let Some(durable) = self.tools.store.durable() {
             durable.leave_cluster(&cluster);
         }
+        self.tools.staged.set_cluster(&cluster);
         let refused = self.core.refused_commands();
         let first = self.core.incarnation().is_none();
         let command = Command::Registered { cluster: cluster.clone(), incarnation };
@@ -257,9 +258,16 @@ impl Node {
                     tracing::debug!(%attempt, "stopping");
                     self.stops.remove(&attempt);
                 }
-                Effect::DeleteOutput(attempt) => self.tools.store.delete(attempt),
+                Effect::DeleteOutput(attempt) => {
+                    self.tools.store.delete(attempt);
+                    self.tools.staged.remove(attempt);
+                }
+                // What it has staged stays too.
                 Effect::ForgetOutput(attempt) => self.tools.store.forget(attempt),
-                Effect::DeleteJob(job) => self.tools.store.delete_job(job),
+                Effect::DeleteJob(job) => {
+                    self.tools.store.delete_job(job);
+                    self.tools.staged.remove_job(job);
+                }
                 Effect::RefusedTerm { term, highest } => {
                     polybolos_model::sometimes!("a deposed leader's command was refused");
                     tracing::warn!(%term, %highest, "refused a command of a deposed leader");

@@ -8,7 +8,7 @@ use datafusion::{
 };
 use polybolos_env::Env;
 use polybolos_model::{AttemptId, ErrorClass, ExecutorId, PartitionStats, TaskError, TaskId, TaskMetrics};
-use polybolos_planner::{TaskPlan, task_metrics, task_plan};
+use polybolos_planner::{TaskPlan, WriteExec, Writing, task_metrics, task_plan};
 use polybolos_shuffle::{FlightPool, OutputKey, ShuffleStore, bind_inputs, task_error, write_output};
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     dirs::Dirs,
     runtime::Runtime,
     stage::{Decoded, PreparedStage, plan_error},
+    staged::Staged,
 };
 
 /// What every task works with.
@@ -27,6 +28,7 @@ pub(crate) struct Tools {
     pub(crate) pool: Arc<FlightPool>,
     pub(crate) dirs: Arc<Dirs>,
     pub(crate) me: ExecutorId,
+    pub(crate) staged: Staged,
     /// When outputs are copied to where they outlive this executor, if they are.
     pub(crate) durable: Option<DurableMode>,
 }
@@ -73,10 +75,18 @@ async fn attempt_task(
         &tools.me,
     );
     let executed = narrowed.with_plan(bound.map_err(task_error)?);
-    let context = Arc::new(context(decoded, task, attempt));
+    let context = Arc::new(context(tools, decoded, task, attempt));
+    let write = executed.plan.downcast_ref::<WriteExec>();
+    if let Some(write) = write {
+        tools.staged.begin(attempt, task.job, write.staged_files(&context).map_err(task_error)?);
+    }
     let key = OutputKey { task, attempt };
     let written = write_output(&executed, Arc::clone(&executed.plan), context, &tools.store, key).await;
-    let outputs = written.map_err(TaskError::from)?;
+    let mut outputs = written.map_err(TaskError::from)?;
+    if let Some(write) = write {
+        // Its rows are in files; it gave none.
+        outputs = vec![write.written()];
+    }
     let metrics = collect_metrics(decoded, &executed, &outputs);
     let durable = made_durable(tools, key).await?;
     Ok(Done { outputs, metrics, durable })
@@ -103,8 +113,13 @@ async fn made_durable(tools: &Tools, key: OutputKey) -> Result<bool, TaskError> 
 }
 
 /// The session of the stage, with the task's and the attempt's name.
-fn context(decoded: &Decoded, task: TaskId, attempt: AttemptId) -> TaskContext {
-    TaskContext::from(decoded.state.as_ref()).with_task_id(format!("{task}@{attempt}"))
+fn context(tools: &Tools, decoded: &Decoded, task: TaskId, attempt: AttemptId) -> TaskContext {
+    let cpu = Arc::clone(&tools.env.cpu);
+    let writing = Writing { task, attempt, charge: Box::new(move |bytes| cpu.charge(bytes)) };
+    let config = decoded.state.config().clone().with_extension(Arc::new(writing));
+    TaskContext::from(decoded.state.as_ref())
+        .with_session_config(config)
+        .with_task_id(format!("{task}@{attempt}"))
 }
 
 fn collect_metrics(decoded: &Decoded, executed: &TaskPlan, outputs: &[PartitionStats]) -> TaskMetrics {

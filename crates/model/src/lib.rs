@@ -15,6 +15,7 @@ pub mod recorded;
 pub mod settings;
 pub mod simulation;
 mod task;
+mod write;
 
 pub use error::{ErrorClass, FetchFailure, TaskError};
 pub use graph::{Exchange, ReadMode, Stage, StageGraph, StageGraphError, StageInput};
@@ -25,3 +26,4 @@ pub use ids::{
 pub use task::{
     OperatorMetrics, PartitionStats, SHUFFLE_DURABLE_LABEL, SHUFFLE_DURABLE_MODE_LABEL, TaskMetrics,
 };
+pub use write::{STAGED_SUFFIX, STAGING_FOLDER, WriteTarget};

@@ -40,6 +40,7 @@ use crate::{
     input_codec::{decode_input, encode_input},
     output::{StageOutputExec, TaskOutput},
     wire::{self, Kind},
+    write::{WriteExec, decode_write, encode_write},
 };
 
 /// This crate's codec over the embedding program's, which sees only what neither DataFusion nor this crate knows.
@@ -86,6 +87,9 @@ impl PlannerCodec {
         if let Some(forget) = node.downcast_ref::<ForgetExec>() {
             let constants_only = forget.forgets() == Forgets::Constants;
             return Ok(Some(Kind::Forget(wire::Forget { constants_only })));
+        }
+        if let Some(write) = node.downcast_ref::<WriteExec>() {
+            return Ok(Some(Kind::Write(encode_write(write)?)));
         }
         if let Some(query) = node.downcast_ref::<RecursiveQueryExec>() {
             return Ok(Some(Kind::Recursive(wire::Recursive {
@@ -158,6 +162,7 @@ impl PhysicalExtensionCodec for PlannerCodec {
                 let forgets = if forget.constants_only { Forgets::Constants } else { Forgets::Everything };
                 Ok(Arc::new(ForgetExec::new(one_input(inputs)?, forgets)))
             }
+            Some(Kind::Write(write)) => decode_write(write, one_input(inputs)?),
             Some(Kind::Foreign(bytes)) => self.foreign.try_decode(&bytes, inputs, ctx, converter),
             None => Err(not_impl_datafusion_err!("an operator of a newer version of this engine")),
         }

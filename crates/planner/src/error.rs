@@ -16,6 +16,9 @@ pub enum PlanError {
     /// The operator makes no sense in a distributed query.
     #[error("the operator {operator} can't run on a cluster: {reason}")]
     Unsupported { operator: String, reason: String },
+    /// The statement would write what is not read back as it was, or not to files.
+    #[error("the statement can't write: {reason}")]
+    Unwritable { reason: String },
     #[error(
         "the plan of stage {stage} is {bytes} bytes; at most {MAX_PLAN_BYTES} are allowed (fewer files, columns or literals help)"
     )]

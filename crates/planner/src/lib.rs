@@ -9,6 +9,8 @@
 //! one partition, so that operators that wait for all their partitions work and dynamic filters can be planted inside
 //! the task.
 //!
+//! A statement that writes has a [`WriteExec`] at its root, which [`write_plan`] puts there.
+//!
 //! Deliberately absent: reading and writing shuffle data (`shuffle` puts its readers in place of [`StageInputExec`]),
 //! statements, the catalogue, any decision at run time, and a wire format of its own for what `datafusion-proto` can
 //! already encode.
@@ -34,6 +36,7 @@ mod prepare;
 mod task;
 mod tpch;
 mod wire;
+mod write;
 
 pub use config::{
     BROADCAST_BYTES, BROADCAST_ROWS, SINGLE_TASK_BYTES, cluster_config, plan_fits_one_task,
@@ -48,3 +51,4 @@ pub use output::{StageOutputExec, TaskOutput, TaskPlan};
 pub use pick::PickExec;
 pub use task::{decode_stage, task_plan};
 pub use tpch::tpch_query;
+pub use write::{StagedFiles, WriteExec, WritePlan, Writing, write_plan};

@@ -29,7 +29,7 @@ use datafusion::{
 };
 use polybolos_model::ReadMode;
 
-use crate::{forget::ForgetExec, input::StageInputExec, pick::PickExec};
+use crate::{forget::ForgetExec, input::StageInputExec, pick::PickExec, write::WriteExec};
 
 /// `plan` with partition `partition` as its only one.
 ///
@@ -79,6 +79,7 @@ fn children_by_partition(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<bool>> {
         || plan.is::<SortMergeJoinExec>()
         || plan.is::<InterleaveExec>()
         || plan.is::<ForgetExec>()
+        || plan.is::<WriteExec>()
     {
         return Some(vec![true; count]);
     }

@@ -79,7 +79,7 @@ pub(crate) fn prepare_whole(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Exec
 
 fn refuse_unsupported(plan: &Arc<dyn ExecutionPlan>) -> Result<(), PlanError> {
     let reason = if plan.is::<DataSinkExec>() {
-        "a task that is tried again would write twice"
+        "a statement that writes must go through `write_plan`, for a task that is tried again would write twice"
     } else if plan.is::<ExplainExec>() || plan.is::<AnalyzeExec>() {
         "EXPLAIN is answered by the scheduler, as the outermost statement only"
     } else if is_unbounded(plan) {

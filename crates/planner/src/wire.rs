@@ -6,7 +6,7 @@ use datafusion_proto::protobuf;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Node {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Foreign(Vec<u8>),
     #[prost(message, tag = "7")]
     Forget(Forget),
+    #[prost(message, tag = "8")]
+    Write(Write),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -117,4 +119,29 @@ pub(crate) struct PartitionedTopK {
 pub(crate) struct Forget {
     #[prost(bool, tag = "1")]
     pub(crate) constants_only: bool,
+}
+
+/// The fields of a `WriteTarget`, and DataFusion's writer.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Write {
+    #[prost(string, tag = "1")]
+    pub(crate) url: String,
+    #[prost(string, tag = "2")]
+    pub(crate) extension: String,
+    #[prost(bool, tag = "3")]
+    pub(crate) single_file: bool,
+    #[prost(oneof = "WriteFormat", tags = "4, 5, 6")]
+    pub(crate) format: Option<WriteFormat>,
+    #[prost(uint32, optional, tag = "7")]
+    pub(crate) compression_level: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum WriteFormat {
+    #[prost(message, tag = "4")]
+    Parquet(protobuf::ParquetSink),
+    #[prost(message, tag = "5")]
+    Csv(protobuf::CsvSink),
+    #[prost(message, tag = "6")]
+    Json(protobuf::JsonSink),
 }

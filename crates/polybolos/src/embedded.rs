@@ -11,6 +11,7 @@ use polybolos_planner::Extensions;
 use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig, SchedulerHandle};
 use tempfile::TempDir;
 use tokio::time::timeout;
+use url::Url;
 
 use crate::distribute::with_table_codec;
 
@@ -38,6 +39,8 @@ pub struct EmbeddedConfig {
     pub durable: bool,
     /// Where executors copy shuffle outputs to, so that they outlive them; `None` for nowhere.
     pub shuffle_durable: Option<ShuffleDurable>,
+    /// Where `CREATE TABLE AS` makes the folders of its tables; in the temporary folder if `None`.
+    pub warehouse: Option<Url>,
     /// Where the temporary folder is made; the system's place for such if `None`.
     pub parent_dir: Option<PathBuf>,
 }
@@ -52,6 +55,7 @@ impl Default for EmbeddedConfig {
             memory_bytes: 1024 * 1024 * 1024,
             durable: false,
             shuffle_durable: None,
+            warehouse: None,
             parent_dir: None,
         }
     }
@@ -199,8 +203,12 @@ async fn start_schedulers(
     extensions: &Extensions,
 ) -> Result<Vec<SchedulerHandle>, StartError> {
     let count = u64::from(config.schedulers.max(1));
+    let own_warehouse = || Url::from_directory_path(folder.path().join("warehouse")).ok();
+    let warehouse = config.warehouse.clone().or_else(own_warehouse);
     let start = async |id, listen: String, log| {
-        Scheduler::start(SchedulerConfig::new(id, listen, log), env.clone(), extensions.clone()).await
+        let config =
+            SchedulerConfig { warehouse: warehouse.clone(), ..SchedulerConfig::new(id, listen, log) };
+        Scheduler::start(config, env.clone(), extensions.clone()).await
     };
     if count == 1 && !config.durable {
         return Ok(vec![start(ReplicaId(1), ANY_PORT.to_owned(), LogKind::InMemory).await?]);

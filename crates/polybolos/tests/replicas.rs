@@ -50,6 +50,8 @@ mod saving;
 mod support;
 #[path = "replicas/upgrade.rs"]
 mod upgrade;
+#[path = "replicas/writing.rs"]
+mod writing;
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use polybolos_consensus::{Log, Snapshots, Store, Timing};
 use polybolos_model::ReplicaId;
 use polybolos_state::{ENTRY_VERSION, policy::Patience};
+use url::Url;
 
 /// Where the log is kept.
 #[derive(Clone)]
@@ -74,6 +75,11 @@ pub struct SchedulerConfig {
     pub planning_deadline: Duration,
     /// How long a request may wait for the log.
     pub request_deadline: Duration,
+    /// URL of the folder in which `CREATE TABLE AS` makes a folder for each table. Without one there is no such statement.
+    pub warehouse: Option<Url>,
+    /// What a statement has staged is looked for once more so long after its end, for executors that were away meanwhile
+    /// and wrote on.
+    pub sweep_grace: Duration,
 }
 
 impl SchedulerConfig {
@@ -88,6 +94,8 @@ impl SchedulerConfig {
             tick_interval: Duration::from_millis(250),
             planning_deadline: Duration::from_secs(60),
             request_deadline: Duration::from_secs(10),
+            warehouse: None,
+            sweep_grace: Duration::from_secs(60),
         }
     }
 }

@@ -26,11 +26,15 @@ impl Leader {
                     self.release(job);
                 }
             }
-            Change::TaskCompleted { task, job_ended, .. } => {
+            Change::TaskCompleted { task, stage_complete, job_ended } => {
                 // Whichever of two attempts came second is of no use.
                 let rivals = self.shared.dispatcher().attempts_of(*task).count() > 1;
                 polybolos_model::sometimes!("one of two attempts of a task won", rivals);
                 self.check_running |= rivals;
+                if *stage_complete && !job_ended && self.shared.read(|state| state.is_publishing(task.job)) {
+                    // What else of it runs is of no use.
+                    (self.check_running, self.check_writes) = (true, true);
+                }
                 if *job_ended {
                     // Its outputs stay until they are fetched.
                     self.stages.forget_job(task.job);
@@ -97,7 +101,8 @@ impl Leader {
             | Change::ReplicaRetired { .. }
             | Change::VersionRaised { .. }
             | Change::RefusedCommandsCounted { .. }
-            | Change::MadeDurable { .. } => {}
+            | Change::MadeDurable { .. }
+            | Change::Swept { .. } => {}
         }
     }
 
@@ -107,7 +112,7 @@ impl Leader {
         if !polybolos_model::mutant!("release-not-sent") {
             self.streams.send_to_all(&release(job));
         }
-        self.check_running = true;
+        (self.check_running, self.check_writes) = (true, true);
     }
 
     /// Durable outputs of a lost executor are read elsewhere now, though their readers' epoch is the same: readers that

@@ -57,6 +57,8 @@ pub(crate) enum PlanningError {
     Provided { name: String },
     #[error("no file was found at '{location}'")]
     NoFiles { location: String },
+    #[error("'{location}' is no URL of a folder or file: {reason}")]
+    Location { location: String, reason: String },
     #[error("the schema of '{location}' can't be read: {reason}")]
     Schemaless { location: String, reason: String },
     #[error("view '{name}' would read itself, through {path}")]
@@ -137,6 +139,7 @@ impl From<PlanningError> for Status {
             | PlanningError::Schema { .. }
             | PlanningError::Provided { .. }
             | PlanningError::NoFiles { .. }
+            | PlanningError::Location { .. }
             | PlanningError::Schemaless { .. }
             | PlanningError::Cycle { .. }
             | PlanningError::Stored { .. }

@@ -34,6 +34,8 @@ use crate::{
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 /// How long open connections may take to end at a shutdown, before they are cut.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+/// How long a shutdown waits until what ended statements have staged is deleted. Another leader would do it, too.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A replica; see [`Scheduler::start`].
 pub struct Scheduler;
@@ -55,7 +57,8 @@ impl Scheduler {
         let listen = |source| StartError::Listen { address: config.listen.clone(), source };
         let listener = env.net.listen(&config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?.to_string();
-        let front = Front::new(extensions, env.clone(), config.planning_deadline)?;
+        let warehouse = config.warehouse.clone();
+        let front = Front::new(extensions, env.clone(), config.planning_deadline, warehouse)?;
         let (log, replica) = open_log(&config, &env, &address).await?;
         let (shared, inputs) = Shared::new(config, env, Arc::clone(&log), front);
         let server = tokio::spawn(serve(Arc::clone(&shared), replica, listener));
@@ -151,6 +154,8 @@ impl SchedulerHandle {
     /// and the server.
     pub async fn shutdown(self) {
         let Self { log, stop, run_loop, mut server, .. } = self;
+        // In time or not, as far as it goes.
+        let _ = timeout(SWEEP_DEADLINE, stop.0.first_sweeps()).await;
         let mut life = stop.0.life();
         stop.0.set_life(Life::Draining);
         // The run loop answers for itself, unless it is gone.

@@ -134,7 +134,7 @@ impl Batch {
     }
 
     pub(crate) fn request(&mut self, command: Command, origin: Origin) {
-        if let Command::SubmitJob { graph, .. } = &command {
+        if let Command::SubmitJob { graph, .. } | Command::SubmitWrite { graph, .. } = &command {
             self.bytes +=
                 graph.stages.iter().map(|stage| stage.plan.len() + stage.display.len()).sum::<usize>();
         }

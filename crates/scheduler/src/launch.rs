@@ -157,6 +157,9 @@ impl Leader {
         for order in orders {
             self.give(order);
         }
+        if std::mem::take(&mut self.check_writes) {
+            self.settlers.follow(&shared);
+        }
         self.wake_at(wakes_at);
     }
 

@@ -20,6 +20,7 @@ use crate::{
     input::{Batch, Origin},
     launch::StageCache,
     probe::{Probes, Verdict},
+    publish::Settlers,
     shared::Shared,
 };
 
@@ -57,6 +58,9 @@ pub(crate) struct Leader {
     wakes_at: Option<Instant>,
     /// Some running attempts may be of no use any more.
     pub(crate) check_running: bool,
+    pub(crate) settlers: Settlers,
+    /// Some statements may have files to publish or to sweep.
+    pub(crate) check_writes: bool,
     /// What this round calls for in the next entry.
     follow_ups: Vec<Command>,
 }
@@ -100,6 +104,8 @@ impl Leader {
             acks: BTreeMap::new(),
             wakes_at: None,
             check_running: false,
+            settlers: Settlers::default(),
+            check_writes: true,
             follow_ups: Vec::new(),
         }
     }
@@ -252,6 +258,7 @@ impl Leader {
             self.look_for_takers(batch);
         }
         self.probe_detached();
+        self.settlers.follow(&self.shared);
         let half_tick = self.shared.config.tick_interval / 2;
         if now - self.beats_sent + half_tick >= self.shared.config.heartbeat_interval {
             self.beats_sent = now;

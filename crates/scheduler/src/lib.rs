@@ -25,6 +25,7 @@ mod input;
 mod launch;
 mod leader;
 mod probe;
+mod publish;
 mod rpc;
 mod run_loop;
 mod settle;

@@ -1,7 +1,7 @@
 //! What the run loop and the RPC services of a replica share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
 use polybolos_consensus::{Log, read_with};
 use polybolos_env::Env;
 use polybolos_model::{JobId, Term};
-use polybolos_state::{Change, ClusterState, Command, Dispatcher, Job, policy};
+use polybolos_state::{Change, ClusterState, Command, Dispatcher, Job, WritePhase, policy};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout},
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) inputs: mpsc::Sender<Input>,
     dispatcher: Mutex<Dispatcher>,
     watched: Mutex<BTreeMap<JobId, Watched>>,
+    /// Jobs of which this replica, as the leader, has deleted what was staged, at least once.
+    swept: Mutex<BTreeSet<JobId>>,
     /// Ticks after each round of the run loop.
     progress: watch::Sender<u64>,
     life: watch::Sender<Life>,
@@ -80,6 +82,7 @@ impl Shared {
             inputs,
             dispatcher: Mutex::new(Dispatcher::new(Term::default())),
             watched: Mutex::default(),
+            swept: Mutex::default(),
             progress: watch::Sender::new(0),
             life: watch::Sender::new(Life::Serving),
             leaderless,
@@ -174,6 +177,34 @@ impl Shared {
         timeout(deadline, wait).await.unwrap_or(Err(Refusal::Unserved(RequestError::Deadline { ms })))
     }
 
+    pub(crate) fn note_swept(&self, job: JobId) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = swept.insert(job);
+        let unsettled: BTreeSet<JobId> =
+            self.read(|state| state.unsettled_writes().map(|(job, _)| job).collect());
+        swept.retain(|job| unsettled.contains(job));
+        drop(swept);
+        if is_new {
+            self.tell_progress();
+        }
+    }
+
+    /// Waits, while this replica leads, until it has looked once after everything that ended statements have staged. A
+    /// process that ends right after such a statement leaves nothing behind then.
+    pub(crate) async fn first_sweeps(&self) {
+        let mut progress = self.progress();
+        loop {
+            let is_swept = self.read(|state| {
+                let swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_swept = |phase| !matches!(phase, WritePhase::Sweeping { .. });
+                state.unsettled_writes().all(|(job, write)| is_swept(write.phase) || swept.contains(&job))
+            });
+            if is_swept || !self.serves() || progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn watched(&self) -> MutexGuard<'_, BTreeMap<JobId, Watched>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,8 +229,10 @@ impl Shared {
             watched.retain(|job, seen| {
                 seen.watchers > 0 || state.job(*job).is_some_and(|job| !job.status.is_ended())
             });
-            let limited =
-                state.active_jobs().filter(|job| !job.status.is_ended() && job.cancel_when_unwatched_ms > 0);
+            let may_be_cancelled = |job: &&Job| {
+                !job.status.is_ended() && job.cancel_when_unwatched_ms > 0 && !state.is_publishing(job.id)
+            };
+            let limited = state.active_jobs().filter(may_be_cancelled);
             let expired = limited.filter_map(|job| {
                 let seen = watched.entry(job.id).or_insert(Watched { watchers: 0, since: now });
                 let limit_ms = job.cancel_when_unwatched_ms;

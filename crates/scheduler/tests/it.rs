@@ -17,6 +17,8 @@ mod reopen;
 mod script;
 #[path = "it/standing.rs"]
 mod standing;
+#[path = "it/writes.rs"]
+mod writes;
 
 use std::time::{Duration, Instant};
 

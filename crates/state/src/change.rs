@@ -22,7 +22,7 @@ pub enum Change {
     Duplicate {
         job: JobId,
     },
-    /// Cancelled or failed by command.
+    /// Cancelled, failed or published by command.
     JobEnded {
         job: JobId,
         status: JobStatus,
@@ -37,7 +37,7 @@ pub enum Change {
     TaskCompleted {
         task: TaskId,
         stage_complete: bool,
-        /// Set when this was the last task of the job.
+        /// Set when the job has succeeded by it. (One that writes is published first.)
         job_ended: bool,
     },
     TaskFailed {
@@ -115,6 +115,10 @@ pub enum Change {
         executor: ExecutorId,
         incarnation: Incarnation,
         effects: Effects,
+    },
+    /// What the job had staged is gone.
+    Swept {
+        job: JobId,
     },
 }
 

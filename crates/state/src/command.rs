@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use polybolos_model::{
     AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId,
-    StageGraph, TaskError, TaskId, TaskMetrics,
+    StageGraph, TaskError, TaskId, TaskMetrics, WriteTarget,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{FIRST_VERSION, JobError, RelationKind, RelationName, TableDef};
+use crate::{FIRST_VERSION, JobError, NewTable, RelationKind, RelationName, TableDef};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -213,6 +213,35 @@ pub enum Command {
         incarnation: Incarnation,
         reason: String,
     },
+    /// [`Command::SubmitJob`] of a statement whose last stage writes files, and gives no rows.
+    SubmitWrite {
+        job: JobId,
+        key: Option<IdempotencyKey>,
+        session: Option<SessionId>,
+        sql: String,
+        graph: StageGraph,
+        /// DataFusion's options by full name, sent to executors with the stages.
+        options: BTreeMap<String, String>,
+        /// Of the answer, one row with the number of rows written: an Arrow IPC stream without batches.
+        schema: Vec<u8>,
+        cancel_when_unwatched_ms: u64,
+        target: WriteTarget,
+        /// What a `CREATE TABLE AS` makes of the files.
+        table: Option<NewTable>,
+    },
+    /// The files of all tasks that won have their final names: the job has succeeded.
+    Published {
+        job: JobId,
+    },
+    /// The files of a job can't be published: it fails.
+    AbandonWrite {
+        job: JobId,
+        error: JobError,
+    },
+    /// Nothing is left of what an ended job had staged.
+    Swept {
+        job: JobId,
+    },
 }
 
 impl Command {
@@ -252,7 +281,11 @@ impl Command {
             | Self::ReopenJob { .. }
             | Self::BeginDrain { .. }
             | Self::OutputMoved { .. }
-            | Self::ExecutorLeft { .. } => 3,
+            | Self::ExecutorLeft { .. }
+            | Self::SubmitWrite { .. }
+            | Self::Published { .. }
+            | Self::AbandonWrite { .. }
+            | Self::Swept { .. } => 3,
         }
     }
 }

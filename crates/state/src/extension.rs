@@ -13,7 +13,7 @@ use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Job,
+    Job, Write,
     apply::reopen::Reopening,
     drain::{Drains, Moves},
     story::Stories,
@@ -49,6 +49,8 @@ pub(crate) struct ExtensionV3 {
     pub(crate) drains: Drains,
     /// Of jobs that are not released of which an output has moved.
     pub(crate) moves: BTreeMap<JobId, Moves>,
+    /// Of all known jobs that write files.
+    pub(crate) writes: BTreeMap<JobId, Write>,
 }
 
 impl ExtensionV3 {

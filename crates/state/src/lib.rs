@@ -39,6 +39,7 @@ mod replicas;
 mod state;
 mod story;
 mod timeline;
+mod write;
 
 pub use apply::{LossCost, StageRisk, loss_preview};
 pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
@@ -57,6 +58,7 @@ pub use replicas::ReplicaRecord;
 pub use state::{ClusterState, MapLocation, ResultLocation};
 pub use story::{FleetMember, StoryEvent, StoryLine};
 pub use timeline::{Row, Timeline};
+pub use write::{NewTable, Write, WritePhase};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -71,6 +71,12 @@ pub const MAX_CLUSTER_ID_BYTES: usize = 128;
 pub const MAX_HISTORY: usize = 20;
 pub const MAX_NOTE_BYTES: usize = 1_000;
 
+/// Statements that write, or whose left-over files are still to be deleted, at once.
+pub const MAX_WRITES: usize = 1_000;
+
+/// Longest URL of what a statement writes, with the extension of its files.
+pub const MAX_TARGET_BYTES: usize = 8 * 1024;
+
 /// Lines of one job's story, jobs that have one, and bytes of the text of a line.
 pub const MAX_STORY_LINES: usize = 200;
 pub const MAX_STORIES: usize = 500;

@@ -7,10 +7,10 @@ use polybolos_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ENTRY_VERSION, JobStatus, RelationKind, RelationName,
+    ENTRY_VERSION, JobStatus, RelationKind, RelationName, WritePhase,
     limits::{
         MAX_ADDRESS_BYTES, MAX_CLUSTER_ID_BYTES, MAX_EXECUTORS, MAX_LABEL_BYTES, MAX_OPTION_BYTES,
-        MAX_RELATION_NAME_BYTES, MAX_REPLICAS, MAX_SESSION_OPTIONS,
+        MAX_RELATION_NAME_BYTES, MAX_REPLICAS, MAX_SESSION_OPTIONS, MAX_TARGET_BYTES, MAX_WRITES,
     },
 };
 
@@ -125,6 +125,17 @@ pub enum Rejection {
     NotReopened { job: JobId },
     #[error("executor {executor} was not asked to leave")]
     NotDraining { executor: ExecutorId },
+
+    #[error("all files of job {job} are written and are being published: it will end in a moment")]
+    JobPublishing { job: JobId },
+    #[error("job {job} writes no files, or was forgotten after its end")]
+    NoWrite { job: JobId },
+    #[error("job {job} still writes: it is {phase}")]
+    WriteUnderWay { job: JobId, phase: WritePhase },
+    #[error("{MAX_WRITES} statements write or have files that are still to be deleted; try again later")]
+    TooManyWrites,
+    #[error("the URL that job {job} writes to has {bytes} bytes; at most {MAX_TARGET_BYTES} are allowed")]
+    TargetTooLong { job: JobId, bytes: usize },
 }
 
 impl Rejection {
@@ -173,7 +184,12 @@ impl Rejection {
             | Self::NoReplicas { .. }
             | Self::InputsRolledBack { .. }
             | Self::NotReopened { .. }
-            | Self::NotDraining { .. } => false,
+            | Self::NotDraining { .. }
+            | Self::JobPublishing { .. }
+            | Self::NoWrite { .. }
+            | Self::WriteUnderWay { .. }
+            | Self::TooManyWrites
+            | Self::TargetTooLong { .. } => false,
         }
     }
 }

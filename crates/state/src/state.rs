@@ -233,14 +233,17 @@ impl ClusterState {
         self.catalogue.session_options(session)
     }
 
-    /// Completed result partitions of a job and where they are, ascending; empty for an unknown job.
+    /// Completed result partitions of a job and where they are, ascending; empty for an unknown job, and for one that
+    /// writes files.
     pub fn results(&self, job: JobId) -> impl Iterator<Item = ResultLocation<'_>> {
-        self.job(job).into_iter().flat_map(Job::results).map(move |(partition, done)| {
-            let durable = self.is_durable(job, done.attempt);
-            let stand_in = || self.stand_in(partition).filter(|_| durable);
-            let served_by = self.present(&done.executor, done.incarnation).or_else(stand_in);
-            ResultLocation { partition, done, address: served_by.map(|e| e.address.as_str()), durable }
-        })
+        self.job(job).filter(|job| self.write(job.id).is_none()).into_iter().flat_map(Job::results).map(
+            move |(partition, done)| {
+                let durable = self.is_durable(job, done.attempt);
+                let stand_in = || self.stand_in(partition).filter(|_| durable);
+                let served_by = self.present(&done.executor, done.incarnation).or_else(stand_in);
+                ResultLocation { partition, done, address: served_by.map(|e| e.address.as_str()), durable }
+            },
+        )
     }
 
     /// Where the outputs of a complete stage are, ascending by map partition: what the readers of the stage are

@@ -158,7 +158,7 @@ impl State {
         // openraft's own entries are empty.
         let Ok(entry) = Entry::decode(entry) else { return };
         for command in entry.commands {
-            if let Command::SubmitJob { job, graph, .. } = command {
+            if let Command::SubmitJob { job, graph, .. } | Command::SubmitWrite { job, graph, .. } = command {
                 self.jobs.entry(job).or_default().result_stage = graph.last().map(|stage| stage.id);
             }
         }

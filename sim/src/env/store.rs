@@ -83,6 +83,20 @@ impl TableStore {
         paths
     }
 
+    /// What is below a folder now, ascending by path.
+    pub fn files_below(&self, folder: &str) -> Vec<(String, Bytes)> {
+        let listed = self.0.objects.list(Some(&Path::from(folder)));
+        let read = listed.and_then(|meta| async move {
+            let bytes = self.0.objects.get(&meta.location).await?.bytes().await?;
+            Ok((meta.location.to_string(), bytes))
+        });
+        // Memory is always ready.
+        let read: Option<Result<Vec<_>>> = read.try_collect().now_or_never();
+        let mut files = read.and_then(Result::ok).unwrap_or_default();
+        files.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        files
+    }
+
     /// What gives schedulers and executors this store.
     pub fn extensions(&self) -> Extensions {
         let store: Arc<dyn ObjectStore> = Arc::new(self.clone());

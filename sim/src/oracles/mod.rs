@@ -37,7 +37,9 @@ mod state_invariants;
 mod status_forward;
 #[cfg(test)]
 mod testing;
+mod writes;
 
+use bytes::Bytes;
 use polybolos_state::{Change, Effects};
 
 use self::pending::Pending;
@@ -69,6 +71,8 @@ pub struct Rest {
     pub executor_files: Vec<String>,
     /// Objects with durable copies of shuffle outputs: `shuffle/CLUSTER/JOB/STAGE/PARTITION/ATTEMPT/NAME`.
     pub durable_outputs: Vec<String>,
+    /// Files of statements that write, staged ones included: paths in the store, and what they hold.
+    pub written: Vec<(String, Bytes)>,
 }
 
 /// One promise.
@@ -135,6 +139,7 @@ impl Judge {
             Box::new(answers::Answers::new(schedule)),
             Box::new(leftovers::Leftovers::default()),
             Box::new(catching_up::CatchingUp::new(schedule)),
+            Box::new(writes::Writes::new(schedule)),
         ];
         if !schedule.judge.is_empty() {
             oracles.retain(|oracle| schedule.judge.iter().any(|name| name == oracle.name()));

@@ -34,8 +34,9 @@ impl Oracle for OneJobAKey {
 
     fn on_commit(&mut self, commit: &Commit<'_>) -> Check {
         for (command, outcome) in commit.entry.commands.iter().zip(&commit.applied.outcomes) {
-            if let (Command::SubmitJob { job, key: Some(key), .. }, Ok(Change::Submitted { .. })) =
-                (command, outcome)
+            if let Command::SubmitJob { job, key: Some(key), .. }
+            | Command::SubmitWrite { job, key: Some(key), .. } = command
+                && let Ok(Change::Submitted { .. }) = outcome
                 && let Some(first) = self.committed.insert(key.clone(), *job)
             {
                 return Err(format!("jobs {first} and {job} were both made for key '{key}'"));

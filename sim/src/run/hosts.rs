@@ -33,6 +33,8 @@ use crate::{
 pub(super) const OPERATOR: &str = "operator";
 const SCHEDULER_PORT: u16 = 7701;
 const EXECUTOR_PORT: u16 = 7711;
+/// Longer than faults last: what an executor writes that was cut off is found by a sweep that comes after it.
+const SWEEP_GRACE: Duration = Duration::from_secs(20);
 /// How long a client looks for a leader before it gives up: longer than any run.
 const REACH_DEADLINE: Duration = Duration::from_secs(10_000);
 
@@ -234,7 +236,8 @@ impl Hosts {
                 host.disk().files().into_iter().map(move |file| format!("{name}: {}", file.display()))
             })
             .collect();
-        Rest { healthy, executor_files, durable_outputs: self.store.durable_outputs() }
+        let written = self.store.files_below(workload::WRITTEN);
+        Rest { healthy, executor_files, durable_outputs: self.store.durable_outputs(), written }
     }
 }
 
@@ -301,7 +304,10 @@ fn scheduler_config(id: u64, members: BTreeMap<ReplicaId, String>, schedule: &Sc
         snapshots: Snapshots { every_entries, keep_entries: every_entries / 10 },
         version: polybolos_state::ENTRY_VERSION,
     };
-    SchedulerConfig::new(ReplicaId(id), scheduler_address(id), log)
+    SchedulerConfig {
+        sweep_grace: SWEEP_GRACE,
+        ..SchedulerConfig::new(ReplicaId(id), scheduler_address(id), log)
+    }
 }
 
 /// Whether starting again can't help.

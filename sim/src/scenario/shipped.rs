@@ -80,6 +80,7 @@ const FILES: &[(&str, &str)] = shipped![
     "two-of-five-lost",
     "unflushed-entries",
     "votes-lost",
+    "writes",
 ];
 
 static ALL: LazyLock<Vec<Shipped>> = LazyLock::new(|| {

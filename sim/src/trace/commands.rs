@@ -71,6 +71,13 @@ fn text(command: &Command) -> String {
         Command::ExecutorLeft { executor, incarnation, .. } => {
             format!("executor-left {executor} {incarnation}")
         }
+        Command::SubmitWrite { job, key, .. } => match key {
+            Some(key) => format!("submit-write {job} {key}"),
+            None => format!("submit-write {job}"),
+        },
+        Command::Published { job } => format!("published {job}"),
+        Command::AbandonWrite { job, .. } => format!("abandon-write {job}"),
+        Command::Swept { job } => format!("swept {job}"),
         Command::RefusedCommands { counts } => format!("refused-commands of {} executors", counts.len()),
     }
 }

@@ -23,7 +23,7 @@ use datafusion::{
 use polybolos_planner::physical_rules;
 use tokio::sync::OnceCell;
 
-use super::{progress::Progress, tables};
+use super::{progress::Progress, tables, writes::copied};
 use crate::schedule::{Action, Schedule};
 
 /// Differing rows that are shown.
@@ -59,7 +59,12 @@ impl Answers {
             return Ok(Arc::clone(rows));
         }
         let context = self.context.get_or_try_init(|| self.with_views()).await?;
-        let rows = Arc::new(rows_of(&context.sql(sql).await?.collect().await?)?);
+        let rows = match copied(sql) {
+            // Its answer is how many rows it has written.
+            Some(query) => vec![context.sql(query).await?.count().await?.to_string()],
+            None => rows_of(&context.sql(sql).await?.collect().await?)?,
+        };
+        let rows = Arc::new(rows);
         lock(&self.known).insert(sql.to_owned(), Arc::clone(&rows));
         Ok(rows)
     }
@@ -227,7 +232,7 @@ fn reversed(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 ///
 /// # Errors
 /// A type that has no text.
-pub(super) fn rows_of(batches: &[RecordBatch]) -> Result<Vec<String>, ArrowError> {
+pub(crate) fn rows_of(batches: &[RecordBatch]) -> Result<Vec<String>, ArrowError> {
     let options = FormatOptions::default().with_null("NULL");
     let mut rows = Vec::new();
     for batch in batches {

@@ -9,6 +9,7 @@ use super::{
     mix::Mix,
     progress::{created_view, mentions},
     sql::{Relation, query_over, view_over, weighted},
+    writes,
 };
 use crate::schedule::{Action, Column, ColumnKind, Op, Table};
 
@@ -183,8 +184,11 @@ impl Ops<'_> {
         // Nothing is drawn where nobody is late, so that known seeds stay what they are.
         let is_late = self.mix.late_percent > 0 && percent(random, self.mix.late_percent);
         let read_after_ms = is_late.then(|| random.random_range(0..READ_WITHIN_MS));
+        // Nothing is drawn for it where there are none, so that old seeds stay what they are.
+        let writes = self.mix.write_percent > 0 && percent(random, self.mix.write_percent);
+        let sql = if writes { written(random, id, &query.sql) } else { query.sql };
         let action = Action::Query {
-            sql: query.sql,
+            sql,
             ordered: query.ordered,
             key: percent(random, self.mix.key_percent).then(|| format!("key-{id}")),
             options: query.options,
@@ -225,6 +229,16 @@ impl Ops<'_> {
         let (query, view) = view_over(random, &name, &self.tables, self.mix);
         self.views.entry(client).or_default().push(view);
         Op { id, at_ms, client, action: Action::Ddl { sql: format!("CREATE VIEW {name} AS {query}") } }
+    }
+}
+
+/// A query whose rows go to a folder that others write to as well, or to a file of their own.
+fn written(random: &mut StdRng, id: u32, query: &str) -> String {
+    let folder = ["a/", "b/"][random.random_range(0..2)];
+    if random.random_bool(0.3) {
+        writes::copy(query, &format!("{id}.parquet"))
+    } else {
+        writes::copy(query, folder)
     }
 }
 

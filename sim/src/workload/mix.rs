@@ -22,6 +22,8 @@ pub struct Mix {
     pub late_percent: u8,
     /// Percent of the queries that read a view, if the client has made one.
     pub view_percent: u8,
+    /// Percent of the queries whose rows go to files.
+    pub write_percent: u8,
     // Shapes of query.
     pub scan: u32,
     pub join: u32,
@@ -55,6 +57,7 @@ impl Default for Mix {
             abandon_percent: 6,
             late_percent: 0,
             view_percent: 30,
+            write_percent: 0,
             scan: 2,
             join: 4,
             outer_join: 3,

@@ -295,6 +295,15 @@ impl Disk for CrashDisk {
         Ok(())
     }
 
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.operate()?;
+        match state.names.keys().any(|name| name.starts_with(path)) {
+            true => Err(io::ErrorKind::DirectoryNotEmpty.into()),
+            false => Ok(()),
+        }
+    }
+
     async fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         Ok(self.lock().names.keys().filter(|name| name.parent() == Some(path)).cloned().collect())
     }

@@ -1,9 +1,10 @@
 //! A real executor, driven by a scheduler that the test plays.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod attach;
 mod failover;
 mod fake;
 mod queries;
 mod rig;
+mod writes;

@@ -8,8 +8,8 @@ use datafusion::{execution::runtime_env::RuntimeEnv, prelude::SessionContext};
 use futures::TryStreamExt;
 use polybolos_env::{Env, grpc};
 use polybolos_executor::{Executor, ExecutorConfig, ExecutorHandle, ExecutorStatus};
-use polybolos_model::{ExecutorId, JobId, ReadMode, StageGraph, StageInput};
-use polybolos_planner::{Extensions, cluster_config, stage_graph};
+use polybolos_model::{ExecutorId, JobId, ReadMode, StageGraph, StageInput, WriteTarget};
+use polybolos_planner::{Extensions, cluster_config, stage_graph, write_plan};
 use polybolos_proto::v1::{
     self, AttemptId, InputLocations, LaunchTasks, MapOutput, PrepareStage, ShuffleTicket, TaskLaunch,
     TaskReport, scheduler_message::Message, task_report::Outcome,
@@ -93,6 +93,8 @@ impl Rig {
 pub(crate) struct Query {
     pub(crate) job: JobId,
     pub(crate) graph: StageGraph,
+    /// Of a statement that writes.
+    pub(crate) target: Option<WriteTarget>,
     options: BTreeMap<String, String>,
 }
 
@@ -106,8 +108,14 @@ impl Query {
             let frame = session.sql(statement).await.unwrap();
             plan = Some(frame.create_physical_plan().await.unwrap());
         }
-        let graph = stage_graph(plan.unwrap(), extensions).unwrap();
-        Self { job: JobId(job), graph, options: BTreeMap::new() }
+        let mut plan = plan.unwrap();
+        let mut target = None;
+        if plan.name() == "DataSinkExec" {
+            let write = write_plan(plan).unwrap();
+            (plan, target) = (write.plan, Some(write.target));
+        }
+        let graph = stage_graph(plan, extensions).unwrap();
+        Self { job: JobId(job), graph, target, options: BTreeMap::new() }
     }
 
     pub(crate) fn option(mut self, key: &str, value: &str) -> Self {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use datafusion::{
     arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
     common::tree_node::{Transformed, TransformedResult, TreeNode},
-    execution::{SessionState, runtime_env::RuntimeEnv},
+    execution::{SessionState, TaskContext, runtime_env::RuntimeEnv},
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties, collect, metrics::Time, repartition::BatchPartitioner,
     },
     prelude::{SessionConfig, SessionContext},
 };
-use polybolos_model::{Exchange, OperatorMetrics, StageGraph, TaskMetrics};
+use polybolos_model::{Exchange, OperatorMetrics, Stage, StageGraph, TaskMetrics};
 use polybolos_planner::{
     Extensions, PlanError, StageInputExec, TaskOutput, TaskPlan, cluster_config, decode_stage, stage_graph,
     task_metrics, task_plan,
@@ -20,7 +20,7 @@ use polybolos_planner::{
 use crate::{data, reader::MemoryReader};
 
 /// `[stage][task][output partition]`
-type Outputs = Vec<Vec<Vec<Vec<RecordBatch>>>>;
+pub(crate) type Outputs = Vec<Vec<Vec<Vec<RecordBatch>>>>;
 
 pub(crate) struct Run {
     pub(crate) schema: SchemaRef,
@@ -69,17 +69,10 @@ impl Cluster {
         let graph = self.graph(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         let (mut outputs, mut metrics): (Outputs, _) = (vec![], vec![]);
         for stage in &graph.stages {
-            // An executor has a session of its own, without the tables.
-            let config = self.state.config().clone();
-            let executor = self.extensions.session_state(config, Arc::clone(self.state.runtime_env()));
-            let template = decode_stage(&stage.plan, &executor, &self.extensions)
-                .unwrap_or_else(|e| panic!("{sql}\n{graph}\nstage {}: {e}", stage.id));
             let (mut written, mut measured) = (vec![], vec![]);
             for partition in 0..stage.tasks {
-                let task = task_plan(&template, partition).unwrap_or_else(|e| panic!("{sql}\n{graph}\n{e}"));
-                assert_eq!(task.plan.output_partitioning().partition_count(), 1, "{sql}\n{graph}");
-                let task = bind(task, &outputs);
-                let batches = collect(Arc::clone(&task.plan), executor.task_ctx())
+                let (template, task, context) = self.task(stage, partition, &outputs);
+                let batches = collect(Arc::clone(&task.plan), Arc::new(context))
                     .await
                     .unwrap_or_else(|e| panic!("{sql}\n{graph}\nstage {} task {partition}: {e}", stage.id));
                 measured.push(measure(&batches, task_metrics(&template, &task)));
@@ -90,6 +83,23 @@ impl Cluster {
         }
         let batches = outputs.pop().unwrap().into_iter().flatten().flatten().collect();
         Run { schema, batches, graph, metrics }
+    }
+
+    /// A task on an executor, its inputs bound: the stage's plan, its own, and where it runs.
+    pub(crate) fn task(
+        &self,
+        stage: &Stage,
+        partition: u32,
+        outputs: &Outputs,
+    ) -> (Arc<dyn ExecutionPlan>, TaskPlan, TaskContext) {
+        // An executor has a session of its own, without the tables.
+        let config = self.state.config().clone();
+        let executor = self.extensions.session_state(config, Arc::clone(self.state.runtime_env()));
+        let template = decode_stage(&stage.plan, &executor, &self.extensions);
+        let template = template.unwrap_or_else(|e| panic!("stage {}: {e}\n{}", stage.id, stage.display));
+        let task = task_plan(&template, partition).unwrap_or_else(|e| panic!("{e}\n{}", stage.display));
+        assert_eq!(task.plan.output_partitioning().partition_count(), 1, "{}", stage.display);
+        (template, bind(task, outputs), TaskContext::from(&executor))
     }
 }
 
@@ -121,7 +131,13 @@ fn bind(task: TaskPlan, outputs: &Outputs) -> TaskPlan {
     task.with_plan(plan)
 }
 
-fn spread(output: &TaskOutput, task: u32, tasks: u32, batches: Vec<RecordBatch>) -> Vec<Vec<RecordBatch>> {
+/// The rows of a task by output partition.
+pub(crate) fn spread(
+    output: &TaskOutput,
+    task: u32,
+    tasks: u32,
+    batches: Vec<RecordBatch>,
+) -> Vec<Vec<RecordBatch>> {
     let count = output.partitions as usize;
     let mut partitioner = match output.exchange {
         Exchange::Hash => {

@@ -13,3 +13,4 @@ mod reader;
 mod refusals;
 mod snapshots;
 mod tpch;
+mod writes;

@@ -140,3 +140,22 @@ fn mistakes_in_variables_and_files_are_named() {
     run(&["demo", "--config", &path]).exits(2).says("q.toml: key 'executor.memory'").says("512MB or 2GiB");
     run(&["demo", "--config", "/nowhere/p.toml"]).exits(2).says("/nowhere/p.toml");
 }
+
+#[test]
+fn a_local_cluster_writes_files_and_leaves_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let script = format!(
+        "COPY (SELECT n, n % 2 AS k FROM generate_series(1, 100) AS t(n)) TO '{}/' STORED AS CSV PARTITIONED BY (k); \
+         CREATE TABLE kept AS SELECT 7 AS seven; SELECT * FROM kept",
+        out.display()
+    );
+    let ended = run(&["local", "--format", "csv", "-c", &script]).exits(0);
+    assert!(ended.stdout.contains("count\n100\n") && ended.stdout.contains("seven\n7\n"), "{}", ended.stdout);
+    let mut names: Vec<String> = std::fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["k=0", "k=1"]);
+}

@@ -17,4 +17,6 @@ mod explain;
 mod extension;
 mod queries;
 mod s3;
+mod s3_writes;
 mod support;
+mod writes;

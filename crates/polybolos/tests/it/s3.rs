@@ -28,7 +28,7 @@ pub(crate) async fn serve(root: &Path) -> String {
     endpoint
 }
 
-fn options(endpoint: &str, secret: &str) -> String {
+pub(crate) fn options(endpoint: &str, secret: &str) -> String {
     format!(
         "OPTIONS ('aws.endpoint' '{endpoint}', 'aws.allow_http' 'true', 'aws.region' 'us-east-1', \
          'aws.access_key_id' '{KEY}', 'aws.secret_access_key' '{secret}', 'format.has_header' 'true')"

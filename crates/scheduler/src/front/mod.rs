@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   SQL · logical plan ─▶ statements ─┬─▶ query ────▶ stage graph ──▶ Planned::Job
-//!                            ▲        ├─▶ local ────▶ rows ─────────▶ Planned::Inline   (SHOW, DESCRIBE, EXPLAIN)
+//!                            ▲        ├─▶ writes ───▶ the same, with files ▶ Planned::Job
+//!                            │        ├─▶ local ────▶ rows ─────────▶ Planned::Inline   (SHOW, DESCRIBE, EXPLAIN)
 //!        catalogue, session ─┘        └─▶ tables, views ────────────▶ Planned::Commit   (CREATE, DROP, SET)
 //! ```
 //!
@@ -23,6 +24,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod views;
+mod writes;
 
 use std::sync::{
     Arc,
@@ -31,11 +33,14 @@ use std::sync::{
 use std::time::Duration;
 
 use bytes::Bytes;
+use datafusion::{error::DataFusionError, execution::object_store::ObjectStoreRegistry};
+use object_store::ObjectStore;
 use polybolos_env::Env;
 use polybolos_model::SessionId;
 use polybolos_planner::Extensions;
 use polybolos_state::{Catalogue as ReplicatedCatalogue, ClusterState, Command, ExecutorState};
 use tokio::sync::{Semaphore, oneshot};
+use url::Url;
 
 pub(crate) use catalogue::Catalogue;
 pub(crate) use explain::profile;
@@ -44,11 +49,13 @@ pub(crate) use object_stores::StoreError;
 pub(crate) use query::JobPlan;
 pub(crate) use relations::Relations;
 pub(crate) use session::Options;
+pub(crate) use writes::{Destination, count_answer};
 
 use crate::error::{PlanningError, StartError, describe};
 use catalogue::Snapshot;
-use object_stores::ObjectStores;
+use object_stores::{ObjectStores, take_job_options};
 use session::Sessions;
+use writes::Warehouse;
 
 /// Statements that are planned at once; others wait.
 const MAX_CONCURRENT_PLANNING: usize = 8;
@@ -86,6 +93,8 @@ pub(crate) struct Surroundings {
     executors: u32,
     session_options: Options,
     snapshot: Arc<Snapshot>,
+    /// Of entries that is in use.
+    version: u16,
 }
 
 /// The front of one replica.
@@ -96,18 +105,24 @@ pub(crate) struct Front {
     permits: Semaphore,
     waiting: AtomicUsize,
     deadline: Duration,
+    warehouse: Option<Url>,
 }
 
 impl Front {
     /// # Errors
     /// DataFusion can't be set up.
-    pub(crate) fn new(extensions: Extensions, env: Env, deadline: Duration) -> Result<Self, StartError> {
+    pub(crate) fn new(
+        extensions: Extensions,
+        env: Env,
+        deadline: Duration,
+        warehouse: Option<Url>,
+    ) -> Result<Self, StartError> {
         let stores = Arc::new(ObjectStores::new(&extensions.object_stores));
         let sessions = Sessions::new(&extensions, Arc::clone(&stores));
         let sessions = Arc::new(sessions.map_err(|error| StartError::Planning(describe(&error)))?);
         let catalogue = Arc::new(Catalogue::new(sessions, stores, &extensions.tables));
         let (permits, waiting) = (Semaphore::new(MAX_CONCURRENT_PLANNING), AtomicUsize::new(0));
-        Ok(Self { extensions, catalogue, env, permits, waiting, deadline })
+        Ok(Self { extensions, catalogue, env, permits, waiting, deadline, warehouse })
     }
 
     /// Reads what planning needs. Short, for it runs under the state's lock.
@@ -121,7 +136,22 @@ impl Front {
             executors,
             session_options,
             snapshot: self.catalogue.snapshot(state.catalogue()),
+            version: state.version(),
         }
+    }
+
+    /// The store of a URL, reached as a job's `options` say.
+    ///
+    /// # Errors
+    /// There is none, or the options are none of its.
+    pub(crate) fn store(
+        &self,
+        url: &Url,
+        options: &Options,
+    ) -> Result<Arc<dyn ObjectStore>, DataFusionError> {
+        let stores = &self.catalogue.stores;
+        take_job_options(&mut options.clone(), stores)?;
+        stores.get_store(url)
     }
 
     /// Names for completion in a prompt, ascending.
@@ -144,7 +174,8 @@ impl Front {
     ) -> Result<Planned, PlanningError> {
         statements::check_size(&request.statement)?;
         let Request { statement, session, options } = request;
-        let planner = statements::Planner::new(&self.extensions, &self.catalogue, around, session);
+        let warehouse = self.warehouse.clone().map(|url| Warehouse { url, draw: self.env.random.next_u64() });
+        let planner = statements::Planner::new(&self.extensions, &self.catalogue, around, session, warehouse);
         self.in_turn(planner.plan(statement, options)).await
     }
 

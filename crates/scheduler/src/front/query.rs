@@ -1,22 +1,25 @@
-//! A query's way to a job: optimise, plan, cut into stages.
+//! A query's way to a job: optimise, plan, cut into stages. And that of a statement that writes.
 
 use std::sync::Arc;
 
 use datafusion::{
     common::tree_node::{TreeNode, TreeNodeRecursion},
     datasource::{physical_plan::FileScanConfig, source::DataSourceExec},
-    execution::SessionState,
+    execution::{SessionState, object_store::ObjectStoreRegistry},
     logical_expr::LogicalPlan,
     physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable},
 };
 use polybolos_model::StageGraph;
-use polybolos_planner::{Extensions, plan_fits_one_task, single_task_config, stage_graph};
+use polybolos_planner::{Extensions, plan_fits_one_task, single_task_config, stage_graph, write_plan};
+use polybolos_state::NewTable;
+use url::Url;
 
 use super::{
     explain::PlanTexts,
     ipc,
     object_stores::ObjectStores,
     session::{Options, changed_options},
+    writes::Destination,
 };
 use crate::error::PlanningError;
 
@@ -34,12 +37,22 @@ pub(crate) struct JobPlan {
     pub(crate) explain_analyze: Option<String>,
     /// It was planned for one task, since it reads so little.
     pub(crate) single_task: bool,
+    /// Where its rows go, if not to the client.
+    pub(crate) write: Option<Destination>,
     texts: PlanTexts,
 }
 
 impl JobPlan {
     pub(crate) fn with_sql(self, sql: Option<String>) -> Self {
         Self { sql: sql.unwrap_or_default(), ..self }
+    }
+
+    /// The files become a table.
+    pub(crate) fn with_table(mut self, table: NewTable) -> Self {
+        if let Some(write) = &mut self.write {
+            write.table = Some(table);
+        }
+        self
     }
 
     /// Turns the query into its `EXPLAIN ANALYZE`.
@@ -78,6 +91,13 @@ pub(crate) async fn plan_job(
         logical: optimized.display_indent().to_string(),
         physical: displayable(physical.as_ref()).indent(false).to_string(),
     };
+    let mut write = None;
+    if matches!(query, LogicalPlan::Copy(_) | LogicalPlan::Dml(_)) {
+        let staged = write_plan(physical)?;
+        options.extend(target_options(&staged.target.url, context.stores)?);
+        physical = staged.plan;
+        write = Some(Destination { target: staged.target, table: None });
+    }
     let graph = stage_graph(physical, context.extensions)?;
     let ordered = is_ordered(&optimized);
     Ok(JobPlan {
@@ -88,6 +108,7 @@ pub(crate) async fn plan_job(
         ordered,
         explain_analyze: None,
         single_task,
+        write,
         texts,
     })
 }
@@ -114,6 +135,17 @@ fn is_ordered(plan: &LogicalPlan) -> bool {
         LogicalPlan::SubqueryAlias(node) => is_ordered(&node.input),
         _ => false,
     }
+}
+
+/// The options of the bucket that is written to.
+///
+/// # Errors
+/// There is no store for the URL.
+fn target_options(url: &str, stores: &ObjectStores) -> Result<Vec<(String, String)>, PlanningError> {
+    let parsed = Url::parse(url)
+        .map_err(|error| PlanningError::Location { location: url.to_owned(), reason: error.to_string() })?;
+    stores.get_store(&parsed)?;
+    Ok(stores.job_options(&parsed))
 }
 
 /// The options of every bucket that the plan reads.

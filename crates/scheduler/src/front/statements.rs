@@ -7,7 +7,7 @@ use datafusion::{
     common::{TableReference, config::ConfigField},
     execution::SessionState,
     logical_expr::{
-        Analyze, CreateExternalTable, CreateView, DdlStatement, Explain, LogicalPlan,
+        Analyze, CreateExternalTable, CreateMemoryTable, CreateView, DdlStatement, Explain, LogicalPlan,
         Statement as PlanStatement, WriteOp,
     },
     sql::{parser::DFParserBuilder, sqlparser::dialect::dialect_from_str},
@@ -26,6 +26,7 @@ use super::{
     session::{Options, set_option},
     settings::check_reset,
     tables, views,
+    writes::{self, Warehouse},
 };
 use crate::error::PlanningError;
 
@@ -51,6 +52,7 @@ pub(crate) struct Planner {
     catalogue: Arc<Catalogue>,
     around: Surroundings,
     session: Option<SessionId>,
+    warehouse: Option<Warehouse>,
 }
 
 /// A statement's plan before it is optimised, and where it came from.
@@ -71,8 +73,10 @@ impl Planner {
         catalogue: &Arc<Catalogue>,
         around: Surroundings,
         session: Option<SessionId>,
+        warehouse: Option<Warehouse>,
     ) -> Self {
-        Self { extensions: extensions.clone(), catalogue: Arc::clone(catalogue), around, session }
+        let (extensions, catalogue) = (extensions.clone(), Arc::clone(catalogue));
+        Self { extensions, catalogue, around, session, warehouse }
     }
 
     pub(crate) async fn plan(self, statement: Statement, own_options: Options) -> Result<Planned> {
@@ -130,8 +134,14 @@ impl Planner {
             LogicalPlan::Explain(statement) => self.explain(statement, &state, &options).await,
             LogicalPlan::Analyze(statement) => self.analyze(statement, sql, &state, &options).await,
             LogicalPlan::DescribeTable(_) => local::answer(&plan, &state).await.map(Planned::Inline),
+            LogicalPlan::Dml(statement) if matches!(statement.op, WriteOp::Insert(_)) => {
+                self.write(LogicalPlan::Dml(statement), sql, &state, &options).await.map(job)
+            }
             LogicalPlan::Dml(statement) => Err(unsupported(write_name(&statement.op))),
-            LogicalPlan::Copy(_) => Err(unsupported("COPY")),
+            LogicalPlan::Copy(copy) => {
+                let copy = writes::configure_copy(copy, &self.catalogue.stores)?;
+                self.write(copy, sql, &state, &options).await.map(job)
+            }
             query => self.query(query, sql, &state, &options).await,
         }
     }
@@ -158,6 +168,34 @@ impl Planner {
         let plan = local::materialize(plan, state).await?;
         let job = query::plan_job(&plan, state, self.context(options)).await?;
         Ok(Planned::Job(Box::new(job.with_sql(sql))))
+    }
+
+    async fn write(
+        &self,
+        plan: LogicalPlan,
+        sql: Option<String>,
+        state: &SessionState,
+        options: &Options,
+    ) -> Result<query::JobPlan> {
+        writes::check_version(self.around.version)?;
+        let plan = local::materialize(plan, state).await?;
+        Ok(query::plan_job(&plan, state, self.context(options)).await?.with_sql(sql))
+    }
+
+    async fn create_table_as(
+        &self,
+        command: CreateMemoryTable,
+        sql: String,
+        state: &SessionState,
+        options: &Options,
+    ) -> Result<Planned> {
+        let name = self.own_name(&command.name)?;
+        if command.if_not_exists && self.around.snapshot.relation(&name.name).is_some() {
+            return Ok(Planned::Inline(ipc::encode_schema(&Schema::empty())?));
+        }
+        let warehouse = self.warehouse.as_ref();
+        let (copy, table) = writes::create_table_as(command, name, warehouse, state, options)?;
+        Ok(job(self.write(copy, Some(sql), state, options).await?.with_table(table)))
     }
 
     async fn explain(&self, statement: Explain, state: &SessionState, options: &Options) -> Result<Planned> {
@@ -201,10 +239,8 @@ impl Planner {
             DdlStatement::CreateView(command) => self.create_view(command, sql)?,
             DdlStatement::DropTable(drop) => self.drop(&drop.name, drop.if_exists, RelationKind::Table)?,
             DdlStatement::DropView(drop) => self.drop(&drop.name, drop.if_exists, RelationKind::View)?,
-            DdlStatement::CreateMemoryTable(_) => {
-                return Err(unsupported(
-                    "CREATE TABLE without files (use CREATE EXTERNAL TABLE or CREATE VIEW)",
-                ));
+            DdlStatement::CreateMemoryTable(command) => {
+                return self.create_table_as(command, sql, state, options).await;
             }
             DdlStatement::CreateCatalogSchema(_) => return Err(unsupported("CREATE SCHEMA")),
             DdlStatement::CreateCatalog(_) => return Err(unsupported("CREATE DATABASE")),
@@ -292,6 +328,10 @@ impl Planner {
         };
         Ok(Planned::Commit(command))
     }
+}
+
+fn job(plan: query::JobPlan) -> Planned {
+    Planned::Job(Box::new(plan))
 }
 
 fn unsupported(what: &str) -> PlanningError {

@@ -86,11 +86,39 @@ pub(crate) async fn define(
         partition_schema: ipc::encode_schema(&partition_schema)?,
         store_options,
     };
-    let provider = postcard::to_allocvec(&stored).map_err(|error| PlanningError::Stored {
-        name: command.name.to_string(),
-        reason: error.to_string(),
-    })?;
+    let provider = encode(&command.name.to_string(), &stored)?;
     Ok(TableDef { ddl: redact(sql, &stored.store_options), provider })
+}
+
+/// A table of Parquet files that a statement is about to write to `folder`, a URL that ends in `/`. There is nothing to
+/// look at yet.
+///
+/// # Errors
+/// A type that the log can't hold.
+pub(crate) fn define_written(
+    name: &str,
+    folder: &str,
+    schema: &SchemaRef,
+    options: &Options,
+) -> Result<TableDef, PlanningError> {
+    let (quoted, location) = (name.replace('"', "\"\""), folder.replace('\'', "''"));
+    let stored = StoredTable {
+        version: STORED_VERSION,
+        options: options.clone(),
+        store_options: Options::new(),
+        locations: vec![(folder.to_owned(), None)],
+        file_extension: ".parquet".to_owned(),
+        file_schema: ipc::encode_schema(schema)?,
+        partition_schema: ipc::encode_schema(&Schema::empty())?,
+    };
+    let ddl = format!("CREATE EXTERNAL TABLE \"{quoted}\" STORED AS PARQUET LOCATION '{location}'");
+    Ok(TableDef { ddl, provider: encode(name, &stored)? })
+}
+
+fn encode(name: &str, stored: &StoredTable) -> Result<Vec<u8>, PlanningError> {
+    let unstorable =
+        |error: postcard::Error| PlanningError::Stored { name: name.to_owned(), reason: error.to_string() };
+    postcard::to_allocvec(stored).map_err(unstorable)
 }
 
 fn parse_locations(command: &CreateExternalTable) -> Result<Vec<ListingTableUrl>, PlanningError> {

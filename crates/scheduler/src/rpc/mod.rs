@@ -47,11 +47,14 @@ fn rejected(rejection: Rejection) -> Status {
         Rejection::JobEnded { job, .. } | Rejection::JobActive { job, .. } => {
             (Code::FailedPrecondition, Reason::JobEnded, Some(job))
         }
+        Rejection::JobPublishing { job } => (Code::FailedPrecondition, Reason::Statement, Some(job)),
         Rejection::JobIdInUse { job } => (Code::Unavailable, Reason::Unspecified, Some(job)),
         Rejection::InvalidGraph { .. }
         | Rejection::SqlTooLong { .. }
-        | Rejection::DefinitionTooLarge { .. } => (Code::InvalidArgument, Reason::TooLarge, None),
+        | Rejection::DefinitionTooLarge { .. }
+        | Rejection::TargetTooLong { .. } => (Code::InvalidArgument, Reason::TooLarge, None),
         Rejection::TooManyJobs
+        | Rejection::TooManyWrites
         | Rejection::TooManyRelations
         | Rejection::TooManySessions
         | Rejection::TooManyOptions { .. }
@@ -86,6 +89,8 @@ fn rejected(rejection: Rejection) -> Status {
         | Rejection::VersionTooNew { .. }
         | Rejection::NotReopened { .. }
         | Rejection::NoReplicas { .. }
+        | Rejection::NoWrite { .. }
+        | Rejection::WriteUnderWay { .. }
         | Rejection::NotDraining { .. } => (Code::Unavailable, Reason::Unspecified, None),
     };
     let job_id = job.map(|job| job.to_string()).unwrap_or_default();

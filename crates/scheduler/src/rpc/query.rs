@@ -133,14 +133,19 @@ impl QueryService for QueryRpc {
     }
 }
 
-/// The rows of an `EXPLAIN ANALYZE`.
+/// The rows of an `EXPLAIN ANALYZE`, or how many a statement has written.
 fn profile(cluster: &ClusterState, job: &Job) -> Result<Vec<u8>, Status> {
-    let state = |expected| RequestError::JobState { job: job.id, state: state_name(job.status), expected };
+    let wrong = |expected| RequestError::JobState { job: job.id, state: state_name(job.status), expected };
+    if cluster.write(job.id).is_some() {
+        let rows = cluster.rows_written(job.id).filter(|_| job.status == JobStatus::Succeeded);
+        let rows = rows.ok_or_else(|| wrong("its number of rows is there once it has succeeded"))?;
+        return Ok(front::count_answer(rows)?);
+    }
     let Some(texts) = &job.explain_analyze else {
-        return Err(state("only an EXPLAIN ANALYZE has a profile").into());
+        return Err(wrong("only an EXPLAIN ANALYZE has a profile").into());
     };
     if job.status != JobStatus::Succeeded {
-        return Err(state("a profile is there once it has succeeded").into());
+        return Err(wrong("a profile is there once it has succeeded").into());
     }
     let analyzed = job.graph.stages.iter().zip(&job.runs).map(|(stage, run)| {
         let metrics = run.completed().map(|(_, done)| &done.metrics);

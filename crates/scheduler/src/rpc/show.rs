@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use polybolos_model::{StageId, TaskId};
 use polybolos_proto::v1::{
     JobDetail, JobError as WireError, JobState, JobSummary, LossCost as WireCost, StageDetail, StageLoss,
-    StoryLine as WireLine, TaskDetail,
+    StoryLine as WireLine, TaskDetail, WriteDetail,
 };
 use polybolos_state::{
     ClusterState, Dispatcher, Job, JobError, JobStatus, LossCost, LostWork, Row, StoryEvent, StoryLine,
@@ -81,6 +81,9 @@ pub(crate) fn detail(state: &ClusterState, job: &Job, dispatcher: &Dispatcher) -
         story: rows.into_iter().map(|row| story_line(row, job.submitted_at_ms)).collect(),
         story_left_out,
         loss_costs: state.loss_costs(job.id).iter().map(loss_cost).collect(),
+        write: state
+            .write(job.id)
+            .map(|write| WriteDetail { url: write.target.url.clone(), phase: write.phase.to_string() }),
     }
 }
 

@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use super::{optional_name, statement_status};
 use crate::{
     error::RequestError,
-    front::{JobPlan, Planned, Request, Statement, encode_schema},
+    front::{Destination, JobPlan, Planned, Request, Statement, encode_schema},
     input::Refusal,
     shared::Shared,
 };
@@ -23,8 +23,9 @@ pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<Su
     let session: Option<SessionId> = optional_name(&request.session_id)?;
     // A repeated submit is not planned again.
     if !polybolos_model::mutant!("forget-keys")
-        && let Some(known) =
-            key.as_ref().and_then(|key| shared.read(|state| state.job_by_key(key).map(accepted)))
+        && let Some(known) = key
+            .as_ref()
+            .and_then(|key| shared.read(|state| state.job_by_key(key).map(|job| accepted(state, job))))
     {
         polybolos_model::sometimes!("a repeated submit found its job");
         return Ok(answer(Answer::Job(known)));
@@ -106,29 +107,44 @@ async fn commit(
     cancel_when_unwatched_ms: u64,
 ) -> Result<SubmitResponse, Status> {
     let job = JobId(shared.env.random.next_u64());
-    let JobPlan { sql, graph, options, schema, ordered, explain_analyze, .. } = plan;
+    let JobPlan { sql, graph, options, schema, ordered, explain_analyze, write, .. } = plan;
     let submitted = JobAccepted {
         job_id: job.to_string(),
         schema: Bytes::from(schema.clone()),
-        explain_analyze: explain_analyze.is_some(),
+        // Its answer, too, is one that the schedulers give once it has succeeded.
+        explain_analyze: explain_analyze.is_some() || write.is_some(),
         ordered,
     };
-    let command = Command::SubmitJob {
-        job,
-        key,
-        session,
-        sql,
-        graph,
-        options,
-        explain_analyze,
-        ordered,
-        schema,
-        cancel_when_unwatched_ms,
+    let command = match write {
+        Some(Destination { target, table }) => Command::SubmitWrite {
+            job,
+            key,
+            session,
+            sql,
+            graph,
+            options,
+            schema,
+            cancel_when_unwatched_ms,
+            target,
+            table,
+        },
+        None => Command::SubmitJob {
+            job,
+            key,
+            session,
+            sql,
+            graph,
+            options,
+            explain_analyze,
+            ordered,
+            schema,
+            cancel_when_unwatched_ms,
+        },
     };
     match shared.request(command).await? {
         // The first submit's answer, though its job may have been forgotten since.
         Change::Duplicate { job } if !polybolos_model::mutant!("duplicate-answered-anew") => {
-            match shared.read(|state: &ClusterState| state.job(job).map(accepted)) {
+            match shared.read(|state| state.job(job).map(|job| accepted(state, job))) {
                 Some(first) => Ok(answer(Answer::Job(first))),
                 None => Err(RequestError::JobNotFound { job: job.to_string() }.into()),
             }
@@ -137,11 +153,11 @@ async fn commit(
     }
 }
 
-fn accepted(job: &Job) -> JobAccepted {
+fn accepted(state: &ClusterState, job: &Job) -> JobAccepted {
     JobAccepted {
         job_id: job.id.to_string(),
         schema: Bytes::from(job.schema.clone()),
-        explain_analyze: job.explain_analyze.is_some(),
+        explain_analyze: job.explain_analyze.is_some() || state.write(job.id).is_some(),
         ordered: job.ordered,
     }
 }

@@ -212,12 +212,17 @@ impl FakeExecutor {
         width: usize,
     ) {
         let outputs = vec![PartitionStats { rows, bytes: rows * 8 }; width];
-        self.report(
-            launch,
-            index,
-            Outcome::Completed(TaskCompleted { outputs, metrics: None, durable: false }),
-        )
-        .await;
+        self.complete_as(launch, index, outputs).await;
+    }
+
+    /// Completes a launched task that has written so many rows and bytes.
+    pub(crate) async fn complete_with(&mut self, launch: &LaunchTasks, index: usize, rows: u64, bytes: u64) {
+        self.complete_as(launch, index, vec![PartitionStats { rows, bytes }]).await;
+    }
+
+    async fn complete_as(&mut self, launch: &LaunchTasks, index: usize, outputs: Vec<PartitionStats>) {
+        let completed = TaskCompleted { outputs, metrics: None, durable: false };
+        self.report(launch, index, Outcome::Completed(completed)).await;
     }
 
     pub(crate) async fn fail(

@@ -77,6 +77,7 @@ impl ClusterState {
                 self.replicas = Replicas::default();
                 // Durable outputs are kept under the old name, and may be in use there.
                 self.extension.v3.durable.clear();
+                self.let_go_of_writes();
                 self.lose_all("the cluster was restored from a backup")
             }
             None => {

@@ -71,7 +71,7 @@ impl ClusterState {
         task: TaskId,
         attempt: AttemptId,
     ) -> bool {
-        let Some(job) = self.job(task.job).filter(|job| self.is_active(job)) else { return false };
+        let Some(job) = self.running_job(task.job) else { return false };
         let Some(run) = job.task(task.stage, task.partition) else { return false };
         if run.completed.is_some() || run.is_past(attempt) {
             return false;

@@ -5,7 +5,8 @@ use polybolos_model::{JobId, limits::MAX_ENDED_JOBS};
 use crate::{ClusterState, Command, Job, JobError, JobStatus, limits::MAX_SPENT_KEYS, state::Jobs};
 
 impl ClusterState {
-    /// Ends an active job. The results of a success are kept for the client; all others are released at once.
+    /// Ends an active job. The results of a success are kept for the client; all others are released at once, and so are
+    /// those of a write, whose rows are in its files.
     pub(crate) fn end_job(&mut self, id: JobId, status: JobStatus, error: Option<JobError>) {
         let now_ms = self.now_ms;
         let may_reopen = status == JobStatus::Succeeded && self.version >= Command::REOPEN_VERSION;
@@ -16,9 +17,10 @@ impl ClusterState {
             drop_plans(job);
         }
         self.extension.v3.end_job(id);
+        self.extension.v3.end_write(id, status, now_ms);
         self.jobs.active.remove(&job.number);
         self.jobs.unfetched.insert(job.number);
-        if status != JobStatus::Succeeded {
+        if status != JobStatus::Succeeded || self.write(id).is_some() {
             self.release_job(id);
         }
     }
@@ -33,17 +35,24 @@ impl ClusterState {
         self.jobs.active.remove(&job.number);
         self.jobs.unfetched.remove(&job.number);
         self.jobs.history.insert(job.number);
-        self.jobs.forget_oldest();
         self.extension.v3.forget_job(id);
+        let v3 = &mut self.extension.v3;
+        for forgotten in self.jobs.forget_oldest(|job| v3.is_swept(job)) {
+            v3.writes.remove(&forgotten);
+        }
     }
 }
 
 impl Jobs {
-    /// Jobs whose results somebody may still read don't make room for others.
-    fn forget_oldest(&mut self) {
+    /// Jobs whose results somebody may still read don't make room for others, nor do those that are not swept.
+    fn forget_oldest(&mut self, may_go: impl Fn(JobId) -> bool) -> Vec<JobId> {
+        let mut forgotten = Vec::new();
         while self.unfetched.len() + self.history.len() > MAX_ENDED_JOBS {
-            let Some(number) = self.history.pop_first() else { return };
+            let may_go = |number: &&u64| self.order.get(number).is_none_or(|id| may_go(*id));
+            let Some(number) = self.history.iter().find(may_go).copied() else { return forgotten };
+            self.history.remove(&number);
             let job = self.order.remove(&number).and_then(|id| self.by_id.remove(&id));
+            forgotten.extend(job.as_ref().map(|job| job.id));
             if let Some((id, key)) = job.and_then(|job| Some((job.id, job.key?))) {
                 self.keys.remove(&key);
                 self.spent.insert(key.clone(), id);
@@ -55,6 +64,7 @@ impl Jobs {
                 }
             }
         }
+        forgotten
     }
 }
 

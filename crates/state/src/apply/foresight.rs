@@ -34,12 +34,13 @@ pub struct StageRisk {
 impl ClusterState {
     /// For each present executor, ascending; empty unless the job is active.
     pub fn loss_costs(&self, id: JobId) -> Vec<LossCost> {
-        let Some(job) = self.job(id).filter(|job| self.is_active(job)) else { return Vec::new() };
+        let Some(job) = self.running_job(id) else { return Vec::new() };
         let durable = self.extension.v3.durable.get(&id);
+        let results = self.results_at(id);
         let cost = |executor: &ExecutorId, incarnation: Incarnation| {
             let gone = Some((executor, incarnation));
             let lost = |done: &TaskDone| is_lost(&self.executors, durable, gone, done);
-            let undoing = Undoing::of(job, self.version, lost);
+            let undoing = Undoing::of(job, self.version, results, lost);
             let tasks = undoing.tasks.iter().flat_map(|(stage, ps)| ps.iter().map(|p| (*stage, *p)));
             let work = tasks.filter_map(|(stage, partition)| {
                 let done = job.task(stage, partition)?.completed.as_ref()?;

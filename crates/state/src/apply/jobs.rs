@@ -26,11 +26,8 @@ pub(crate) struct Submission<'a> {
 
 impl ClusterState {
     pub(crate) fn submit(&mut self, new: Submission<'_>) -> Outcome {
-        if let Some(job) =
-            new.key.and_then(|key| self.jobs.keys.get(key).or_else(|| self.jobs.spent.get(key)))
-            && !polybolos_model::mutant!("forget-keys")
-        {
-            return Ok(Change::Duplicate { job: *job });
+        if let Some(duplicate) = self.known_submit(&new) {
+            return Ok(duplicate);
         }
         if self.jobs.by_id.contains_key(&new.job) {
             return Err(Rejection::JobIdInUse { job: new.job });
@@ -52,6 +49,13 @@ impl ClusterState {
         }
         self.jobs.by_id.insert(job.id, job);
         Ok(Change::Submitted { job: new.job })
+    }
+
+    /// What a submit is told whose key is known.
+    pub(crate) fn known_submit(&self, new: &Submission<'_>) -> Option<Change> {
+        let key = new.key.filter(|_| !polybolos_model::mutant!("forget-keys"))?;
+        let job = self.jobs.keys.get(key).or_else(|| self.jobs.spent.get(key))?;
+        Some(Change::Duplicate { job: *job })
     }
 
     pub(crate) fn cancel(&mut self, id: JobId, reason: &str) -> Outcome {
@@ -100,6 +104,7 @@ impl ClusterState {
         let job = self.job(id).ok_or(Rejection::JobNotFound { job: id })?;
         match job.status.is_ended() {
             true => Err(Rejection::JobEnded { job: id, status: job.status }),
+            false if self.is_publishing(id) => Err(Rejection::JobPublishing { job: id }),
             false => Ok(()),
         }
     }

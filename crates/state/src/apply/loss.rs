@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, TaskId};
 
-use super::rollback::Undoing;
+use super::rollback::{Results, Undoing};
 use crate::{
     ClusterState, Effects, Executor, Fate, Job, JobStatus, LostWork, PastAttempt, StageRun, TaskDone,
 };
@@ -52,10 +52,14 @@ impl ClusterState {
         attempts: &BTreeSet<AttemptId>,
         why: &str,
     ) -> Effects {
+        if self.is_publishing(id) {
+            return Effects::default();
+        }
+        let results = self.results_at(id);
         let (version, executors) = (self.version, &self.executors);
         let Some(job) = self.jobs.by_id.get_mut(&id) else { return Effects::default() };
         let durable = self.extension.v3.durable.get(&id);
-        let undoing = Undoing::of(job, version, |done| {
+        let undoing = Undoing::of(job, version, results, |done| {
             attempts.contains(&done.attempt) || is_lost(executors, durable, unreadable, done)
         });
         if undoing.tasks.is_empty() {
@@ -73,6 +77,11 @@ impl ClusterState {
         }
         polybolos_model::sometimes!("readers were rolled back", !undoing.rolled_back.is_empty());
         effects
+    }
+
+    /// Where the outputs of the job's last stage are.
+    pub(super) fn results_at(&self, job: JobId) -> Results {
+        if self.write(job).is_some() { Results::InFiles } else { Results::OnExecutors }
     }
 
     /// Whether nobody can read the output of the job any more.

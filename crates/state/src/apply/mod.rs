@@ -15,6 +15,7 @@ mod loss;
 pub(crate) mod reopen;
 mod rollback;
 mod tasks;
+mod writes;
 
 use executors::Registration;
 pub use foresight::{LossCost, StageRisk, loss_preview};
@@ -165,6 +166,35 @@ impl ClusterState {
             Command::ExecutorLeft { executor, incarnation, reason } => {
                 self.executor_left(executor, *incarnation, reason)
             }
+            Command::SubmitWrite {
+                job,
+                key,
+                session,
+                sql,
+                graph,
+                options,
+                schema,
+                cancel_when_unwatched_ms,
+                target,
+                table,
+            } => {
+                let submission = Submission {
+                    job: *job,
+                    key: key.as_ref(),
+                    session: session.as_ref(),
+                    sql,
+                    graph,
+                    options,
+                    explain_analyze: None,
+                    ordered: false,
+                    schema,
+                    cancel_when_unwatched_ms: *cancel_when_unwatched_ms,
+                };
+                self.submit_write(submission, target, table.as_ref())
+            }
+            Command::Published { job } => self.published(*job),
+            Command::AbandonWrite { job, error } => self.abandon_write(*job, error),
+            Command::Swept { job } => self.swept(*job),
         }
     }
 }

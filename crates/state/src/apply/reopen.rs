@@ -83,7 +83,7 @@ impl ClusterState {
             let is_news = effects != Effects::default();
             return Ok(if is_news { Change::Reopened { job: id, effects } } else { Change::Unchanged });
         }
-        let undoing = Undoing::of(job, self.version, |done| {
+        let undoing = Undoing::of(job, self.version, self.results_at(id), |done| {
             unreadable.contains(&done.attempt) || self.is_gone(id, done)
         });
         // Open tasks of earlier stages may be left over from a time when they were needed: what those read is not.

@@ -19,6 +19,15 @@ use crate::{Job, JobError, StageRun, TaskDone, extension::settings};
 /// The first version in which readers are rolled back. Before it, their job fails.
 const ROLL_BACK_VERSION: u16 = 3;
 
+/// Where the outputs of a job's last stage are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Results {
+    /// Until the client has read them.
+    OnExecutors,
+    /// In the store that the statement writes to: no executor takes them along.
+    InFiles,
+}
+
 /// What goes back to not done.
 #[derive(Debug, Default)]
 pub(super) struct Undoing {
@@ -30,11 +39,11 @@ pub(super) struct Undoing {
 
 impl Undoing {
     /// The least that repairs the job. `version` is in use.
-    pub(super) fn of(job: &Job, version: u16, is_lost: impl Fn(&TaskDone) -> bool) -> Self {
+    pub(super) fn of(job: &Job, version: u16, results: Results, is_lost: impl Fn(&TaskDone) -> bool) -> Self {
         let mut rolled_back = BTreeMap::new();
         // Each round but the last adds a stage.
         loop {
-            let tasks = needed_and_lost(job, &is_lost, &rolled_back);
+            let tasks = needed_and_lost(job, results, &is_lost, &rolled_back);
             if version < ROLL_BACK_VERSION || polybolos_model::mutant!("no-rollback") {
                 return Self { tasks, rolled_back };
             }
@@ -100,10 +109,14 @@ fn is_read(job: &Job, stage: StageId, run: &StageRun) -> bool {
 /// run again itself. The client's need for the results ends with the job.
 fn needed_and_lost(
     job: &Job,
+    results: Results,
     is_lost: impl Fn(&TaskDone) -> bool,
     rolled_back: &BTreeMap<StageId, StageId>,
 ) -> BTreeMap<StageId, Vec<u32>> {
-    let mut needed = BTreeSet::from([job.result_stage()]);
+    let mut needed = match results {
+        Results::OnExecutors => BTreeSet::from([job.result_stage()]),
+        Results::InFiles => BTreeSet::new(),
+    };
     let mut undone = BTreeMap::new();
     for (stage, run) in job.graph.stages.iter().zip(&job.runs).rev() {
         let all = rolled_back.contains_key(&stage.id);

@@ -84,8 +84,9 @@ impl ClusterState {
             self.mark_durable(task.job, attempt);
         }
         let stage_complete = self.record_completion(task, done);
-        let job_ended =
+        let is_last =
             stage_complete && self.job(task.job).is_some_and(|job| job.result_stage() == task.stage);
+        let job_ended = is_last && !self.begin_publishing(task.job);
         if job_ended {
             self.succeed(task.job);
         }
@@ -207,6 +208,7 @@ impl ClusterState {
             return Err(Rejection::AlreadyComplete { task, winner: done.attempt, loser });
         }
         match self.is_active(job) {
+            true if self.is_publishing(job.id) => Err(Rejection::JobPublishing { job: job.id }),
             true => Ok(()),
             false => Err(Rejection::JobEnded { job: job.id, status: job.status }),
         }

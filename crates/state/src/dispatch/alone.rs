@@ -78,7 +78,7 @@ impl Dispatcher {
     /// Of the job of which fewest attempts run first, then in the order of submission.
     fn waiting_alone<'a>(&self, state: &'a ClusterState) -> Vec<Waiting<'a>> {
         let waiting = state.alone_tasks().filter_map(|task| {
-            let job = state.job(task.job).filter(|job| state.is_active(job))?;
+            let job = state.running_job(task.job)?;
             let (stage, run) = job.stage(task.stage)?;
             let is_due = run.open.contains(&task.partition)
                 && job.is_ready(stage)

@@ -311,7 +311,7 @@ impl Dispatcher {
 
     /// Whether the attempt's end would change anything.
     fn is_wanted(&self, state: &ClusterState, running: &Running) -> bool {
-        let Some(job) = state.job(running.task.job).filter(|job| state.is_active(job)) else {
+        let Some(job) = state.running_job(running.task.job) else {
             return false;
         };
         let task = job.task(running.task.stage, running.task.partition);

@@ -72,7 +72,7 @@ impl Dispatcher {
         let state = round.state;
         let mut turns = BinaryHeap::new();
         for (id, &running) in &self.by_job {
-            if let Some(job) = state.job(*id).filter(|job| state.is_active(job)) {
+            if let Some(job) = state.running_job(*id) {
                 turns.push(Reverse(Turn { running, number: job.number, cursor: Cursor::default() }));
             }
         }
@@ -81,7 +81,7 @@ impl Dispatcher {
             if round.slots.is_full() {
                 return;
             }
-            if self.by_job.contains_key(&job.id) {
+            if self.by_job.contains_key(&job.id) || state.is_publishing(job.id) {
                 continue;
             }
             if let Some(cursor) = self.launch_next(round, job, Cursor::default()) {

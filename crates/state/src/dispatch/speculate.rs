@@ -30,7 +30,7 @@ impl Dispatcher {
         }
         let mut slow = Vec::new();
         for ((job, stage), attempts) in self.uncopied() {
-            let Some(job) = round.state.job(job).filter(|job| round.state.is_active(job)) else { continue };
+            let Some(job) = round.state.running_job(job) else { continue };
             let settings = round.state.settings(job);
             let limit_ms = job.run(stage).and_then(|run| slow_after_ms(&settings, run));
             let Some(limit_ms) = limit_ms else { continue };

@@ -1,5 +1,5 @@
 //! A job has ended exactly when it says when; it failed or was cancelled exactly when it says why; it succeeded
-//! exactly when every result partition is complete, unless lost ones are made again or were given up, or it is released; only an ended job is
+//! exactly when every result partition is complete (and, of a write, published), unless lost ones are made again or were given up, or it is released; only an ended job is
 //! released or has lost results; and plans are kept while something may run again.
 //! From: "a result stream never repeats or drops a row".
 
@@ -20,9 +20,10 @@ fn check_job(state: &ClusterState, job: &Job) -> Check {
     })?;
     ensure(job.error.is_some() == has_reason, || format!("{} has error {:?}", name(), job.error))?;
     let was_reopened = state.is_reopened(job.id) || state.given_up_for(job.id).is_some() || job.released;
-    let may_lack =
-        state.version >= Command::REOPEN_VERSION && job.status == JobStatus::Succeeded && was_reopened;
-    ensure(may_lack || is_whole == (job.status == JobStatus::Succeeded), || {
+    let has_succeeded = job.status == JobStatus::Succeeded;
+    let may_lack = state.version >= Command::REOPEN_VERSION && has_succeeded && was_reopened;
+    let may_be_whole = has_succeeded || state.write(job.id).is_some();
+    ensure(may_lack || if is_whole { may_be_whole } else { !has_succeeded }, || {
         format!("{}: results whole is {is_whole}", name())
     })?;
     ensure(!job.released || is_ended, || format!("{} is released", name()))?;

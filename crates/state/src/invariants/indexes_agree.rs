@@ -1,5 +1,5 @@
 //! Each job is in just one of active, unfetched and history, the one that its status calls for; numbers and keys
-//! lead to their jobs and to no others; and the sets keep their limits.
+//! lead to their jobs and to no others; and the sets keep their limits, but for jobs whose files are still to be swept.
 //! From: "an acknowledged submit survives, a retry never makes a second job".
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use polybolos_model::limits::{MAX_ACTIVE_JOBS, MAX_ENDED_JOBS};
 
 use super::{Check, ensure};
-use crate::{ClusterState, Job, apply::reopen::Reopened, limits::MAX_SPENT_KEYS, state::Jobs};
+use crate::{ClusterState, Job, apply::reopen::Reopened, limits::MAX_SPENT_KEYS};
 
 pub(super) fn check(state: &ClusterState) -> Check {
     let jobs = &state.jobs;
@@ -22,7 +22,7 @@ pub(super) fn check(state: &ClusterState) -> Check {
     ensure(keyed == jobs.keys.len(), || "a key leads nowhere".into())?;
     let spent: BTreeSet<_> = jobs.spent_order.iter().collect();
     ensure(spent.into_iter().eq(jobs.spent.keys()), || "spent keys and their order differ".into())?;
-    check_limits(jobs)
+    check_limits(state)
 }
 
 fn check_job(state: &ClusterState, job: &Job) -> Check {
@@ -44,12 +44,14 @@ fn check_job(state: &ClusterState, job: &Job) -> Check {
     ensure(is_found, || format!("the key of job {id} does not lead to it"))
 }
 
-fn check_limits(jobs: &Jobs) -> Check {
+fn check_limits(state: &ClusterState) -> Check {
+    let jobs = &state.jobs;
     let (active, unfetched, history) = (jobs.active.len(), jobs.unfetched.len(), jobs.history.len());
     ensure(active + unfetched <= MAX_ACTIVE_JOBS, || {
         format!("{active} active and {unfetched} unfetched jobs")
     })?;
-    let fits = unfetched + history <= MAX_ENDED_JOBS || history == 0;
+    let may_go = jobs.numbered(&jobs.history).any(|job| state.extension.v3.is_swept(job.id));
+    let fits = unfetched + history <= MAX_ENDED_JOBS || !may_go;
     ensure(fits, || format!("{history} jobs of history beside {unfetched} unfetched ones"))?;
     ensure(jobs.spent_order.len() <= MAX_SPENT_KEYS, || format!("{} spent keys", jobs.spent_order.len()))
 }

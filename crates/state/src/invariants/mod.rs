@@ -19,6 +19,7 @@ mod reopened_are_kept;
 mod replicas_are_bound;
 mod replicas_stay_bound;
 mod time_moves_forward;
+mod writes_are_settled;
 
 use crate::ClusterState;
 
@@ -50,6 +51,7 @@ const OF_A_STATE: &[StateRule] = &[
     ("open_means_not_done", open_means_not_done::check),
     ("reopened_are_kept", reopened_are_kept::check),
     ("replicas_are_bound", replicas_are_bound::check),
+    ("writes_are_settled", writes_are_settled::check),
 ];
 
 const OF_A_STEP: &[StepRule] = &[

@@ -1,4 +1,4 @@
-//! Of an active job, every completed output that an unfinished reader (or, of the result, the client) still needs is
+//! Of a job that runs, every completed output that an unfinished reader (or, of the result, the client) still needs is
 //! on an executor that is present in the very incarnation that made it, or in the durable store.
 //! From: "lost shuffle output re-runs only the map partitions that made it, recursively upstream".
 
@@ -6,11 +6,12 @@ use super::{Check, ensure};
 use crate::ClusterState;
 
 pub(super) fn check(state: &ClusterState) -> Check {
-    for job in state.active_jobs() {
+    for job in state.active_jobs().filter(|job| !state.is_publishing(job.id)) {
         for (stage, run) in job.graph.stages.iter().zip(&job.runs) {
             let is_read =
                 job.graph.readers(stage.id).any(|r| job.run(r.id).is_some_and(|run| !run.is_complete()));
-            if !is_read && stage.id != job.result_stage() {
+            let is_result = stage.id == job.result_stage() && state.write(job.id).is_none();
+            if !is_read && !is_result {
                 continue;
             }
             for (partition, done) in run.completed() {

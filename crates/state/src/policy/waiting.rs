@@ -36,7 +36,8 @@ pub(super) fn given_up(
         return Vec::new();
     };
     let waited_ms = |job: &Job| now_ms.saturating_sub(waits_since_ms(state, job, since_ms));
-    let due = state.active_jobs().filter(|job| !running.contains(&job.id) && waited_ms(job) >= limit_ms);
+    let waits = |job: &&Job| !running.contains(&job.id) && !state.is_publishing(job.id);
+    let due = state.active_jobs().filter(|job| waits(job) && waited_ms(job) >= limit_ms);
     due.take(MAX_GIVEN_UP).map(|job| give_up(job.id, waited_ms(job))).collect()
 }
 

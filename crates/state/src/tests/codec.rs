@@ -43,6 +43,10 @@ const ALL_COMMANDS: &[&str] = &[
     "died a 1/0/1:9",
     "durable a 1/0/1 9",
     "reopen 1 0:1",
+    "write 9 one key=k9 table=public.w",
+    "published 9",
+    "abandon 9 because",
+    "swept 9",
 ];
 
 fn commands() -> Vec<Command> {
@@ -78,7 +82,7 @@ fn the_numbers_of_variants_are_pinned() {
         numbers(&[ReadMode::Partition, ReadMode::All]),
     ];
     expect![[r#"
-        SubmitJob=0 CancelJob=1 FailJob=2 ReleaseJob=3 ExpireJobs=4 CompleteTask=5 FailTask=6 RegisterExecutor=7 DrainExecutor=8 LoseExecutor=9 Heartbeats=10 CreateTable=11 CreateView=12 DropRelation=13 SetSession=14 ResetSession=15 CloseSession=16 SuspectExecutor=17 FoundCluster=18 RegisterReplica=19 RetireReplica=20 RaiseVersion=21 RestartCluster=22 RefusedCommands=23 CompleteTaskIn=24 TasksDied=25 OutputDurable=26 ReopenJob=27
+        SubmitJob=0 CancelJob=1 FailJob=2 ReleaseJob=3 ExpireJobs=4 CompleteTask=5 FailTask=6 RegisterExecutor=7 DrainExecutor=8 LoseExecutor=9 Heartbeats=10 CreateTable=11 CreateView=12 DropRelation=13 SetSession=14 ResetSession=15 CloseSession=16 SuspectExecutor=17 FoundCluster=18 RegisterReplica=19 RetireReplica=20 RaiseVersion=21 RestartCluster=22 RefusedCommands=23 CompleteTaskIn=24 TasksDied=25 OutputDurable=26 ReopenJob=27 SubmitWrite=31 Published=32 AbandonWrite=33 Swept=34
         Queued=0 Running=1 Succeeded=2
         Failed=3 Cancelled=4
         Live=0 Draining=1 Lost=2

@@ -44,6 +44,7 @@ fn end() -> impl Strategy<Value = Op> {
 
 fn job_line() -> impl Strategy<Value = String> {
     let shape = proptest::sample::select(&SHAPES[..]);
+    let shape_of_write = shape.clone();
     prop_oneof![
         4 => (0..8u64, shape, 0..6u32).prop_map(|(job, shape, key)| format!("submit {job} {shape} key=k{key}")),
         1 => (0..8u64).prop_map(|job| format!("cancel {job} x")),
@@ -53,6 +54,13 @@ fn job_line() -> impl Strategy<Value = String> {
         1 => (0..8u64, 0..3u32, 1..200u32)
             .prop_map(|(job, partition, attempt)| format!("reopen {job} {partition}:{attempt}")),
         1 => Just("expire".to_owned()),
+        4 => (0..8u64, shape_of_write, 0..6u32, any::<bool>()).prop_map(|(job, shape, key, is_ctas)| {
+            let table = if is_ctas { " table=s.x" } else { "" };
+            format!("write {job} {shape} key=k{key}{table}")
+        }),
+        4 => (0..8u64).prop_map(|job| format!("published {job}")),
+        1 => (0..8u64).prop_map(|job| format!("abandon {job} x")),
+        4 => (0..8u64).prop_map(|job| format!("swept {job}")),
     ]
 }
 

@@ -19,6 +19,7 @@ mod rollback;
 mod story;
 mod tasks;
 mod terms;
+mod writes;
 
 use expect_test::Expect;
 use polybolos_model::Term;

@@ -3,18 +3,19 @@
 //! `one`, `hash(m,r)`, `chain(a,b,c)`, `join(a,b,c)`, `diamond(a,b,c,d)` are graphs by their stages' tasks; a `!` makes
 //! stage 0 indeterminate. Tasks are `job/stage/partition`. Executors are `name`, or `name#incarnation` for another than the
 //! present one. Attempts are `counter`, or `term.counter` for another term than the present one. Rest: `key=value`; a
-//! completion with an `epoch=` is one of version 3.
+//! completion with an `epoch=` is one of version 3. `write` is `submit` of a statement that writes, with a `table=` of a
+//! `CREATE TABLE AS`.
 
 use std::collections::BTreeMap;
 
 use polybolos_model::{
     AttemptId, ErrorClass, Exchange, ExecutorId, FetchFailure, Incarnation, JobId, PartitionStats, ReadMode,
     ReplicaId, SHUFFLE_DURABLE_LABEL, Stage, StageGraph, StageId, StageInput, TaskError, TaskId, TaskMetrics,
-    Term,
+    Term, WriteTarget,
 };
 
 use super::Lab;
-use crate::{Command, JobError, LoggedBeat, RelationKind, RelationName, TableDef};
+use crate::{Command, JobError, LoggedBeat, NewTable, RelationKind, RelationName, TableDef};
 
 pub(super) fn command(lab: &Lab, line: &str) -> Command {
     let all: Vec<&str> = line.split_whitespace().collect();
@@ -28,6 +29,13 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
             let error = JobError::of_job(TaskError::new(ErrorClass::Internal, *reason));
             Command::FailJob { job: job(id), error }
         }
+        ["write", id, shape] => submit_write(job(id), shape, &options),
+        ["published", id] => Command::Published { job: job(id) },
+        ["abandon", id, reason] => {
+            let error = JobError::of_job(TaskError::new(ErrorClass::Retryable, *reason));
+            Command::AbandonWrite { job: job(id), error }
+        }
+        ["swept", id] => Command::Swept { job: job(id) },
         ["release", id] => Command::ReleaseJob { job: job(id) },
         ["expire"] => Command::ExpireJobs,
         ["complete", who, what, which] => complete(lab, who, task(what), attempt(lab, which), &options),
@@ -116,8 +124,7 @@ fn catalogue(words: &[&str], options: &BTreeMap<&str, &str>) -> Command {
     let (or_replace, if_not_exists) = (flag("replace"), flag("keep"));
     match words {
         ["table", name] => {
-            let table = TableDef { ddl: format!("CREATE EXTERNAL TABLE {name}"), provider: vec![1, 2] };
-            Command::CreateTable { name: relation(name), table, or_replace, if_not_exists }
+            Command::CreateTable { name: relation(name), table: table(name), or_replace, if_not_exists }
         }
         ["view", name] => {
             Command::CreateView { name: relation(name), sql: "SELECT 1".into(), or_replace, if_not_exists }
@@ -132,6 +139,30 @@ fn catalogue(words: &[&str], options: &BTreeMap<&str, &str>) -> Command {
         ["reset", who, key] => Command::ResetSession { session: session(who), key: (*key).into() },
         ["close", who] => Command::CloseSession { session: session(who) },
         _ => panic!("no such command: {words:?}"),
+    }
+}
+
+fn table(name: &str) -> TableDef {
+    TableDef { ddl: format!("CREATE EXTERNAL TABLE {name}"), provider: vec![1, 2] }
+}
+
+fn submit_write(job: JobId, shape: &str, options: &BTreeMap<&str, &str>) -> Command {
+    let new_table = |name: &&str| NewTable { name: relation(name), table: table(name) };
+    Command::SubmitWrite {
+        job,
+        key: options.get("key").map(|key| key.parse().unwrap()),
+        session: None,
+        sql: format!("WRITE {job}"),
+        graph: graph(shape),
+        options: job_options(options),
+        schema: vec![8],
+        cancel_when_unwatched_ms: 0,
+        target: WriteTarget {
+            url: options.get("to").map_or("s3://b/t/", |url| url).to_string(),
+            extension: ".parquet".into(),
+            single_file: false,
+        },
+        table: options.get("table").map(new_table),
     }
 }
 

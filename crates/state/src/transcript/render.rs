@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use polybolos_model::{ExecutorId, JobId, StageId, TaskId};
 
-use crate::{Change, ClusterState, Effects, Job, Rejection};
+use crate::{Change, ClusterState, Effects, Job, Rejection, Write, WritePhase};
 
 pub(super) fn outcome(outcome: &Result<Change, Rejection>) -> String {
     match outcome {
@@ -60,6 +60,7 @@ fn change(change: &Change) -> String {
         Change::Left { executor, incarnation, effects } => {
             format!("left {executor}#{incarnation}{}", self::effects(effects))
         }
+        Change::Swept { job } => format!("swept {}", job.0),
     }
 }
 
@@ -132,7 +133,23 @@ pub(super) fn show(state: &ClusterState, what: &[&str]) -> String {
         ["pending"] => {
             let pending = state.pending();
             let run = pending.runnable.iter().map(|r| format!("{}@{}", short(&r.task), r.epoch));
-            format!("  run {}, release {}\n", list(run), list(pending.release.iter().map(|job| job.0)))
+            let mut out = format!("  run {}, release {}", list(run), jobs(&pending.release));
+            if !(pending.publish.is_empty() && pending.sweep.is_empty()) {
+                out += &format!(", publish {}, sweep {}", jobs(&pending.publish), jobs(&pending.sweep));
+            }
+            out + "\n"
+        }
+        ["write", id] => {
+            let id = JobId(id.parse().unwrap());
+            let rows = state.rows_written(id).map(|rows| format!(", {rows} rows")).unwrap_or_default();
+            let write = |write: &Write| match write.phase {
+                WritePhase::Sweeping { since_ms, unpublish } => {
+                    let published = if unpublish { ", also what is published" } else { "" };
+                    format!("  {} since {since_ms}{published}{rows}\n", write.phase)
+                }
+                phase => format!("  {phase}{rows}\n"),
+            };
+            state.write(id).map_or("  none\n".into(), write)
         }
         ["relations"] => {
             let all = state
@@ -214,6 +231,10 @@ fn job(job: &Job) -> String {
         out += "\n";
     }
     out
+}
+
+fn jobs(ids: &[JobId]) -> String {
+    list(ids.iter().map(|job| job.0))
 }
 
 fn short(task: &TaskId) -> String {

@@ -119,6 +119,14 @@ impl Disk for SimDisk {
         removed.await
     }
 
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let removed = self.operate(1, |state| match state.names.keys().any(|name| name.starts_with(path)) {
+            true => Err(io::ErrorKind::DirectoryNotEmpty.into()),
+            false => Ok(()),
+        });
+        removed.await
+    }
+
     async fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let state = self.state();
         let below = state.names.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded));

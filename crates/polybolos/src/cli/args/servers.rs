@@ -33,6 +33,13 @@ pub(crate) struct SchedulerArgs {
     /// Folder of this replica's log; made if it isn't there
     #[arg(long, value_name = "DIR", env = "POLYBOLOS_DATA_DIR")]
     pub(crate) data_dir: PathBuf,
+    /// Where CREATE TABLE AS makes a folder for each table; the same on all replicas. For example s3://bucket/prefix (with
+    /// the usual AWS_… variables) or file:///shared/folder
+    #[arg(long, value_name = "URL", env = "POLYBOLOS_WAREHOUSE", value_parser = url)]
+    pub(crate) warehouse: Option<Url>,
+    /// What a statement that writes has left behind is looked for once more so long after its end
+    #[arg(long, value_name = "TIME", default_value = "1m", env = "POLYBOLOS_SWEEP_GRACE", value_parser = duration)]
+    pub(crate) sweep_grace: Duration,
     #[command(flatten)]
     pub(crate) timing: TimingArgs,
     #[command(flatten)]

@@ -65,6 +65,9 @@ pub(crate) fn job_table(job: &JobDetail) -> String {
     if job.waits_since_ms > 0 {
         shown.push_str(&format!("{} (start one by `polybolos executor`)\n", waits(job.waits_since_ms)));
     }
+    if let Some(write) = &job.write {
+        shown.push_str(&format!("writes to {}: {}\n", write.url, write.phase));
+    }
     if let Some(error) = &job.error {
         shown.push_str(&format!("error: {}\n", error_text(error)));
     }
@@ -132,6 +135,8 @@ pub(super) fn job_json(job: &JobDetail) -> Value {
     });
     value["stages"] = job.stages.iter().map(stage_json).collect();
     value["waits_since_ms"] = if job.waits_since_ms > 0 { json!(job.waits_since_ms) } else { Value::Null };
+    value["write"] =
+        job.write.as_ref().map_or(Value::Null, |write| json!({"url": write.url, "phase": write.phase}));
     value["freshness"] = freshness_json(job.freshness.as_ref());
     value
 }
