@@ -41,7 +41,7 @@ pub(crate) fn decode_write(
         format.ok_or_else(|| not_impl_datafusion_err!("a file format of a newer version of this engine"))?;
     let sink = match &format {
         WriteFormat::Parquet(sink) => Sink::Parquet(Arc::new(sink.try_into()?)),
-        WriteFormat::Csv(sink) => Sink::Csv(Arc::new(csv_sink(&sink.try_into()?, compression_level))),
+        WriteFormat::Csv(sink) => Sink::Csv(Arc::new(csv_sink(&CsvSink::try_from(sink)?, compression_level))),
         WriteFormat::Json(sink) => {
             let sink = JsonSink::try_from(sink)?;
             let mut options = sink.writer_options().clone();
