@@ -214,6 +214,8 @@ impl Driver {
         let failure = update.error.clone();
         match self.generation.advance(update.result_generation) {
             Advance::Same => {}
+            // Of a job that has ended without rows to read the cluster forgets the generation.
+            Advance::Old if self.ends_without_rows(&update) => {}
             // It was overtaken on its way.
             Advance::Old => return Ok(()),
             Advance::Anew => self.begin_anew(),
@@ -251,6 +253,12 @@ impl Driver {
                 Err(ClientError::Protocol { what: format!("query {job} has an unknown state") })
             }
         }
+    }
+
+    /// The job has failed or was cancelled, or its rows are not a result.
+    fn ends_without_rows(&self, update: &JobUpdate) -> bool {
+        let has_rows = update.state() == JobState::Succeeded && update.error.is_none();
+        has_ended(update.state()) && (!has_rows || self.job.explain_analyze())
     }
 
     /// Whether all rows of the result stage are somewhere, and all that is being read.

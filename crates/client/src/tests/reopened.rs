@@ -157,3 +157,15 @@ async fn a_success_that_does_not_say_where_all_rows_are_is_no_empty_result() {
     let error = client.query("SELECT 1").await.unwrap_err();
     assert!(matches!(error, ClientError::Protocol { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn the_end_of_a_job_without_rows_is_heard_whatever_its_generation() {
+    let (scheduler, _, client) = setting(false).await;
+    let error = v1::JobError { message: "gave up".to_owned(), ..Default::default() };
+    scheduler.on_watch(vec![
+        Update(of_generation(1, update(JobState::Running, vec![]))),
+        Update(v1::JobUpdate { error: Some(error), ..update(JobState::Failed, vec![]) }),
+    ]);
+    let error = client.query("SELECT 1").await.unwrap_err().to_string();
+    assert!(error.contains("gave up"), "{error}");
+}

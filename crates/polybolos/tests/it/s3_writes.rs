@@ -65,11 +65,12 @@ async fn a_bucket_gets_the_files_of_the_attempts_that_won_and_nothing_else() {
     let mut wide = SubmitOptions::default();
     for (key, value) in [
         ("datafusion.execution.target_partitions", "4"),
-        ("datafusion.execution.objectstore_writer_buffer_size", "300000"),
+        // No smaller parts are allowed.
+        ("datafusion.execution.objectstore_writer_buffer_size", "5500000"),
     ] {
         wide.options.insert(key.to_owned(), value.to_owned());
     }
-    let large = "SELECT id, repeat(note, 60) AS note, customer % 3 AS k FROM orders";
+    let large = "SELECT id, repeat(note, 1000) AS note, customer % 3 AS k FROM orders";
     let copy = format!("COPY ({large}) TO 's3://data/copied/' STORED AS CSV PARTITIONED BY (k) {store}");
     let answer = client.query_with(copy, wide).await.unwrap();
     assert_eq!(answer.num_rows(), 1);
