@@ -10,6 +10,7 @@ pub(crate) struct Node {
     pub(crate) kind: Option<Kind>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one is made for each operator, and dropped at once")]
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(crate) enum Kind {
     #[prost(message, tag = "1")]
@@ -136,6 +137,7 @@ pub(crate) struct Write {
     pub(crate) compression_level: Option<u32>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one is made for each statement that writes")]
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(crate) enum WriteFormat {
     #[prost(message, tag = "4")]

@@ -17,6 +17,7 @@ pub use waiting::{takes_tasks, waits_since_ms};
 use crate::{Beat, ClusterState, Command, ENTRY_VERSION, Entry, Job};
 
 /// What the leader's shell has seen.
+#[allow(clippy::large_enum_variant, reason = "most are requests, and few wait at once")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Asked by a client or reported by an executor (submit, cancel, release, completion, failure, registration,

@@ -45,7 +45,7 @@ pub(super) struct MadeUp {
 
 pub(super) fn made_up(recorded: &Recorded, notes: &mut Vec<String>) -> MadeUp {
     let largest = recorded.tables.iter().map(rows).max().unwrap_or(0);
-    let factor = Factor { rows: largest.min(MAX_ROWS).max(1), of: largest.max(1) };
+    let factor = Factor { rows: largest.clamp(1, MAX_ROWS), of: largest.max(1) };
     if largest > MAX_ROWS {
         notes.push(format!(
             "the largest table had {largest} rows; here it has {MAX_ROWS}, and the others are smaller by the same factor"

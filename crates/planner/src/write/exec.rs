@@ -180,7 +180,10 @@ impl ExecutionPlan for WriteExec {
         let rows = execute_input_stream(Arc::clone(&self.input), schema, partition, Arc::clone(&context))?;
         let work = write_files(self.sink.clone(), self.target.clone(), writing, rows, context);
         let metrics = self.metrics.clone();
-        let done = stream::once(async move { Ok(count(&metrics, partition, work.await?)) });
+        let done = stream::once(async move {
+            count(&metrics, partition, work.await?);
+            Ok(())
+        });
         let no_rows = done.filter_map(|done: Result<()>| std::future::ready(done.err().map(Err)));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), no_rows)))
     }

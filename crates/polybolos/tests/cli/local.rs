@@ -1,4 +1,5 @@
 //! `local`: the embedded cluster, formats, scripts, the prompt without a terminal, flags from everywhere.
+#![allow(clippy::disallowed_methods, reason = "looks at files that a real process wrote")]
 
 use std::{io::Read, process::Stdio};
 

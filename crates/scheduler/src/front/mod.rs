@@ -77,6 +77,7 @@ pub(crate) struct Request {
 }
 
 /// What becomes of a statement.
+#[allow(clippy::large_enum_variant, reason = "one is made for each statement")]
 pub(crate) enum Planned {
     Job(Box<JobPlan>),
     /// A command whose success is the whole answer.
