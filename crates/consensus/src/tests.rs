@@ -8,6 +8,7 @@ mod live;
 mod membership;
 mod net;
 mod offline;
+mod one_moment;
 mod reopen;
 mod suite;
 

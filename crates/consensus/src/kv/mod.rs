@@ -95,7 +95,8 @@ pub(crate) type Pairs<'a> = Box<dyn DoubleEndedIterator<Item = Result<(Vec<u8>, 
 pub(crate) trait Kv: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
 
-    /// Keys from `from` up to, and without, `to`.
+    /// Keys from `from` up to, and without, `to`, as they were at one moment between two batches: writes wait while it
+    /// lives, so whoever has one must not ask for another.
     fn range(&self, from: &[u8], to: &[u8]) -> Pairs<'_>;
 
     /// A caller that stops waiting does not know whether it happened.

@@ -10,7 +10,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use async_trait::async_trait;
@@ -33,6 +33,9 @@ struct Inner {
     /// The second handle to sled's database file.
     file: File,
     witness: Witness,
+    /// Written while sled takes a batch, read while a range lives: sled's own iterators take a lock for each step only,
+    /// and would show a part of a batch.
+    batches: RwLock<()>,
     /// The number of the last durable write that began. Held while sled takes a batch, so that numbers are in order.
     number: Mutex<u64>,
 }
@@ -77,7 +80,14 @@ fn open(folder: &Path) -> Result<SledKv, KvError> {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the data folder"))?;
     }
     let folder = folder.to_owned();
-    Ok(SledKv(Arc::new(Inner { folder, db, file, witness, number: Mutex::new(number) })))
+    Ok(SledKv(Arc::new(Inner {
+        folder,
+        db,
+        file,
+        witness,
+        batches: RwLock::new(()),
+        number: Mutex::new(number),
+    })))
 }
 
 /// A call of about a microsecond, so it needs no thread of its own.
@@ -113,19 +123,24 @@ impl Inner {
             changes.insert(key.as_slice(), value.as_slice());
         }
         if durability == Durability::Buffered {
-            return Ok(self.db.apply_batch(changes)?);
+            return self.take(changes);
         }
         let number = {
             let mut number = self.number.lock().unwrap_or_else(PoisonError::into_inner);
             *number += 1;
             changes.insert(NUMBER_KEY, &number.to_be_bytes());
-            self.db.apply_batch(changes)?;
+            self.take(changes)?;
             *number
         };
         self.db.flush()?;
         self.file.sync_all().map_err(|source| KvError::Io { operation: "sync the database file", source })?;
         let noted = self.witness.note(number);
         noted.map_err(|source| KvError::Io { operation: "write the file of durable writes", source })
+    }
+
+    fn take(&self, changes: sled::Batch) -> Result<(), KvError> {
+        let _alone = self.batches.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.db.apply_batch(changes)?)
     }
 }
 
@@ -164,7 +179,9 @@ impl Kv for SledKv {
         if from >= to {
             return Box::new(std::iter::empty());
         }
-        Box::new(self.0.db.range(from..to).map(|pair| {
+        let moment = self.0.batches.read().unwrap_or_else(PoisonError::into_inner);
+        Box::new(self.0.db.range(from..to).map(move |pair| {
+            let _held = &moment;
             let (key, value) = pair?;
             Ok((key.to_vec(), value.to_vec()))
         }))

@@ -240,7 +240,7 @@ impl Kv for JournalKv {
         if from >= to {
             return Box::new(std::iter::empty());
         }
-        Box::new(Range { kv: self, from: Bound::Included(from.to_owned()), to: to.to_owned() })
+        Box::new(Range { live: self.read(), from: Bound::Included(from.to_owned()), to: to.to_owned() })
     }
 
     async fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
@@ -268,9 +268,8 @@ impl Kv for JournalKv {
     }
 }
 
-/// Takes one pair at a time, so that nobody waits for who reads much.
 struct Range<'a> {
-    kv: &'a JournalKv,
+    live: RwLockReadGuard<'a, Live>,
     from: Bound<Vec<u8>>,
     to: Vec<u8>,
 }
@@ -293,8 +292,7 @@ impl Iterator for Range<'_> {
         if self.is_over() {
             return None;
         }
-        let live = self.kv.read();
-        let (key, value) = live.first(self.from(), Bound::Excluded(&self.to))?;
+        let (key, value) = self.live.first(self.from(), Bound::Excluded(&self.to))?;
         let pair = (key.clone(), value.clone());
         self.from = Bound::Excluded(pair.0.clone());
         Some(Ok(pair))
@@ -306,8 +304,7 @@ impl DoubleEndedIterator for Range<'_> {
         if self.is_over() {
             return None;
         }
-        let live = self.kv.read();
-        let (key, value) = live.last(self.from(), Bound::Excluded(&self.to))?;
+        let (key, value) = self.live.last(self.from(), Bound::Excluded(&self.to))?;
         let pair = (key.clone(), value.clone());
         self.to = pair.0.clone();
         Some(Ok(pair))
