@@ -1,10 +1,16 @@
 //! The open streams to executors. A stream that is stuck or gone is dropped; its executor opens another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use polybolos_model::{ExecutorId, Incarnation, JobId, StageId, Term};
 use polybolos_proto::v1::{SchedulerMessage, scheduler_message::Message};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tonic::Status;
 
 /// Messages that may wait for one executor's network. Enough for what a new stream is told at once: a release for each
@@ -31,6 +37,8 @@ type Told = (u32, u64);
 struct Attached {
     stream: Stream,
     incarnation: Incarnation,
+    /// When it last gave a sign of life.
+    heard: Instant,
     /// What the executor was told of each stage.
     prepared: BTreeMap<(JobId, StageId), Told>,
 }
@@ -49,9 +57,33 @@ impl Streams {
     }
 
     /// Takes the place of the executor's older stream, whether or not that one broke.
-    pub(crate) fn attach(&mut self, executor: ExecutorId, incarnation: Incarnation, stream: Stream) {
+    pub(crate) fn attach(
+        &mut self,
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        stream: Stream,
+        now: Instant,
+    ) {
         self.broken.retain(|(broken, _)| *broken != executor);
-        self.by_executor.insert(executor, Attached { stream, incarnation, prepared: BTreeMap::new() });
+        self.by_executor
+            .insert(executor, Attached { stream, incarnation, heard: now, prepared: BTreeMap::new() });
+    }
+
+    /// The executor gave a sign of life.
+    pub(crate) fn heard(&mut self, executor: &ExecutorId, now: Instant) {
+        if let Some(attached) = self.by_executor.get_mut(executor) {
+            attached.heard = now;
+        }
+    }
+
+    /// For how long each has given none.
+    pub(crate) fn silences(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = (&ExecutorId, Incarnation, Duration)> {
+        self.by_executor
+            .iter()
+            .map(move |(executor, attached)| (executor, attached.incarnation, now - attached.heard))
     }
 
     /// Whether `id` is the stream that the executor is attached by.

@@ -197,6 +197,7 @@ impl Leader {
         if !self.is_current(&executor, stream) {
             return;
         }
+        self.streams.heard(&executor, self.shared.env.clock.now());
         if serves && !self.streams.send(&executor, Message::Heartbeat(HeartbeatAck {})) {
             return;
         }
@@ -255,6 +256,10 @@ impl Leader {
         }
         if now >= self.blames_from {
             batch.event(Event::Tick);
+            for (executor, incarnation, silent) in self.streams.silences(now) {
+                let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+                batch.event(Event::Silence { executor: executor.clone(), incarnation, silent_ms });
+            }
             self.look_for_takers(batch);
         }
         self.probe_detached();

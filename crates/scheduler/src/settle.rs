@@ -125,7 +125,8 @@ impl Leader {
             }
         };
         tracing::info!(%executor, %incarnation, running = running.len(), "executor attached");
-        self.streams.attach(executor.clone(), incarnation, stream);
+        let now = self.shared.env.clock.now();
+        self.streams.attach(executor.clone(), incarnation, stream, now);
         let heartbeat = self.shared.config.heartbeat_interval.as_millis();
         let (cluster_id, adoption, released) = self.shared.read(|state| {
             let adoption = self.shared.dispatcher().attach(state, &executor, incarnation, &running);

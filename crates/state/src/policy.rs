@@ -29,6 +29,9 @@ pub enum Event {
     StreamBroken { executor: ExecutorId, incarnation: Incarnation },
     /// Nothing listens any more where an executor without a stream served: its process is gone.
     ProbeFailed { executor: ExecutorId, incarnation: Incarnation, reason: String },
+    /// So long nothing came by the open stream of an executor, as this leader itself has measured. Comes with a tick:
+    /// the log knows of beats up to an interval later, as they are coalesced.
+    Silence { executor: ExecutorId, incarnation: Incarnation, silent_ms: u64 },
     /// No executor has taken tasks since then. Comes with a tick; `running` are the jobs of which attempts run all the
     /// same, on executors that drain.
     NoExecutor { since_ms: u64, running: BTreeSet<JobId> },
@@ -53,6 +56,7 @@ pub fn decide(
         Event::Beat(_)
         | Event::StreamBroken { .. }
         | Event::ProbeFailed { .. }
+        | Event::Silence { .. }
         | Event::NoExecutor { .. }
         | Event::Tick => None,
     });
@@ -62,7 +66,7 @@ pub fn decide(
     let heard = |id: &ExecutorId| registered.contains(id) || beats.contains_key(id);
     let gone = losses::gone(state, events, heard);
     let silent = if events.contains(&Event::Tick) {
-        losses::silent(state, |id| heard(id) || gone.contains_key(id), patience, term, now_ms)
+        losses::silent(state, events, |id| heard(id) || gone.contains_key(id), patience, term, now_ms)
     } else {
         Vec::new()
     };

@@ -87,6 +87,7 @@ fn lose(executor: &ExecutorId, incarnation: Incarnation, reason: String) -> Comm
 /// One command for each executor that is silent for too long, ascending by id.
 pub(super) fn silent(
     state: &ClusterState,
+    events: &[Event],
     settled: impl Fn(&ExecutorId) -> bool,
     patience: Patience,
     term: Term,
@@ -98,15 +99,33 @@ pub(super) fn silent(
     // A new leader heard nothing before its term began, and blames nobody for it.
     let listening_since_ms = if state.term() == term { state.term_since_ms() } else { now_ms };
     let silent = state.executors().filter(|e| e.is_present() && !settled(&e.id)).filter_map(|executor| {
-        let reason = silence(executor, listening_since_ms, patience, now_ms)?;
+        let reason = silence(executor, measured(events, executor), listening_since_ms, patience, now_ms)?;
         Some(lose(&executor.id, executor.incarnation, reason))
     });
     silent.collect()
 }
 
+/// What the leader itself has measured of the executor's silence, in ms.
+fn measured(events: &[Event], of: &Executor) -> u64 {
+    let measured = events.iter().filter_map(|event| match event {
+        Event::Silence { executor, incarnation, silent_ms } => {
+            (*executor == of.id && *incarnation == of.incarnation).then_some(*silent_ms)
+        }
+        _ => None,
+    });
+    measured.max().unwrap_or(0)
+}
+
 /// Why the executor counts as lost, if it does.
-fn silence(executor: &Executor, listening_since_ms: u64, patience: Patience, now_ms: u64) -> Option<String> {
-    let silent_ms = now_ms.saturating_sub(executor.last_beat_ms.max(listening_since_ms));
+fn silence(
+    executor: &Executor,
+    measured_ms: u64,
+    listening_since_ms: u64,
+    patience: Patience,
+    now_ms: u64,
+) -> Option<String> {
+    let logged_ms = now_ms.saturating_sub(executor.last_beat_ms.max(listening_since_ms));
+    let silent_ms = logged_ms.max(measured_ms);
     if silent_ms >= patience.executor_timeout_ms {
         return Some(format!("{SILENCE} {silent_ms} ms"));
     }

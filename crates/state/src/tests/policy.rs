@@ -111,6 +111,31 @@ fn a_silent_executor_is_lost_and_one_that_beats_now_is_not() {
 }
 
 #[test]
+fn what_a_leader_has_heard_itself_counts_from_then_and_not_from_the_log() {
+    let lab = two();
+    let silence = |name: &str, incarnation, silent_ms| Event::Silence {
+        executor: ExecutorId::new(name).unwrap(),
+        incarnation: Incarnation(incarnation),
+        silent_ms,
+    };
+    let found_at = |now_ms, measured_ms| {
+        let measured =
+            [silence("a", 1, measured_ms), silence("b", 1, EXECUTOR_TIMEOUT_MS), silence("x", 1, 9_000)];
+        let events: Vec<_> = measured.into_iter().chain([Event::Tick]).collect();
+        lost(&commands(decide(&lab.state, &events, TERM, now_ms)))
+            .iter()
+            .map(|(name, _)| name.to_string())
+            .collect::<Vec<_>>()
+    };
+    let early = 1_000 + EXECUTOR_TIMEOUT_MS - 400;
+    assert_eq!(found_at(early, EXECUTOR_TIMEOUT_MS - 1), [""; 0]);
+    assert_eq!(found_at(early, EXECUTOR_TIMEOUT_MS), ["a"], "b's was measured in another life");
+    assert_eq!(found_at(early + 400, 0), ["a", "b"], "the log knows it as well");
+    let back = [silence("a", 1, EXECUTOR_TIMEOUT_MS), Event::Tick, beat(&lab, "a")];
+    assert_eq!(lost(&commands(decide(&lab.state, &back, TERM, early))), []);
+}
+
+#[test]
 fn a_new_leader_waits_a_whole_time_out() {
     let mut lab = two();
     let much_later = 1_000 + 10 * EXECUTOR_TIMEOUT_MS;
