@@ -29,7 +29,8 @@ use crate::{
     generation::Generation,
     ipc,
     limits::{
-        FETCH_ATTEMPTS, FETCH_OPEN_TIMEOUT, FETCH_PATIENCE, FETCH_SILENCE, PLACE_TIMEOUT, READ_AHEAD_BATCHES,
+        FETCH_ATTEMPTS, FETCH_LOOK_INTERVAL, FETCH_OPEN_TIMEOUT, FETCH_PATIENCE, FETCH_SILENCE,
+        PLACE_TIMEOUT, READ_AHEAD_BATCHES,
     },
     stream::Item,
     watch::{Reading, watch as follow},
@@ -146,7 +147,7 @@ impl Fetch {
             if begun {
                 next = self.ask().await;
             } else if is_unreadable || tries >= TRIES_BEFORE_ASKING {
-                self.tell(is_unreadable.then(|| place.ticket.clone()));
+                tell(&self.trouble, is_unreadable.then(|| place.ticket.clone()));
             }
             let ends =
                 begun && !goes_on(&place, next.as_ref()) && !polybolos_model::mutant!("result-repeated");
@@ -170,7 +171,7 @@ impl Fetch {
             let pause = self.shared.backoff(tries + 1);
             tokio::select! {
                 biased;
-                () = self.moved(&place), if !begun => {
+                () = moved(self.places.clone(), self.partition, &place), if !begun => {
                     polybolos_model::sometimes!("a result was made anew elsewhere");
                     next = None;
                 }
@@ -192,11 +193,6 @@ impl Fetch {
         }
     }
 
-    /// Has the driver ask the leader. If it has too much to ask already, the next try comes back to it.
-    fn tell(&self, unreadable: Option<Bytes>) {
-        let _ = self.trouble.try_send(Trouble { unreadable });
-    }
-
     /// Where the partition is by the word of the leader, also after the query's end, when no updates come any more.
     async fn ask(&self) -> Option<ResultPartition> {
         let mut updates = std::pin::pin!(follow(Arc::clone(&self.shared), self.job, Reading::default()));
@@ -205,23 +201,49 @@ impl Fetch {
         update.results.into_iter().find(|place| is_present && place.partition == self.partition)
     }
 
-    /// Waits until the partition is elsewhere, or nowhere as it is made anew; maybe for ever.
-    async fn moved(&mut self, from: &ResultPartition) {
-        let partition = self.partition;
-        let elsewhere = |places: &Places| {
-            let same = |now: &ResultPartition| now.ticket == from.ticket && now.address == from.address;
-            !places.get(&partition).is_some_and(same)
+    /// Reads the partition at `place`. Until something of it was handed out, it is given up there as soon as the driver
+    /// knows that it is not there any more, which the driver asks for while the executor says nothing.
+    async fn read(&mut self, place: &ResultPartition, handed_out: &mut HandedOut) -> Result<(), Stop> {
+        let progress = Progress::new(handed_out.batches > 0);
+        let moved = moved(self.places.clone(), self.partition, place);
+        let (trouble, begun) = (self.trouble.clone(), || progress.begun.load(Ordering::Relaxed));
+        let look = async {
+            loop {
+                sleep(FETCH_LOOK_INTERVAL).await;
+                if progress.waits.load(Ordering::Relaxed) && !begun() {
+                    tell(&trouble, None);
+                }
+            }
         };
-        if self.places.wait_for(elsewhere).await.is_err() {
-            // The driver is gone, and this task with it.
-            std::future::pending::<()>().await;
+        let leave = async {
+            tokio::select! {
+                biased;
+                () = moved => {}
+                () = look => {}
+            }
+            if begun() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = self.read_at(place, handed_out, &progress) => done,
+            () = leave => {
+                polybolos_model::sometimes!("a result was given up on an executor that hangs");
+                Err(broken("it is not there any more".to_owned()))
+            }
         }
     }
 
-    async fn read(&mut self, place: &ResultPartition, handed_out: &mut HandedOut) -> Result<(), Stop> {
+    async fn read_at(
+        &mut self,
+        place: &ResultPartition,
+        handed_out: &mut HandedOut,
+        progress: &Progress,
+    ) -> Result<(), Stop> {
         let (channel, lease) =
             self.shared.channels.lease(&place.address).await.map_err(|why| Stop::Broken(Broken::new(why)))?;
-        let done = self.read_from(channel, place, handed_out).await;
+        let done = self.read_from(channel, place, handed_out, progress).await;
         if let Err(Stop::Broken(_)) = done {
             lease.give_up_connection();
         }
@@ -233,6 +255,7 @@ impl Fetch {
         channel: Channel,
         place: &ResultPartition,
         handed_out: &mut HandedOut,
+        progress: &Progress,
     ) -> Result<(), Stop> {
         let mut batches = open(channel, place).await?;
         let mut ahead = VecDeque::new();
@@ -242,6 +265,7 @@ impl Fetch {
         let mut skip = if repeats { 0 } else { handed_out.rows };
         while more || self.turn.is_some() {
             let room = more && (self.turn.is_none() || ahead.len() < READ_AHEAD_BATCHES);
+            progress.waits.store(room, Ordering::Relaxed);
             tokio::select! {
                 biased;
                 turn = wait_for(&mut self.turn), if self.turn.is_some() => {
@@ -264,6 +288,7 @@ impl Fetch {
                         return Err(Stop::Left);
                     }
                     let rows = batch.num_rows() as u64;
+                    progress.begun.store(true, Ordering::Relaxed);
                     self.out.send(Item::Batch(batch)).await.map_err(|_| Stop::Left)?;
                     *handed_out = HandedOut { batches: handed_out.batches + 1, rows: handed_out.rows + rows };
                     polybolos_model::failpoint!("client.mid_result");
@@ -271,6 +296,37 @@ impl Fetch {
             }
         }
         Ok(())
+    }
+}
+
+/// How far the reading of a place has come, for whoever watches it.
+struct Progress {
+    /// The executor has to say something next.
+    waits: AtomicBool,
+    /// Something was handed out.
+    begun: AtomicBool,
+}
+
+impl Progress {
+    fn new(begun: bool) -> Self {
+        Self { waits: AtomicBool::new(true), begun: AtomicBool::new(begun) }
+    }
+}
+
+/// Has the driver ask the leader. If it has too much to ask already, the next try comes back to it.
+fn tell(trouble: &mpsc::Sender<Trouble>, unreadable: Option<Bytes>) {
+    let _ = trouble.try_send(Trouble { unreadable });
+}
+
+/// Waits until the partition is elsewhere, or nowhere as it is made anew; maybe for ever.
+async fn moved(mut places: watch::Receiver<Places>, partition: u32, from: &ResultPartition) {
+    let elsewhere = |places: &Places| {
+        let same = |now: &ResultPartition| now.ticket == from.ticket && now.address == from.address;
+        !places.get(&partition).is_some_and(same)
+    };
+    if places.wait_for(elsewhere).await.is_err() {
+        // The driver is gone, and the fetch with it.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -43,6 +43,8 @@ pub const STALE_STAGGER: Duration = Duration::from_millis(50);
 pub const FETCH_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the next message of a partition.
 pub const FETCH_SILENCE: Duration = Duration::from_secs(30);
+/// An executor that says nothing for this long may be lost, and hang: whoever waits for it asks the leader.
+pub const FETCH_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A partition of which no batch was handed out is tried this often and this long: the loss of its executor is noticed
 /// in seconds, and by a new leader in some more.
 pub const FETCH_ATTEMPTS: u32 = 6;

@@ -280,6 +280,7 @@ impl Node {
                         self.tools.store.note_moved(job, attempt, address);
                     }
                 }
+                Effect::StopReading(address) => self.tools.pool.lose(&address),
                 Effect::Drain { deadline_ms } => self.drain(deadline_ms),
                 Effect::Leave => {
                     tracing::info!("left the cluster: nobody needs what this executor holds");

@@ -57,6 +57,7 @@ pub(crate) fn incoming(message: v1::SchedulerMessage) -> Result<Option<Incoming>
         Message::Moved(moved) => {
             Command::Moved { outputs: moved.outputs.into_iter().map(moved_to).collect::<Result<_, _>>()? }
         }
+        Message::Lost(lost) => Command::Lost { address: lost.address },
         Message::Leave(v1::Leave {}) => Command::Leave,
     };
     let event = Event::Command { term: Term(message.term), command };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use polybolos_model::{AttemptId, ExecutorId, JobId};
-use polybolos_proto::v1::{DeleteOutputs, ReleaseJob, scheduler_message::Message};
+use polybolos_proto::v1::{DeleteOutputs, ExecutorLost, ReleaseJob, scheduler_message::Message};
 use polybolos_state::{Change, ClusterState, Effects};
 
 use crate::leader::Leader;
@@ -55,14 +55,19 @@ impl Leader {
                 self.follow(effects);
             }
             Change::Lost { executor, incarnation, effects } => {
-                let reason = self.shared.read(|state| {
-                    let loss = state.executor(executor).and_then(|known| known.lost.as_ref());
-                    loss.map(|loss| loss.reason.clone()).unwrap_or_default()
+                let (reason, address) = self.shared.read(|state| {
+                    let known = state.executor(executor);
+                    let loss = known.and_then(|known| known.lost.as_ref());
+                    let reason = loss.map(|loss| loss.reason.clone()).unwrap_or_default();
+                    (reason, known.map(|known| known.address.clone()))
                 });
                 tracing::warn!(%executor, %incarnation, reason, "executor lost");
                 polybolos_model::sometimes!("an executor was lost");
                 self.shared.dispatcher().executor_gone(executor);
                 self.streams.detach(executor, *incarnation);
+                if let Some(address) = address {
+                    self.streams.send_to_all(&Message::Lost(ExecutorLost { address }));
+                }
                 self.tell_locations_again();
                 self.follow(effects);
             }

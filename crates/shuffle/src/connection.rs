@@ -15,7 +15,10 @@ use polybolos_env::{
     grpc::{self, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
 };
 use polybolos_model::limits::MAX_MESSAGE_BYTES;
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 use tonic::transport::Channel;
 
 use crate::{FetchError, locked};
@@ -67,15 +70,22 @@ impl Connection {
     }
 }
 
-/// The connections to one address.
+/// The connections to one address, while the same executor is there.
 #[derive(Default)]
-struct Peer {
+pub(crate) struct Peer {
+    lost: watch::Sender<bool>,
     /// One at a time connects; the others then find its connection.
     connecting: tokio::sync::Mutex<()>,
     connections: Mutex<Vec<Arc<Connection>>>,
 }
 
 impl Peer {
+    /// Waits until the cluster has lost the executor; maybe for ever.
+    pub(crate) async fn is_lost(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.lost.subscribe().wait_for(|lost| *lost).await;
+    }
+
     /// A place on a connection that has one.
     fn lease(&self) -> Option<Lease> {
         let mut connections = locked(&self.connections);
@@ -143,9 +153,20 @@ impl FlightPool {
         })
     }
 
-    /// A place on a connection to `address`; connects when all are full.
-    pub(crate) async fn lease(&self, address: &str) -> Result<Lease, FetchError> {
-        let peer = Arc::clone(locked(&self.peers).entry(address.to_owned()).or_default());
+    pub(crate) fn peer(&self, address: &str) -> Arc<Peer> {
+        Arc::clone(locked(&self.peers).entry(address.to_owned()).or_default())
+    }
+
+    /// Ends what is being fetched from there. An executor that is lost because it hangs would keep its readers waiting
+    /// until a time-out. Whoever fetches from the same address later connects anew.
+    pub fn lose(&self, address: &str) {
+        if let Some(peer) = locked(&self.peers).remove(address) {
+            peer.lost.send_replace(true);
+        }
+    }
+
+    /// A place on a connection to `peer`; connects when all are full.
+    pub(crate) async fn lease(&self, peer: &Peer, address: &str) -> Result<Lease, FetchError> {
         if let Some(lease) = peer.lease() {
             return Ok(lease);
         }

@@ -96,6 +96,8 @@ pub enum FetchError {
     Status { address: String, status: Box<tonic::Status> },
     #[error("{address} sent nothing for {} ms", deadline.as_millis())]
     Silent { address: String, deadline: Duration },
+    #[error("the executor at {address} was lost while it was read")]
+    Lost { address: String },
     #[error("what {address} sent is no Arrow data: {source}")]
     Decode { address: String, source: FlightError },
     #[error("{rows} rows came, and the task that wrote them reported {expected}")]
@@ -110,7 +112,11 @@ impl FetchError {
         match self {
             Self::Connect { .. } | Self::ConnectTimeout { .. } | Self::Silent { .. } => true,
             Self::Status { .. } => !self.is_about_output(),
-            Self::Stopping { .. } | Self::Decode { .. } | Self::Rows { .. } | Self::Local(_) => false,
+            Self::Stopping { .. }
+            | Self::Lost { .. }
+            | Self::Decode { .. }
+            | Self::Rows { .. }
+            | Self::Local(_) => false,
         }
     }
 

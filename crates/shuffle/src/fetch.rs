@@ -7,12 +7,17 @@ use arrow_flight::{Ticket, decode::FlightRecordBatchStream, error::FlightError};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use crate::{FetchError, FlightPool, connection::Lease};
+use crate::{
+    FetchError, FlightPool,
+    connection::{Lease, Peer},
+};
 
 struct Fetch {
     pool: Arc<FlightPool>,
     address: String,
     ticket: Bytes,
+    /// Whom this try asks.
+    peer: Option<Arc<Peer>>,
     /// The place on a connection, once there is one.
     lease: Option<Lease>,
     /// The answer, once there is one.
@@ -37,6 +42,7 @@ impl FlightPool {
             pool: Arc::clone(self),
             address: address.to_owned(),
             ticket,
+            peer: None,
             lease: None,
             batches: None,
             failures: 0,
@@ -60,7 +66,7 @@ impl Fetch {
                 Err(_) if self.handed_on && polybolos_model::mutant!("fetch-cut-short") => return Ok(None),
                 Err(error) => {
                     polybolos_model::sometimes!("a fetch broke between two batches", self.handed_on);
-                    self.batches = None;
+                    (self.batches, self.peer) = (None, None);
                     if let Some(lease) = self.lease.take()
                         && !error.is_about_output()
                     {
@@ -80,6 +86,18 @@ impl Fetch {
     }
 
     async fn try_next(&mut self) -> Result<Option<RecordBatch>, FetchError> {
+        let peer = Arc::clone(self.peer.get_or_insert_with(|| self.pool.peer(&self.address)));
+        tokio::select! {
+            biased;
+            next = self.next_of(&peer) => next,
+            () = peer.is_lost() => {
+                polybolos_model::sometimes!("a fetch ended as its executor was lost");
+                Err(FetchError::Lost { address: self.address.clone() })
+            }
+        }
+    }
+
+    async fn next_of(&mut self, peer: &Peer) -> Result<Option<RecordBatch>, FetchError> {
         let (deadline, waited) = match &mut self.batches {
             Some(batches) => {
                 let deadline = self.pool.limits.next_message;
@@ -87,7 +105,7 @@ impl Fetch {
             }
             None => {
                 let deadline = self.pool.limits.first_message;
-                (deadline, tokio::time::timeout(deadline, self.open()).await)
+                (deadline, tokio::time::timeout(deadline, self.open(peer)).await)
             }
         };
         match waited {
@@ -105,10 +123,10 @@ impl Fetch {
     }
 
     /// Asks, and waits for the answer up to and with its first batch: a schema alone proves nothing about a disk.
-    async fn open(&mut self) -> Result<Option<Result<RecordBatch, FlightError>>, FetchError> {
+    async fn open(&mut self, peer: &Peer) -> Result<Option<Result<RecordBatch, FlightError>>, FetchError> {
         // Given back when the first batch is there; see `MAX_OPENING`.
         let _opening = self.pool.opening.acquire().await;
-        let lease = self.pool.lease(&self.address).await?;
+        let lease = self.pool.lease(peer, &self.address).await?;
         let mut client = lease.client();
         // From here on a failure gives the connection up.
         self.lease = Some(lease);

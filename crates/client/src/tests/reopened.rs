@@ -1,13 +1,16 @@
 //! Results of which partitions are lost after their job has succeeded.
 
+use std::time::Duration;
+
 use futures::{StreamExt, TryStreamExt};
 use polybolos_proto::v1::{self, JobState, ResultPartition};
+use tokio::time::timeout;
 
 use super::{
     fake::{
         OnFetch,
         OnWatch::{Until, Update},
-        nowhere, update,
+        hangs, nowhere, update,
     },
     streaming::{job, of_generation, setting, values},
 };
@@ -69,6 +72,33 @@ async fn a_loss_that_the_leader_has_not_noticed_is_asked_for_again() {
     assert_eq!(values(&client.query("SELECT 1").await.unwrap().batches), [1]);
     // That an executor does not answer says nothing of what it holds.
     assert!(!scheduler.log().iter().any(|line| line.contains("without")), "{:?}", scheduler.log());
+}
+
+/// Below any time-out of a fetch.
+const SOON: Duration = Duration::from_secs(8);
+
+#[tokio::test]
+async fn a_partition_on_an_executor_that_hangs_is_given_up_when_that_is_lost() {
+    let (hanging, address) = hangs().await;
+    // While the query runs its updates tell, afterwards the leader is asked.
+    for state in [JobState::Running, JobState::Succeeded] {
+        let (scheduler, executor, client) = setting(true).await;
+        let here = executor.holds_rows(0, &[1]);
+        let stuck = ResultPartition { address: address.clone(), ticket: "stuck".into(), ..here.clone() };
+        let before = vec![Update(update(state, vec![stuck.clone()]))];
+        let after = vec![Update(reopened(vec![])), Update(update(JobState::Succeeded, vec![here]))];
+        if state == JobState::Running {
+            scheduler.on_watch(before.into_iter().chain(after).collect());
+        } else {
+            scheduler.on_watch(before);
+            // It has not noticed yet.
+            scheduler.on_watch(vec![Update(update(state, vec![stuck]))]);
+            scheduler.on_watch(after);
+        }
+        let result = timeout(SOON, client.query("SELECT 1")).await.unwrap().unwrap();
+        assert_eq!(values(&result.batches), [1], "{state:?}");
+    }
+    drop(hanging);
 }
 
 /// Whatever its new attempt is called: the partition was handed out.

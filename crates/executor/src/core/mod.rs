@@ -82,6 +82,10 @@ pub(crate) enum Command {
     Moved {
         outputs: Vec<MovedTo>,
     },
+    /// The executor that served there was lost.
+    Lost {
+        address: String,
+    },
     /// This executor is no member any more.
     Leave,
 }
@@ -144,6 +148,8 @@ pub(crate) enum Effect {
     /// It is not fetched: another executor should.
     TellPullFailed(AttemptId),
     NoteMoved(Vec<MovedTo>),
+    /// End what is being read from this address.
+    StopReading(String),
     /// This executor drains, and leaves by itself some time after `deadline_ms` if nobody tells it to.
     Drain {
         deadline_ms: u64,
@@ -282,6 +288,7 @@ impl Core {
                 self.pull(task, attempt, (from, incarnation), effects);
             }
             Command::Moved { outputs } => effects.push(Effect::NoteMoved(outputs)),
+            Command::Lost { address } => effects.push(Effect::StopReading(address)),
             Command::Leave => effects.push(Effect::Leave),
         }
     }

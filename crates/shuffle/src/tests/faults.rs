@@ -159,6 +159,30 @@ async fn each_way_to_lose_an_output_names_it() {
 }
 
 #[tokio::test]
+async fn a_reader_of_an_executor_that_hangs_fails_as_soon_as_that_is_lost() {
+    let silent = crate::testing::env().net.listen("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let hours = FetchLimits { first_message: Duration::from_secs(36_000), ..quick() };
+    let pool = pool_over(Arc::default(), hours);
+    let reading = tokio::spawn(pool.fetch(&address, encode_ticket(key(0, 1), 0)).try_collect::<Vec<_>>());
+    // Long enough for it to be asked, and to be waited for.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    pool.lose("127.0.0.1:1");
+    assert!(!reading.is_finished());
+    pool.lose(&address);
+    let error = reading.await.unwrap().unwrap_err();
+    assert!(matches!(&error, FetchError::Lost { address: lost } if *lost == address), "{error}");
+    // Another may serve there later.
+    let there = tempfile::tempdir().unwrap();
+    let store = store(there.path(), PLENTY, Compression::None).await;
+    let key = output(&store, 0, vec![numbers(0, 10)]).await;
+    let server = Server::start(Arc::clone(&store)).await;
+    pool.lose(&server.address.to_string());
+    let fetched = pool.fetch(&server.address.to_string(), encode_ticket(key, 0));
+    assert_eq!(values(&fetched.try_collect::<Vec<_>>().await.unwrap()), (0..10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn rows_that_are_missing_are_noticed() {
     let far = tempfile::tempdir().unwrap();
     let there = store(far.path(), PLENTY, Compression::None).await;

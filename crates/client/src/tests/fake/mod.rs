@@ -51,6 +51,13 @@ pub(in crate::tests) async fn nowhere() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
+/// Where connections are taken, and nothing is ever said, while the listener lives.
+pub(in crate::tests) async fn hangs() -> (impl Sized, String) {
+    let listener = env().net.listen("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
 pub(in crate::tests) fn rows(values: &[i32]) -> RecordBatch {
     RecordBatch::try_from_iter([("n", Arc::new(Int32Array::from(values.to_vec())) as ArrayRef)]).unwrap()
 }

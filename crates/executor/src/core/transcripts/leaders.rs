@@ -37,6 +37,23 @@ fn a_deposed_leader_is_refused() {
 }
 
 #[test]
+fn what_another_executor_was_to_send_is_not_waited_for_once_it_is_lost() {
+    check(
+        1,
+        "2 register c 7
+         1 lost h:1
+         2 lost h:1",
+        expect![[r#"
+            > 2 register c 7
+            > 1 lost h:1
+              refused: term 1 is lower than 2
+            > 2 lost h:1
+              stop reading from h:1
+        "#]],
+    );
+}
+
+#[test]
 fn a_reconnect_in_the_same_life_offers_what_runs_and_repeats_what_is_not_acknowledged() {
     check(
         1,

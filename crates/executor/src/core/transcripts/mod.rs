@@ -113,6 +113,7 @@ fn command(words: &[&str]) -> Command {
             }],
         },
         "drain" => Command::Drain { deadline_ms: words[1].parse().unwrap() },
+        "lost" => Command::Lost { address: words[1].to_owned() },
         "leave" => Command::Leave,
         "committed" => Command::Committed { sequences: rest().map(|s| s.parse().unwrap()).collect() },
         other => panic!("{other}"),
@@ -151,6 +152,7 @@ fn describe(effect: &Effect) -> String {
                 outputs.iter().map(|moved| format!("{} to {}", moved.attempt, moved.address)).collect();
             format!("note moved {}", words.join(" "))
         }
+        Effect::StopReading(address) => format!("stop reading from {address}"),
         Effect::Drain { deadline_ms } => format!("drain within {deadline_ms} ms"),
         Effect::Leave => "leave".to_owned(),
     }
