@@ -134,6 +134,7 @@ impl FakeExecutor {
                     | In::Drain(_)
                     | In::Pull(_)
                     | In::Moved(_)
+                    | In::Lost(_)
                     | In::Leave(_) => {}
                 },
             }
