@@ -227,6 +227,9 @@ pub enum RecordedEvent {
         term: u64,
         /// Since the last entry before it.
         pause_ms: u64,
+        /// Later elections that have no line of their own.
+        #[serde(default)]
+        more: u32,
     },
     ExecutorCame {
         executor: String,

@@ -56,7 +56,7 @@ pub use pending::{Pending, Runnable};
 pub use rejection::Rejection;
 pub use replicas::ReplicaRecord;
 pub use state::{ClusterState, MapLocation, ResultLocation};
-pub use story::{FleetMember, StoryEvent, StoryLine};
+pub use story::{FleetMember, StoryEvent, StoryLine, Toll};
 pub use timeline::{Row, Timeline};
 pub use write::{NewTable, Write, WritePhase};
 

@@ -186,8 +186,8 @@ fn line_of(line: &StoryLine, submitted_at_ms: u64) -> RecordedLine {
 
 fn event_of(event: &StoryEvent) -> RecordedEvent {
     match event {
-        StoryEvent::LeaderBegan { term, pause_ms } => {
-            RecordedEvent::LeaderBegan { term: term.0, pause_ms: *pause_ms }
+        StoryEvent::LeaderBegan { term, pause_ms, more, last_term: _ } => {
+            RecordedEvent::LeaderBegan { term: term.0, pause_ms: *pause_ms, more: *more }
         }
         StoryEvent::ExecutorCame { executor, incarnation, slots, memory_bytes, same_process } => {
             RecordedEvent::ExecutorCame {

@@ -1,22 +1,24 @@
 //! What went wrong while a job was under way, as `jobs timeline` tells it: written by `apply` from what commands did.
 //!
 //! Part of the state, so that a new leader and a restart know it. Kept since version 3, and bounded: of a job the first
-//! lines, of all jobs together the newest.
+//! lines, of all jobs together the newest. Sums count what has no line too.
 
 mod event;
+mod toll;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use event::StoryEvent;
 use polybolos_model::{ExecutorId, Incarnation, JobId, StageId, Term};
 use serde::{Deserialize, Serialize};
+pub use toll::Toll;
 
 use crate::{
     Change, ClusterState, Command, Effects, Executor, Job, Rejection, StageRun,
     change::LostWork,
     limits::{
-        MAX_STORIES, MAX_STORY_FLEET, MAX_STORY_LINES, MAX_STORY_STAGES, MAX_STORY_TASKS,
-        MAX_STORY_TEXT_BYTES,
+        MAX_STORIES, MAX_STORY_ELECTIONS, MAX_STORY_FLEET, MAX_STORY_LINES, MAX_STORY_STAGES,
+        MAX_STORY_TASKS, MAX_STORY_TEXT_BYTES,
     },
     policy::REPLACED,
 };
@@ -57,6 +59,8 @@ struct Story {
     lines: Vec<StoryLine>,
     /// Lines that came when there were enough.
     left_out: u64,
+    /// Of all that was told.
+    toll: Toll,
 }
 
 impl ClusterState {
@@ -64,6 +68,11 @@ impl ClusterState {
     pub fn story(&self, job: JobId) -> (&[StoryLine], u64) {
         let story = self.extension.v3.stories.by_job.get(&job);
         story.map_or((&[], 0), |story| (&story.lines, story.left_out))
+    }
+
+    /// The sums of the job's story, of lines that are not kept too.
+    pub fn toll(&self, job: JobId) -> Toll {
+        self.extension.v3.stories.by_job.get(&job).map_or_else(Toll::default, |story| story.toll)
     }
 
     /// The executors just before the first line of the job's story, and how many more there were; `None` of a job
@@ -88,7 +97,8 @@ impl ClusterState {
         let before = Before::default();
         let active: Vec<JobId> = self.active_jobs().map(|job| job.id).collect();
         for job in active {
-            self.tell(job, StoryEvent::LeaderBegan { term, pause_ms }, &before);
+            let began = StoryEvent::LeaderBegan { term, pause_ms, more: 0, last_term: term };
+            self.tell(job, began, &before);
         }
     }
 
@@ -287,6 +297,10 @@ impl Stories {
 
     fn add(&mut self, job: JobId, line: StoryLine) {
         let Some(story) = self.by_job.get_mut(&job) else { return };
+        story.toll.add(&line.event);
+        if story.folds_election(&line.event) {
+            return;
+        }
         if story.lines.len() < MAX_STORY_LINES {
             story.lines.push(line);
         } else {
@@ -300,6 +314,24 @@ impl Stories {
             let Some(oldest) = oldest else { return };
             self.by_job.remove(&oldest);
         }
+    }
+}
+
+impl Story {
+    /// Whether it is an election beyond [`MAX_STORY_ELECTIONS`], which the last line of one counts from now on.
+    fn folds_election(&mut self, event: &StoryEvent) -> bool {
+        let StoryEvent::LeaderBegan { term, .. } = event else { return false };
+        if self.toll.elections <= MAX_STORY_ELECTIONS as u64 {
+            return false;
+        }
+        let last = self.lines.iter_mut().rev().find_map(|line| match &mut line.event {
+            StoryEvent::LeaderBegan { more, last_term, .. } => Some((more, last_term)),
+            _ => None,
+        });
+        let Some((more, last_term)) = last else { return false };
+        *more = more.saturating_add(1);
+        *last_term = *term;
+        true
     }
 }
 

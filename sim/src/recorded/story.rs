@@ -43,6 +43,8 @@ pub(super) struct Story<'a> {
     op: u32,
     faults: Vec<Planned>,
     consequences: u32,
+    /// Elections that have no line.
+    elections_left_out: u64,
     /// Kind and time of the failures that have a fault.
     failures: Vec<(String, u64)>,
 }
@@ -72,6 +74,7 @@ impl<'a> Story<'a> {
             op,
             faults: Vec::new(),
             consequences: 0,
+            elections_left_out: 0,
             failures: Vec::new(),
         }
     }
@@ -96,6 +99,12 @@ impl<'a> Story<'a> {
         }
         if self.recorded.story_left_out > 0 {
             notes.push(format!("{} lines of the story were not kept", self.recorded.story_left_out));
+        }
+        if self.elections_left_out > 0 {
+            notes.push(format!(
+                "{} elections are not repeated, as the story does not tell when they were",
+                self.elections_left_out
+            ));
         }
         if self.consequences > 0 {
             notes.push(format!(
@@ -125,7 +134,10 @@ impl<'a> Story<'a> {
             RecordedEvent::ExecutorLost { executor, incarnation, noticed, .. } => {
                 self.loss(number, executor, *incarnation, *noticed)?;
             }
-            RecordedEvent::LeaderBegan { pause_ms, .. } => self.election(number, *pause_ms),
+            RecordedEvent::LeaderBegan { pause_ms, more, .. } => {
+                self.election(number, *pause_ms);
+                self.elections_left_out += u64::from(*more);
+            }
             RecordedEvent::TaskFailed { executor, class, fetch_from, .. } => {
                 self.failure(number, line.at_ms, executor, class, fetch_from.as_deref())?;
             }

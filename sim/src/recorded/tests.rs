@@ -166,8 +166,8 @@ async fn elections_and_failures_have_their_faults_and_the_rest_is_said() {
         fetch_from: from.map(str::to_owned),
     };
     recorded.story = vec![
-        line(100, &[1], Event::LeaderBegan { term: 2, pause_ms: 500 }),
-        line(200, &[1], Event::LeaderBegan { term: 3, pause_ms: 2_500 }),
+        line(100, &[1], Event::LeaderBegan { term: 2, pause_ms: 500, more: 0 }),
+        line(200, &[1], Event::LeaderBegan { term: 3, pause_ms: 2_500, more: 4 }),
         line(300, &[1], failed("e1", "resources", None)),
         line(310, &[1], failed("e1", "resources", None)),
         line(400, &[1], failed("e1", "retryable", Some("e2"))),
@@ -194,9 +194,12 @@ async fn elections_and_failures_have_their_faults_and_the_rest_is_said() {
     ];
     assert_eq!(names, expected.map(|(name, target)| (name, target.to_owned())));
     let said = notes.join("\n");
-    for part in
-        ["depends on the real rows: +0.600 s", "does not know of it: +0.800 s", "2 lines of the story"]
-    {
+    for part in [
+        "depends on the real rows: +0.600 s",
+        "does not know of it: +0.800 s",
+        "2 lines of the story",
+        "4 elections are not repeated",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use polybolos_model::{StageId, TaskId};
 use polybolos_proto::v1::{
     JobDetail, JobError as WireError, JobState, JobSummary, LossCost as WireCost, StageDetail, StageLoss,
-    StoryLine as WireLine, TaskDetail, WriteDetail,
+    StoryLine as WireLine, StoryToll, TaskDetail, WriteDetail,
 };
 use polybolos_state::{
     ClusterState, Dispatcher, Job, JobError, JobStatus, LossCost, LostWork, Row, StoryEvent, StoryLine,
-    TaskRun, Timeline,
+    TaskRun, Timeline, Toll,
 };
 
 /// Statements in lists are cut to this.
@@ -71,7 +71,7 @@ pub(crate) fn detail(state: &ClusterState, job: &Job, dispatcher: &Dispatcher) -
             .map(|(p, task)| task_detail(job, stage.id, p, task, dispatcher))
             .collect(),
     });
-    let Timeline { rows, left_out: story_left_out, .. } = timeline(state, job);
+    let Timeline { rows, left_out: story_left_out, toll, .. } = timeline(state, job);
     JobDetail {
         summary: Some(summary(job, dispatcher)),
         error: job.error.as_ref().map(job_error),
@@ -84,7 +84,14 @@ pub(crate) fn detail(state: &ClusterState, job: &Job, dispatcher: &Dispatcher) -
         write: state
             .write(job.id)
             .map(|write| WriteDetail { url: write.target.url.clone(), phase: write.phase.to_string() }),
+        toll: Some(story_toll(toll)),
     }
+}
+
+fn story_toll(toll: Toll) -> StoryToll {
+    let Toll { executors_lost, elections, failed_attempts, refused_reports, lost_tasks, lost_us, lost_bytes } =
+        toll;
+    StoryToll { executors_lost, elections, failed_attempts, refused_reports, lost_tasks, lost_us, lost_bytes }
 }
 
 fn loss_cost(cost: &LossCost) -> WireCost {
@@ -111,6 +118,7 @@ pub(crate) fn timeline(state: &ClusterState, job: &Job) -> Timeline {
     Timeline {
         rows: story.iter().map(|line| row(line, job.submitted_at_ms)).collect(),
         left_out,
+        toll: state.toll(job.id),
         ended: job.ended_at_ms.map(|at| (at.saturating_sub(job.submitted_at_ms), job.status.to_string())),
         submitted: String::new(),
         tasks: count(job.tasks_total()),

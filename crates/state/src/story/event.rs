@@ -16,6 +16,9 @@ pub enum StoryEvent {
         term: Term,
         /// Since the last entry before it.
         pause_ms: u64,
+        /// Elections after this one that have no line of their own, and the term of the last of them.
+        more: u32,
+        last_term: Term,
     },
     /// A process died that ran so many tasks of the job; the first [`MAX_STORY_TASKS`] by name.
     ExecutorDied { executor: ExecutorId, incarnation: Incarnation, tasks: u32, which: Vec<(StageId, u32)> },
@@ -77,11 +80,16 @@ impl StoryEvent {
 impl fmt::Display for StoryEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LeaderBegan { term, pause_ms } => {
+            Self::LeaderBegan { term, pause_ms, more, last_term } => {
                 write!(
                     f,
                     "a scheduler began to lead, in term {term}, {pause_ms} ms after the last entry before"
-                )
+                )?;
+                match more {
+                    0 => Ok(()),
+                    1 => write!(f, "; and once more later, in term {last_term}"),
+                    more => write!(f, "; and {more} times more later, the last time in term {last_term}"),
+                }
             }
             Self::ExecutorDied { executor, incarnation, tasks, which } => {
                 let which: Vec<String> = which.iter().map(|(stage, p)| format!("{stage}/{p}")).collect();
