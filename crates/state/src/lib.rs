@@ -46,7 +46,9 @@ pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
 pub use change::{Applied, Change, Effects, LostWork};
 pub use codec::{CodecError, ENTRY_FORMAT, SNAPSHOT_FORMAT};
 pub use command::{Beat, Command, LoggedBeat};
-pub use dispatch::{Adoption, CancelTarget, Dispatcher, DrainSteps, Launch, Pull, Reported, Running};
+pub use dispatch::{
+    Adoption, CancelTarget, Dispatcher, DrainSteps, Launch, Pull, Reported, Running, Wait, Waits,
+};
 pub use drain::{Drain, MovedOutput};
 pub use entry::{ENTRY_VERSION, Entry, FIRST_VERSION};
 pub use executor::{Executor, ExecutorState, Loss, Usage};

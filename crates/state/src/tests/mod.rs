@@ -7,6 +7,7 @@ mod dispatch_copies;
 mod dispatch_drain;
 mod dispatch_failures;
 mod dispatch_random;
+mod dispatch_waits;
 mod failover;
 mod leader_clock;
 mod policy;
