@@ -15,7 +15,7 @@ use datafusion::{
 };
 use futures::StreamExt;
 use polybolos::{EmbeddedCluster, EmbeddedConfig, Extensions, distribute};
-use polybolos_client::ClientError;
+use polybolos_client::{ClientError, Consistency};
 
 use crate::support::{cluster, column, oracle, orders, shop_files, text};
 
@@ -81,6 +81,27 @@ async fn tables_in_memory_and_statements_about_the_session_work() {
     collected(&ctx, "SET datafusion.execution.batch_size = 10").await;
     let batches = ctx.sql("SELECT id FROM o WHERE id < 100").await.unwrap().collect().await.unwrap();
     assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 100);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_of_the_cluster_go_along_with_the_queries_of_a_session() {
+    let (cluster, folder) = (cluster().await, shop_files());
+    let config = SessionConfig::new().with_information_schema(true);
+    let ctx = SessionContext::new_with_config(config);
+    let ctx = distribute(ctx, cluster.client(), Extensions::default());
+    let error = ctx.sql("SET polybolos.max_task_attempts = 17").await.unwrap_err().to_string();
+    assert!(error.contains("a number from 1 to 16"), "{error}");
+    collected(&ctx, "SET polybolos.max_task_attempts = 7").await;
+    assert!(collected(&ctx, "SHOW polybolos.max_task_attempts").await.contains("| 7 "));
+    let location = folder.path().join("orders").display().to_string();
+    collected(&ctx, &format!("CREATE EXTERNAL TABLE o STORED AS PARQUET LOCATION '{location}/'")).await;
+    assert!(collected(&ctx, "SELECT count(*) AS n FROM o").await.contains("10000"));
+    let client = cluster.client();
+    let job = client.jobs().await.unwrap().remove(0).job_id.parse().unwrap();
+    let recorded =
+        String::from_utf8(client.export_job(job, Consistency::default()).await.unwrap().to_vec()).unwrap();
+    assert!(recorded.contains("\"polybolos.max_task_attempts\": \"7\""), "{recorded}");
     cluster.shutdown().await;
 }
 

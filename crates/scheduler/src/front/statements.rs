@@ -24,7 +24,7 @@ use super::{
     object_stores::take_job_options,
     query,
     session::{Options, set_option},
-    settings::check_reset,
+    settings::{check_reset, check_version},
     tables, views,
     writes::{self, Warehouse},
 };
@@ -80,6 +80,7 @@ impl Planner {
     }
 
     pub(crate) async fn plan(self, statement: Statement, own_options: Options) -> Result<Planned> {
+        check_version(own_options.keys(), self.around.version)?;
         let mut options = self.around.session_options.clone();
         options.extend(own_options);
         take_job_options(&mut options, &self.catalogue.stores)?;
@@ -300,20 +301,23 @@ impl Planner {
             PlanStatement::SetVariable(set) => {
                 let (key, value) = (set.variable, set.value);
                 set_option(&mut state.config_options().as_ref().clone(), &key, &value)?;
+                check_version([&key], self.around.version)?;
                 Command::SetSession { session: session("SET")?, key, value }
             }
             PlanStatement::ResetVariable(reset) => {
                 let key = reset.variable;
-                let reason = |error: datafusion::error::DataFusionError| PlanningError::Option {
+                let reset = match polybolos_model::settings::is_ours(&key) {
+                    true => check_reset(&key).map_err(|error| error.to_string()),
+                    false => {
+                        let reset = state.config_options().as_ref().clone().reset(&key);
+                        reset.map_err(|error| error.find_root().message().into_owned())
+                    }
+                };
+                reset.map_err(|reason| PlanningError::Option {
                     option: key.clone(),
                     value: "its default".to_owned(),
-                    reason: error.find_root().message().into_owned(),
-                };
-                let reset = match polybolos_model::settings::is_ours(&key) {
-                    true => check_reset(&key),
-                    false => state.config_options().as_ref().clone().reset(&key),
-                };
-                reset.map_err(reason)?;
+                    reason,
+                })?;
                 Command::ResetSession { session: session("RESET")?, key }
             }
             PlanStatement::TransactionStart(_) => {

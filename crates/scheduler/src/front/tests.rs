@@ -294,6 +294,24 @@ async fn options_of_a_session_change_plans_and_are_checked() {
 }
 
 #[tokio::test]
+async fn settings_that_come_with_a_statement_need_their_version_too() {
+    let mut fixture = Fixture::with_table().await;
+    let options = Options::from([("polybolos.speculation".to_owned(), "false".to_owned())]);
+    let request = || Request {
+        statement: Statement::Sql("SELECT a FROM t".to_owned()),
+        session: None,
+        options: options.clone(),
+    };
+    let around = fixture.front.surroundings(&fixture.state, None);
+    let Err(error) = fixture.front.plan(request(), around).await else { panic!("it was not refused") };
+    assert!(error.to_string().contains("older version"), "{error}");
+    fixture.raise_version();
+    let around = fixture.front.surroundings(&fixture.state, None);
+    let Planned::Job(job) = fixture.front.plan(request(), around).await.unwrap() else { panic!("no job") };
+    assert_eq!(job.options.get("polybolos.speculation").map(String::as_str), Some("false"));
+}
+
+#[tokio::test]
 async fn settings_of_a_job_are_checked_shown_and_kept_with_it() {
     let mut fixture = Fixture::with_table().await;
     let kept = |options: &Options| -> Vec<String> {
@@ -302,6 +320,12 @@ async fn settings_of_a_job_are_checked_shown_and_kept_with_it() {
     };
     assert_eq!(kept(&fixture.job("SELECT 1").await.options), [""; 0]);
     assert!(fixture.rows("SHOW polybolos.max_task_attempts").await.contains("| 4 "));
+    let error = fixture.error("SET polybolos.max_task_attempts = 6").await;
+    assert!(
+        error.contains("'polybolos.max_task_attempts', while a scheduler of an older version"),
+        "{error}"
+    );
+    fixture.raise_version();
     fixture.run("SET polybolos.max_task_attempts = 6").await;
     assert!(fixture.rows("SHOW polybolos.max_task_attempts").await.contains("| 6 "));
     assert_eq!(kept(&fixture.job("SELECT 1").await.options), ["polybolos.max_task_attempts=6"]);

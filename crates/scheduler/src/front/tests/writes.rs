@@ -20,7 +20,7 @@ impl Fixture {
         fixture
     }
 
-    fn raise_version(&mut self) {
+    pub(super) fn raise_version(&mut self) {
         let (replica, folder, version) = (ReplicaId(1), 1, 3);
         self.apply(Command::RegisterReplica { replica, folder, version }).unwrap();
         self.apply(Command::RaiseVersion { to: version }).unwrap();
