@@ -41,7 +41,7 @@ mod story;
 mod timeline;
 mod write;
 
-pub use apply::{LossCost, StageRisk, loss_preview};
+pub use apply::{LossCost, StageRisk, Supposed, loss_preview};
 pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
 pub use change::{Applied, Change, Effects, LostWork};
 pub use codec::{CodecError, ENTRY_FORMAT, SNAPSHOT_FORMAT};

@@ -415,6 +415,29 @@ async fn what_fails_says_why_and_can_be_removed() {
     }
 }
 
+/// DataFusion 55.2 reads Hive's folder for NULL as a text, or fails. While it does, NULL is refused; when this test fails,
+/// it may be written.
+#[tokio::test]
+async fn readers_do_not_take_hives_folder_for_null() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("k=__HIVE_DEFAULT_PARTITION__");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("a.csv"), "1\n").unwrap();
+    let ctx = SessionContext::new();
+    for (name, kind) in [("texts", "VARCHAR"), ("numbers", "INT")] {
+        let place = dir.path().display();
+        let columns = format!("(v INT, k {kind}) STORED AS CSV PARTITIONED BY (k)");
+        let sql = format!(
+            "CREATE EXTERNAL TABLE {name} {columns} LOCATION '{place}/' OPTIONS ('format.has_header' 'false')"
+        );
+        ctx.sql(&sql).await.unwrap();
+    }
+    let read = rows(&ctx, "SELECT v, k IS NULL AS n FROM texts").await;
+    assert!(read.contains("| 1 | false |"), "{read}");
+    let numbers = ctx.sql("SELECT v, k FROM numbers").await.unwrap().collect().await;
+    assert!(numbers.unwrap_err().to_string().contains("__HIVE_DEFAULT_PARTITION__"));
+}
+
 #[tokio::test]
 async fn what_would_not_be_read_back_is_refused() {
     let setting = Setting::new().await;

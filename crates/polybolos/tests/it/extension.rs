@@ -136,6 +136,11 @@ async fn explain_of_a_session_shows_the_stages() {
     let plans =
         collected(&ctx, "EXPLAIN ANALYZE SELECT customer, count(*) FROM orders GROUP BY customer").await;
     assert!(plans.contains("output_rows=10000"), "{plans}");
+    // What is written is written here, and so it is told.
+    let out = folder.path().join("out.csv").display().to_string();
+    let plans = collected(&ctx, &format!("EXPLAIN COPY (SELECT id FROM orders) TO '{out}'")).await;
+    assert!(plans.contains("DataSinkExec") && plans.contains("RemoteQueryExec"), "{plans}");
+    assert!(!std::path::Path::new(&out).exists());
     cluster.shutdown().await;
 }
 

@@ -8,7 +8,7 @@ use datafusion::{
     execution::SessionState,
     logical_expr::{
         Analyze, CreateExternalTable, CreateMemoryTable, CreateView, DdlStatement, Explain, LogicalPlan,
-        Statement as PlanStatement, WriteOp,
+        PlanType, Statement as PlanStatement, ToStringifiedPlan, WriteOp,
     },
     sql::{parser::DFParserBuilder, sqlparser::dialect::dialect_from_str},
 };
@@ -124,10 +124,9 @@ impl Planner {
     async fn dispatch(self, parsed: Parsed) -> Result<Planned> {
         let Parsed { sql, faults, plan, state, options } = parsed;
         if faults {
-            refuse_non_query(&plan)?;
-            let executors = self.around.executors;
-            let context = self.context(&options);
-            return explain::faults(plan, &state, context, executors).await.map(Planned::Inline);
+            let plan = self.explainable(plan)?;
+            let (context, supposed) = (self.context(&options), self.around.supposed);
+            return explain::faults(plan, &state, context, supposed).await.map(Planned::Inline);
         }
         match plan {
             LogicalPlan::Ddl(statement) => self.ddl(statement, sql, &state, &options).await,
@@ -200,8 +199,26 @@ impl Planner {
     }
 
     async fn explain(&self, statement: Explain, state: &SessionState, options: &Options) -> Result<Planned> {
-        refuse_non_query(&statement.plan)?;
+        let plan = self.explainable(Arc::unwrap_or_clone(statement.plan))?;
+        // Without what was taken out of it.
+        let stringified_plans = vec![plan.to_stringified(PlanType::InitialLogicalPlan)];
+        let statement = Explain { plan: Arc::new(plan), stringified_plans, ..statement };
         explain::explain(statement, state, self.context(options)).await.map(Planned::Inline)
+    }
+
+    /// A query, or a statement that writes files, as it would be planned.
+    fn explainable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        match plan {
+            LogicalPlan::Copy(copy) => {
+                writes::check_version(self.around.version)?;
+                writes::configure_copy(copy, &self.catalogue.stores)
+            }
+            LogicalPlan::Dml(statement) if matches!(statement.op, WriteOp::Insert(_)) => {
+                writes::check_version(self.around.version)?;
+                Ok(LogicalPlan::Dml(statement))
+            }
+            query => refuse_non_query(&query).map(|()| query),
+        }
     }
 
     async fn analyze(
@@ -354,7 +371,7 @@ fn write_name(op: &WriteOp) -> &'static str {
     }
 }
 
-/// `EXPLAIN` and `EXPLAIN ANALYZE` take queries only.
+/// `EXPLAIN ANALYZE` takes queries only, and `EXPLAIN` what writes files too.
 fn refuse_non_query(plan: &LogicalPlan) -> Result<()> {
     match plan {
         LogicalPlan::Ddl(_)

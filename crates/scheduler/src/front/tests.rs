@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
 use arrow_ipc::reader::StreamReader;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
-use polybolos_model::Term;
+use polybolos_model::{SHUFFLE_DURABLE_LABEL, SHUFFLE_DURABLE_MODE_LABEL, Term};
 use polybolos_state::{Change, Entry, Rejection};
 use tempfile::TempDir;
 
@@ -149,6 +149,32 @@ async fn explain_faults_tells_a_stage_a_row_what_runs_again() {
     assert!(told.contains("run_again") && told.contains("1 of stage 1"), "{told}");
     let error = fixture.error("EXPLAIN FAULTS DROP TABLE t").await;
     assert!(error.contains("no query"), "{error}");
+}
+
+#[tokio::test]
+async fn explain_faults_knows_of_durable_outputs_once_they_count() {
+    let mut fixture = Fixture::with_table().await;
+    let query = "EXPLAIN FAULTS SELECT b, count(*) FROM t GROUP BY b";
+    for option in ["target_partitions = 3", "batch_size = 1"] {
+        fixture.run(&format!("SET datafusion.execution.{option}")).await;
+    }
+    for (mode, part) in [("before", "nothing: all that is done"), ("background", "at most: what is in")] {
+        for id in ["executor-1", "executor-2"] {
+            let mut command = register(id, 2);
+            if let Command::RegisterExecutor { labels, .. } = &mut command {
+                for (label, value) in [(SHUFFLE_DURABLE_LABEL, "x"), (SHUFFLE_DURABLE_MODE_LABEL, mode)] {
+                    labels.insert(label.to_owned(), value.to_owned());
+                }
+            }
+            fixture.apply(command).unwrap();
+        }
+        let older = fixture.state.version() < 3;
+        assert_eq!(fixture.rows(query).await.contains(part), !older);
+        fixture.raise_version();
+        let told = fixture.rows(query).await;
+        assert!(told.contains(part), "{told}");
+        assert_eq!(told.contains("1 of stage"), mode == "background", "{told}");
+    }
 }
 
 #[tokio::test]

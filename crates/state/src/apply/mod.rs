@@ -12,14 +12,16 @@ mod executors;
 mod foresight;
 mod jobs;
 mod loss;
+mod preview;
 pub(crate) mod reopen;
 mod rollback;
 mod tasks;
 mod writes;
 
 use executors::Registration;
-pub use foresight::{LossCost, StageRisk, loss_preview};
+pub use foresight::LossCost;
 use jobs::Submission;
+pub use preview::{StageRisk, Supposed, loss_preview};
 use tasks::Report;
 
 use crate::{
