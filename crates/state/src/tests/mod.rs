@@ -4,6 +4,7 @@ mod codec;
 mod dispatch;
 mod dispatch_alone;
 mod dispatch_copies;
+mod dispatch_deaths;
 mod dispatch_drain;
 mod dispatch_failures;
 mod dispatch_random;
