@@ -284,6 +284,20 @@ pub enum RecordedEvent {
         attempt: String,
     },
     ResultsLost,
+    /// An executor was asked to leave.
+    DrainBegan {
+        executor: String,
+        incarnation: u64,
+        /// How long tasks might run on there.
+        deadline_ms: u64,
+    },
+    /// It was let go.
+    ExecutorLeft {
+        executor: String,
+        incarnation: u64,
+        /// Outputs of all jobs that it had handed over.
+        moved: u32,
+    },
     /// Something that this version does not know.
     #[serde(other)]
     Other,

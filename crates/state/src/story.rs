@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use toll::Toll;
 
 use crate::{
-    Change, ClusterState, Command, Effects, Executor, Job, Rejection, StageRun,
+    Change, ClusterState, Command, Effects, Executor, ExecutorState, Job, Rejection, StageRun,
     change::LostWork,
     limits::{
         MAX_STORIES, MAX_STORY_ELECTIONS, MAX_STORY_FLEET, MAX_STORY_LINES, MAX_STORY_STAGES,
@@ -106,9 +106,10 @@ impl ClusterState {
     pub(crate) fn before(&self, command: &Command) -> Before {
         let executor = match command {
             _ if self.version < 3 => return Before::default(),
-            Command::LoseExecutor { executor, .. } | Command::RegisterExecutor { executor, .. } => {
-                self.executor(executor).cloned()
-            }
+            Command::LoseExecutor { executor, .. }
+            | Command::RegisterExecutor { executor, .. }
+            | Command::BeginDrain { executor, .. }
+            | Command::ExecutorLeft { executor, .. } => self.executor(executor).cloned(),
             Command::RestartCluster { .. } => None,
             Command::FailTask { task, .. } => {
                 let done = self.job(task.job).map(|job| (job.id, done_of(job)));
@@ -171,7 +172,20 @@ impl ClusterState {
                 }
                 self.tell_of_effects(effects, &format!("executor {executor} is lost: {reason}"), before);
             }
-            (Command::ExecutorLeft { executor, reason, .. }, Ok(Change::Left { effects, .. })) => {
+            (Command::BeginDrain { executor, incarnation, deadline_ms }, Ok(Change::Draining { .. })) => {
+                let was_live = before.executor.as_ref().is_some_and(|e| e.state == ExecutorState::Live);
+                // Asked again, it only gets another deadline.
+                if was_live {
+                    let (executor, incarnation) = (executor.clone(), *incarnation);
+                    let began = StoryEvent::DrainBegan { executor, incarnation, deadline_ms: *deadline_ms };
+                    self.tell_all(&began, before);
+                }
+            }
+            (Command::ExecutorLeft { executor, incarnation, reason }, Ok(Change::Left { effects, .. })) => {
+                let moved = self.drain_of(executor).map_or(0, |drain| drain.moved);
+                let (id, incarnation) = (executor.clone(), *incarnation);
+                let left = StoryEvent::ExecutorLeft { executor: id, incarnation, moved, reason: cut(reason) };
+                self.tell_all(&left, before);
                 self.tell_of_effects(effects, &format!("executor {executor} has left: {reason}"), before);
             }
             (_, Ok(Change::Registered { executor, incarnation, replaced, effects })) => {
@@ -200,10 +214,15 @@ impl ClusterState {
     fn tell_of_loss(&mut self, lost: &Executor, reason: &str, before: &Before) {
         let silent_ms = self.now_ms.saturating_sub(lost.last_beat_ms);
         let broken_ms = lost.suspect_since_ms.map(|since_ms| self.now_ms.saturating_sub(since_ms));
+        let (executor, incarnation, reason) = (lost.id.clone(), lost.incarnation, cut(reason));
+        let lost = StoryEvent::ExecutorLost { executor, incarnation, silent_ms, broken_ms, reason };
+        self.tell_all(&lost, before);
+    }
+
+    /// Every job that was active.
+    fn tell_all(&mut self, event: &StoryEvent, before: &Before) {
         for job in before.done.keys() {
-            let (executor, incarnation, reason) = (lost.id.clone(), lost.incarnation, cut(reason));
-            let event = StoryEvent::ExecutorLost { executor, incarnation, silent_ms, broken_ms, reason };
-            self.tell(*job, event, before);
+            self.tell(*job, event.clone(), before);
         }
     }
 
@@ -226,11 +245,9 @@ impl ClusterState {
         }
         let (slots, memory_bytes) = (new.slots, new.memory_bytes);
         let same_process = known.is_some_and(|known| known.process_id == new.process_id);
-        for job in before.done.keys() {
-            let executor = executor.clone();
-            let came = StoryEvent::ExecutorCame { executor, incarnation, slots, memory_bytes, same_process };
-            self.tell(*job, came, before);
-        }
+        let executor = executor.clone();
+        let came = StoryEvent::ExecutorCame { executor, incarnation, slots, memory_bytes, same_process };
+        self.tell_all(&came, before);
     }
 
     fn tell_of_effects(&mut self, effects: &Effects, reason: &str, before: &Before) {

@@ -70,6 +70,7 @@ impl fmt::Display for Toll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (count, one, more) in [
             (self.executors_lost, "executor was lost", "executors were lost"),
+            (self.executors_left, "executor left", "executors left"),
             (self.elections, "new leader", "new leaders"),
             (self.failed_attempts, "attempt failed", "attempts failed"),
             (self.refused_reports, "report was refused", "reports were refused"),

@@ -7,6 +7,7 @@
 //! | lost by silence or a broken stream otherwise | its machine loses its power; or it is in a black hole, if it came back |
 //! | another process took its place | a crash, and a quick start |
 //! | a new leader | the leader crashes, or is paused if the change took long |
+//! | an executor was asked to leave | the operator drains it, with the same deadline; here it always comes back |
 //! | a task failed: out of resources, a fetch, another error that is tried again | no memory on its executor, cut streams of whom it read, errors of the tables' store |
 //! | tasks that ran again, refused reports, results that were lost | nothing: they follow from the rest |
 
@@ -145,8 +146,11 @@ impl<'a> Story<'a> {
             | RecordedEvent::WorkLost { .. }
             | RecordedEvent::ReportRefused { .. }
             | RecordedEvent::ResultsLost => self.consequences += 1,
-            // Part of the loss, or of the beginning.
-            RecordedEvent::ExecutorCame { .. } => {}
+            // Part of the loss or the drain, or of the beginning.
+            RecordedEvent::ExecutorCame { .. } | RecordedEvent::ExecutorLeft { .. } => {}
+            RecordedEvent::DrainBegan { executor, deadline_ms, .. } => {
+                self.drain(number, executor, *deadline_ms)?;
+            }
             RecordedEvent::Other => return Err("this version does not know of it"),
         }
         Ok(())
@@ -193,6 +197,15 @@ impl<'a> Story<'a> {
         };
         let id = self.next_id();
         self.faults.push(Planned { id, at_ms: 0, for_ms, fault, when, until });
+        Ok(())
+    }
+
+    fn drain(&mut self, number: usize, executor: &str, deadline_ms: u64) -> Result<(), &'static str> {
+        let member = self.fleet.get(executor).ok_or("that executor is not simulated")?;
+        let fault =
+            Fault::DrainExecutor { target: Target::new(member.host.clone()), deadline_ms, by_signal: false };
+        let (id, when) = (self.next_id(), Some(self.when(number, None)));
+        self.faults.push(Planned { id, at_ms: 0, for_ms: None, fault, when, until: None });
         Ok(())
     }
 

@@ -96,9 +96,26 @@ pub(crate) fn detail(
 }
 
 fn story_toll(toll: Toll) -> StoryToll {
-    let Toll { executors_lost, elections, failed_attempts, refused_reports, lost_tasks, lost_us, lost_bytes } =
-        toll;
-    StoryToll { executors_lost, elections, failed_attempts, refused_reports, lost_tasks, lost_us, lost_bytes }
+    let Toll {
+        executors_lost,
+        executors_left,
+        elections,
+        failed_attempts,
+        refused_reports,
+        lost_tasks,
+        lost_us,
+        lost_bytes,
+    } = toll;
+    StoryToll {
+        executors_lost,
+        executors_left,
+        elections,
+        failed_attempts,
+        refused_reports,
+        lost_tasks,
+        lost_us,
+        lost_bytes,
+    }
 }
 
 fn loss_cost(cost: &LossCost) -> WireCost {
@@ -141,7 +158,9 @@ fn row(line: &StoryLine, submitted_at_ms: u64) -> Row {
         | StoryEvent::ReportRefused { .. }
         | StoryEvent::ResultsLost { .. }
         | StoryEvent::ExecutorLost { .. }
-        | StoryEvent::ExecutorCame { .. } => (0, 0, 0),
+        | StoryEvent::ExecutorCame { .. }
+        | StoryEvent::DrainBegan { .. }
+        | StoryEvent::ExecutorLeft { .. } => (0, 0, 0),
     };
     Row {
         after_ms: line.at_ms.saturating_sub(submitted_at_ms),

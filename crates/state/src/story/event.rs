@@ -58,6 +58,21 @@ pub enum StoryEvent {
         /// It is the process that had been lost: it had not died.
         same_process: bool,
     },
+    /// An executor was asked to leave: it takes no new tasks.
+    DrainBegan {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        /// How long tasks may run on there.
+        deadline_ms: u64,
+    },
+    /// It was let go.
+    ExecutorLeft {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        /// Outputs of all jobs that it had handed over.
+        moved: u32,
+        reason: String,
+    },
 }
 
 impl StoryEvent {
@@ -72,6 +87,8 @@ impl StoryEvent {
             Self::ResultsLost { .. } => "results-lost",
             Self::ExecutorLost { .. } => "executor-lost",
             Self::ExecutorCame { .. } => "executor-came",
+            Self::DrainBegan { .. } => "drain-began",
+            Self::ExecutorLeft { .. } => "executor-left",
         }
     }
 }
@@ -132,6 +149,21 @@ impl fmt::Display for StoryEvent {
                 let back = if *same_process { "came back, it had not died" } else { "came" };
                 let s = if *slots == 1 { "" } else { "s" };
                 write!(f, "executor {executor} (incarnation {incarnation}) {back}, with {slots} slot{s}")
+            }
+            Self::DrainBegan { executor, incarnation, deadline_ms } => {
+                let seconds = *deadline_ms as f64 / 1e3;
+                write!(
+                    f,
+                    "executor {executor} (incarnation {incarnation}) was asked to leave within {seconds:.3} s"
+                )
+            }
+            Self::ExecutorLeft { executor, incarnation, moved, reason } => {
+                let outputs = if *moved == 1 { "output" } else { "outputs" };
+                write!(
+                    f,
+                    "executor {executor} (incarnation {incarnation}) has left and had handed over {moved} {outputs} of all queries: \
+                     {reason}"
+                )
             }
         }
     }

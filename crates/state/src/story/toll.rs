@@ -8,6 +8,8 @@ use super::StoryEvent;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toll {
     pub executors_lost: u64,
+    /// By request.
+    pub executors_left: u64,
     pub elections: u64,
     pub failed_attempts: u64,
     pub refused_reports: u64,
@@ -22,6 +24,7 @@ impl Toll {
         match event {
             StoryEvent::LeaderBegan { .. } => self.elections += 1,
             StoryEvent::ExecutorLost { .. } => self.executors_lost += 1,
+            StoryEvent::ExecutorLeft { .. } => self.executors_left += 1,
             StoryEvent::TaskFailed { .. } => self.failed_attempts += 1,
             StoryEvent::ReportRefused { .. } => self.refused_reports += 1,
             StoryEvent::WorkLost { tasks, elapsed_us, bytes, .. } => {
@@ -31,7 +34,8 @@ impl Toll {
             }
             StoryEvent::ExecutorDied { .. }
             | StoryEvent::ResultsLost { .. }
-            | StoryEvent::ExecutorCame { .. } => {}
+            | StoryEvent::ExecutorCame { .. }
+            | StoryEvent::DrainBegan { .. } => {}
         }
     }
 }

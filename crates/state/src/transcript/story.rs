@@ -71,6 +71,62 @@ fn losses_failures_refusals_and_leaders_are_told() {
 }
 
 #[test]
+fn who_was_asked_to_leave_and_left_is_told_once() {
+    check(
+        "replica 1 version=3; raise 3
+         register a
+         register b
+         submit 1 chain(2,1)
+         complete a 1/0/0 1 epoch=0; complete b 1/0/1 2 epoch=0
+         at 2000
+         drain a 60000
+         drain a 500
+         moved b 1/0/0 1 a
+         at 2500
+         left a
+         drain b 1000
+         at 3500
+         left b
+         show story 1",
+        expect![[r#"
+            replica 1 version=3; raise 3
+              registered replica 1
+              version 3 is in use
+            register a
+              registered a#1
+            register b
+              registered b#2
+            submit 1 chain(2,1)
+              submitted 1
+            complete a 1/0/0 1 epoch=0; complete b 1/0/1 2 epoch=0
+              completed 1/0/0
+              completed 1/0/1, stage complete
+            at 2000
+            drain a 60000
+              draining a
+            drain a 500
+              draining a
+            moved b 1/0/0 1 a
+              moved 1/0/0
+            at 2500
+            left a
+              left a#1
+            drain b 1000
+              draining b
+            at 3500
+            left b
+              left b#2; run again 1/0/0 1/0/1
+            show story 1
+              2000 executor a (incarnation 1) was asked to leave within 60.000 s
+              2500 executor a (incarnation 1) has left and had handed over 1 output of all queries: it was drained
+              2500 executor b (incarnation 2) was asked to leave within 1.000 s
+              3500 executor b (incarnation 2) has left and had handed over 0 outputs of all queries: it was drained
+              3500 tasks 0 and 1 of stage 0 run again (0.000 s and 0 bytes of work): executor b has left: it was drained
+        "#]],
+    );
+}
+
+#[test]
 fn nothing_is_told_before_version_3() {
     let mut lab = Lab::new();
     lab.run_all(&[

@@ -32,6 +32,7 @@ fn timeline(job: &JobDetail) -> Timeline {
 fn toll(job: &JobDetail) -> Toll {
     let StoryToll {
         executors_lost,
+        executors_left,
         elections,
         failed_attempts,
         refused_reports,
@@ -39,7 +40,16 @@ fn toll(job: &JobDetail) -> Toll {
         lost_us,
         lost_bytes,
     } = job.toll.unwrap_or_default();
-    Toll { executors_lost, elections, failed_attempts, refused_reports, lost_tasks, lost_us, lost_bytes }
+    Toll {
+        executors_lost,
+        executors_left,
+        elections,
+        failed_attempts,
+        refused_reports,
+        lost_tasks,
+        lost_us,
+        lost_bytes,
+    }
 }
 
 pub(super) fn timeline_table(job: &JobDetail) -> String {
@@ -54,6 +64,7 @@ pub(super) fn timeline_json(job: &JobDetail) -> Value {
     value["left_out"] = json!(job.story_left_out);
     value["lost"] = json!({"tasks": toll.lost_tasks, "elapsed_us": toll.lost_us, "bytes": toll.lost_bytes});
     value["executors_lost"] = json!(toll.executors_lost);
+    value["executors_left"] = json!(toll.executors_left);
     value["elections"] = json!(toll.elections);
     value["failed_attempts"] = json!(toll.failed_attempts);
     value["refused_reports"] = json!(toll.refused_reports);
