@@ -1,5 +1,7 @@
 //! Executors that are asked to leave: what they hold goes elsewhere, and nothing is lost with them.
 
+#![allow(clippy::too_many_lines, reason = "a transcript is one text")]
+
 use expect_test::expect;
 
 use super::{Lab, check};

@@ -1,5 +1,7 @@
 //! Results that are lost after success, and made again for whoever wants to read them.
 
+#![allow(clippy::too_many_lines, reason = "a transcript is one text")]
+
 use expect_test::{Expect, expect};
 
 use super::{Lab, check};

@@ -1,5 +1,7 @@
 //! Statements that write: files are published by one entry or not at all, and what is left behind is swept.
 
+#![allow(clippy::too_many_lines, reason = "a transcript is one text")]
+
 use expect_test::expect;
 use polybolos_model::limits::MAX_ENDED_JOBS;
 
