@@ -69,6 +69,25 @@ pub(crate) async fn explain(
     ipc::encode_answer(&schema, &[one])
 }
 
+/// `EXPLAIN ANALYZE` takes queries only, and `EXPLAIN` what writes files too.
+///
+/// # Errors
+/// The statement is another one.
+pub(crate) fn refuse_non_query(plan: &LogicalPlan) -> Result<(), PlanningError> {
+    match plan {
+        LogicalPlan::Ddl(_)
+        | LogicalPlan::Dml(_)
+        | LogicalPlan::Copy(_)
+        | LogicalPlan::Statement(_)
+        | LogicalPlan::Explain(_)
+        | LogicalPlan::Analyze(_)
+        | LogicalPlan::DescribeTable(_) => {
+            Err(PlanningError::Unsupported { what: "EXPLAIN of a statement that is no query".to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn places(write: &Destination) -> String {
     let (staged, published) = write.target.places(&write.partition_columns);
     format!("staged below {staged}\npublished as {published}")

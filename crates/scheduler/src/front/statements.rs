@@ -217,7 +217,7 @@ impl Planner {
                 writes::check_version(self.around.version)?;
                 Ok(LogicalPlan::Dml(statement))
             }
-            query => refuse_non_query(&query).map(|()| query),
+            query => explain::refuse_non_query(&query).map(|()| query),
         }
     }
 
@@ -228,7 +228,7 @@ impl Planner {
         state: &SessionState,
         options: &Options,
     ) -> Result<Planned> {
-        refuse_non_query(&statement.input)?;
+        explain::refuse_non_query(&statement.input)?;
         if local::reads_only_local(&statement.input)? {
             return local::answer(&LogicalPlan::Analyze(statement), state).await.map(Planned::Inline);
         }
@@ -368,20 +368,6 @@ fn write_name(op: &WriteOp) -> &'static str {
         WriteOp::Ctas => "CREATE TABLE AS",
         WriteOp::MergeInto(_) => "MERGE",
         _ => "writing to a table",
-    }
-}
-
-/// `EXPLAIN ANALYZE` takes queries only, and `EXPLAIN` what writes files too.
-fn refuse_non_query(plan: &LogicalPlan) -> Result<()> {
-    match plan {
-        LogicalPlan::Ddl(_)
-        | LogicalPlan::Dml(_)
-        | LogicalPlan::Copy(_)
-        | LogicalPlan::Statement(_)
-        | LogicalPlan::Explain(_)
-        | LogicalPlan::Analyze(_)
-        | LogicalPlan::DescribeTable(_) => Err(unsupported("EXPLAIN of a statement that is no query")),
-        _ => Ok(()),
     }
 }
 
