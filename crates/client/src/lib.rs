@@ -41,7 +41,8 @@ pub use ipc::conform;
 pub use job::JobHandle;
 pub use polybolos_proto::v1::{
     ClusterStatusResponse, ExecutorStatus, Freshness, JobDetail, JobState, JobSummary, JobUpdate,
-    ListJobsResponse, LossCost, ReplicaStatus, StageDetail, StageLoss, StageProgress, StoryLine, TaskDetail,
+    ListJobsResponse, LiveAttempt, LossCost, ReplicaStatus, StageDetail, StageLoss, StageProgress, StoryLine,
+    StoryToll, TaskDetail,
 };
 pub use reads::Consistency;
 pub use stream::ResultStream;

@@ -3,40 +3,39 @@
 //! One task owns everything; nothing here decides. Each source of events is bounded: the link delivers one message at
 //! a time, and at most as many attempts run as there are slots.
 
+mod attempts;
+mod facts;
 mod leaving;
+mod sending;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use polybolos_env::CpuTask;
 use polybolos_model::{
-    AttemptId, ErrorClass, TaskError, TaskId, Term,
-    simulation::{AttemptEnd, Fact, report},
+    AttemptId, TaskId,
+    simulation::{Fact, report},
 };
-use polybolos_proto::v1::{ExecutorMessage, Heartbeat, Register, TaskReports, executor_message::Message};
-use polybolos_shuffle::{Handover, OutputKey};
-use prost::Message as _;
+use polybolos_proto::v1::{ExecutorMessage, Register};
+use polybolos_shuffle::Handover;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Interval, MissedTickBehavior, timeout},
 };
-use tracing::Instrument;
 
-use self::leaving::Leaving;
+use self::{
+    leaving::Leaving,
+    sending::{beat, room},
+};
 use crate::{
-    config::{DurableMode, ExecutorFailure},
-    core::{Command, Core, Effect, Ended, Event, MovedTo, Outcome, StageKey},
+    config::ExecutorFailure,
+    core::{Command, Core, Effect, Ended, Event, MovedTo, StageKey},
     handle::ExecutorStatus,
     link::{Attachment, Link, LinkEvent},
     stage::PreparedStage,
-    task::{self, Tools},
+    task::Tools,
     wire,
 };
 
-/// One message carries at most this many bytes of reports, and at least one report.
-const MAX_REPORTS_BYTES: usize = 4 * 1024 * 1024;
-/// Outputs that may wait for their copy to the durable store; further ones get none.
-const MAX_COPIES: usize = 4_096;
 /// How long a shutdown waits for stopped tasks to let go.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -298,94 +297,6 @@ impl Node {
         }
     }
 
-    fn start(&mut self, attempt: AttemptId, task: TaskId) {
-        self.report_start(attempt, task);
-        let (stop, stopped) = oneshot::channel();
-        self.stops.insert(attempt, stop);
-        let Some(stage) = self.stages.get(&StageKey::of(task)).cloned() else {
-            let why = format!("stage {} of job {} is not prepared here", task.stage, task.job);
-            let outcome = Outcome::Failed(TaskError::new(ErrorClass::Retryable, why));
-            self.running.push(Box::pin(async move { (attempt, Ended::Finished(outcome)) }));
-            return;
-        };
-        let span = tracing::info_span!("task", job = %task.job, stage = %task.stage, partition = task.partition, %attempt);
-        let (done, outcome) = oneshot::channel();
-        let tools = Arc::clone(&self.tools);
-        let work = async move {
-            let outcome = task::run(&tools, &stage, task, attempt).await;
-            polybolos_model::failpoint!("executor.after_task_before_report");
-            // The receiver is gone only when the attempt was stopped.
-            let _ = done.send(outcome);
-        };
-        let work = self.tools.env.cpu.spawn(Box::pin(work.instrument(span.clone())));
-        let end = async move { (attempt, supervise(work, outcome, stopped).await) };
-        self.running.push(Box::pin(end.instrument(span)));
-    }
-
-    /// Copies the output of an attempt that has completed, if that is left to the background. What can't be copied is
-    /// just not durable.
-    fn copy(&mut self, attempt: AttemptId) {
-        let Some(task) = self.core.keeps(attempt) else { return };
-        if self.tools.durable != Some(DurableMode::Background) {
-            return;
-        }
-        if self.copying.len() >= MAX_COPIES {
-            return tracing::warn!(%task, %attempt, "{MAX_COPIES} outputs wait for their copy; this one gets none");
-        }
-        let (done, copied) = oneshot::channel();
-        let store = Arc::clone(&self.tools.store);
-        let work = async move {
-            let made = store.make_durable(OutputKey { task, attempt }).await;
-            if let Err(error) = &made {
-                tracing::warn!(%task, %attempt, %error, "an output was not made durable");
-            }
-            // The receiver is gone only with the node.
-            let _ = done.send(made.is_ok());
-        };
-        let work = self.tools.env.cpu.spawn(Box::pin(work));
-        self.copying.push(Box::pin(async move {
-            let ended = work.await.is_ok();
-            (attempt, task, ended && copied.await.unwrap_or(false))
-        }));
-    }
-
-    fn send_heartbeat(&mut self) {
-        let (Some(session), Some(incarnation)) = (&self.session, self.core.incarnation()) else { return };
-        let beat = Heartbeat {
-            incarnation: incarnation.0,
-            memory_used_bytes: self.tools.runtime.memory_used_bytes(),
-            shuffle_bytes: self.tools.store.bytes(),
-            running_tasks: u32::try_from(self.core.busy_slots()).unwrap_or(u32::MAX),
-            refused_commands: self.core.refused_commands(),
-        };
-        if session.outbox.try_send(ExecutorMessage { message: Some(Message::Heartbeat(beat)) }).is_err() {
-            tracing::warn!("a heartbeat was left out: the scheduler does not read its stream");
-        }
-    }
-
-    /// Sends what fits one message; the rest follows when there is room again.
-    fn send_reports(&mut self) {
-        let (Some(session), Some(incarnation)) = (&self.session, self.core.incarnation()) else { return };
-        let Ok(permit) = session.outbox.try_reserve() else { return };
-        let mut reports = Vec::new();
-        let mut bytes = 0;
-        while bytes < MAX_REPORTS_BYTES
-            && let Some(report) = self.core.ledger().next_unsent()
-        {
-            let report = wire::report(report);
-            bytes += report.encoded_len();
-            reports.push(report);
-        }
-        let reports = TaskReports { incarnation: incarnation.0, reports };
-        let message = ExecutorMessage { message: Some(Message::Reports(reports)) };
-        let again = polybolos_model::buggify!("executor.report_twice").then(|| message.clone());
-        permit.send(message);
-        if let Some(message) = again {
-            // Without room it comes once.
-            let _ = session.outbox.try_send(message);
-        }
-    }
-
     fn reattach(&mut self, reason: &str) {
         tracing::warn!(reason, "registering anew");
         self.session = None;
@@ -416,38 +327,6 @@ impl Node {
     }
 }
 
-/// What a simulator is told.
-impl Node {
-    fn report_obeyed(&self, commanded: Option<Term>, effects: &[Effect]) {
-        let is_refused = effects.iter().any(|effect| matches!(effect, Effect::RefusedTerm { .. }));
-        if let Some(term) = commanded.filter(|_| !is_refused) {
-            report(|| Fact::Obeyed { executor: self.tools.me.clone(), term });
-        }
-    }
-
-    fn report_start(&self, attempt: AttemptId, task: TaskId) {
-        report(|| Fact::AttemptStarted {
-            executor: self.tools.me.clone(),
-            task,
-            attempt,
-            busy: self.core.busy_slots(),
-            slots: self.register.slots.max(1) as usize,
-        });
-    }
-
-    fn report_end(&self, attempt: AttemptId, ended: &Ended) {
-        let Some(task) = self.core.task(attempt) else { return };
-        let end = match ended {
-            Ended::Finished(Outcome::Completed { .. } | Outcome::Durable | Outcome::Moved { .. }) => {
-                AttemptEnd::Completed
-            }
-            Ended::Finished(Outcome::Failed(_)) => AttemptEnd::Failed,
-            Ended::Stopped => AttemptEnd::Stopped,
-        };
-        report(|| Fact::AttemptEnded { executor: self.tools.me.clone(), task, attempt, end });
-    }
-}
-
 /// How long it may take to leave, once its owner wants that. Not again before its owner says it again.
 async fn asked(drain: &mut watch::Receiver<Option<Duration>>) -> Option<Duration> {
     if drain.changed().await.is_err() {
@@ -455,63 +334,4 @@ async fn asked(drain: &mut watch::Receiver<Option<Duration>>) -> Option<Duration
         futures::future::pending::<()>().await;
     }
     *drain.borrow_and_update()
-}
-
-async fn beat(heartbeat: Option<&mut Interval>) {
-    match heartbeat {
-        Some(interval) => {
-            interval.tick().await;
-        }
-        None => futures::future::pending().await,
-    }
-}
-
-/// Waits for room in the outbox. Without a stream, or once it has broken (the link will tell), for ever.
-async fn room(outbox: Option<&mpsc::Sender<ExecutorMessage>>) {
-    if let Some(outbox) = outbox
-        && outbox.reserve().await.is_ok()
-    {
-        return;
-    }
-    futures::future::pending().await
-}
-
-/// Waits for the end of an attempt, and stops it when asked to.
-async fn supervise(
-    mut work: CpuTask,
-    mut outcome: oneshot::Receiver<Outcome>,
-    stopped: oneshot::Receiver<()>,
-) -> Ended {
-    let joined = tokio::select! {
-        biased;
-        joined = &mut work => joined,
-        _ = stopped => {
-            work.abort();
-            // Only once the work has let go are its slot and its output free.
-            let _ = work.await;
-            return Ended::Stopped;
-        }
-    };
-    match (joined, outcome.try_recv()) {
-        (Ok(()), Ok(outcome)) => Ended::Finished(outcome),
-        (Err(error), _) if error.is_panic() => {
-            let message = panic_message(error.into_panic().as_ref());
-            tracing::error!(%message, "a task panicked");
-            Ended::Finished(Outcome::Failed(TaskError::new(
-                ErrorClass::Internal,
-                format!("a task panicked: {message}"),
-            )))
-        }
-        (Ok(()) | Err(_), _) => Ended::Stopped,
-    }
-}
-
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "without a message".to_owned()
-    }
 }

@@ -227,6 +227,9 @@ pub enum RecordedEvent {
         term: u64,
         /// Since the last entry before it.
         pause_ms: u64,
+        /// Later elections that have no line of their own.
+        #[serde(default)]
+        more: u32,
     },
     ExecutorCame {
         executor: String,
@@ -281,6 +284,20 @@ pub enum RecordedEvent {
         attempt: String,
     },
     ResultsLost,
+    /// An executor was asked to leave.
+    DrainBegan {
+        executor: String,
+        incarnation: u64,
+        /// How long tasks might run on there.
+        deadline_ms: u64,
+    },
+    /// It was let go.
+    ExecutorLeft {
+        executor: String,
+        incarnation: u64,
+        /// Outputs of all jobs that it had handed over.
+        moved: u32,
+    },
     /// Something that this version does not know.
     #[serde(other)]
     Other,

@@ -53,6 +53,18 @@ impl WriteTarget {
         format!("{number}{}{STAGED_SUFFIX}", self.extension)
     }
 
+    /// Where a job's attempts stage their files and under which names they are published, for people: with words for what
+    /// differs. `columns` are those by whose values rows are spread over folders.
+    pub fn places(&self, columns: &[String]) -> (String, String) {
+        let staged = format!("{}{STAGING_FOLDER}/JOB/PARTITION-ATTEMPT/", self.folder());
+        if self.single_file {
+            return (staged, self.url.clone());
+        }
+        let folders: String = columns.iter().map(|column| format!("{column}=VALUE/")).collect();
+        let name = format!("JOB-PARTITION-NUMBER{}", self.extension);
+        (staged, format!("{}{folders}{name}", self.folder()))
+    }
+
     /// What the names of all files begin with that this job publishes to a folder.
     pub fn published_prefix(&self, job: JobId) -> String {
         format!("{job}-")
@@ -122,6 +134,21 @@ mod tests {
     }
 
     #[test]
+    fn places_are_told_as_they_are() {
+        let job = JOB.to_string();
+        let words = |real: &str, values: &[(&str, &str)]| {
+            values.iter().fold(real.to_owned(), |text, (value, word)| text.replace(value, word))
+        };
+        let target = target("s3://b/t/", false);
+        let (staged, published) = target.places(&["year".to_owned()]);
+        let values = [(job.as_str(), "JOB"), ("/7-2.3/", "/PARTITION-ATTEMPT/")];
+        assert_eq!(staged, words(&target.staged_by(JOB, 7, attempt(2, 3)), &values));
+        let values = [(job.as_str(), "JOB"), ("2024", "VALUE"), ("00007-1", "PARTITION-NUMBER")];
+        let real = target.published(JOB, 7, &format!("year=2024/{}", target.staged_name(1)));
+        assert_eq!(published, words(&real, &values));
+    }
+
+    #[test]
     fn what_differs_stays_apart() {
         let target = target("file:///data/t/", false);
         let mut published = vec![];
@@ -147,6 +174,7 @@ mod tests {
         assert_eq!(target.folder(), "file:///data/");
         assert_eq!(target.staging(JOB), "file:///data/.polybolos-staging/00000000000000ab/");
         assert_eq!(target.published(JOB, 0, "0.csv.gz.staged"), "file:///data/out.csv.gz");
+        assert_eq!(target.places(&[]).1, "file:///data/out.csv.gz");
     }
 
     #[test]

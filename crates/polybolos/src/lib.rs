@@ -16,4 +16,4 @@ pub use polybolos_client as client;
 pub use polybolos_client::Client;
 pub use polybolos_env::Env;
 pub use polybolos_executor::{DurableMode, ShuffleDurable};
-pub use polybolos_planner::Extensions;
+pub use polybolos_planner::{Extensions, Settings};

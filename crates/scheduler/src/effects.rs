@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use polybolos_model::{AttemptId, ExecutorId, JobId};
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, TaskId};
 use polybolos_proto::v1::{DeleteOutputs, ExecutorLost, ReleaseJob, scheduler_message::Message};
 use polybolos_state::{Change, ClusterState, Effects};
 
@@ -27,20 +27,7 @@ impl Leader {
                 }
             }
             Change::TaskCompleted { task, stage_complete, job_ended } => {
-                // Whichever of two attempts came second is of no use.
-                let rivals = self.shared.dispatcher().attempts_of(*task).count() > 1;
-                polybolos_model::sometimes!("one of two attempts of a task won", rivals);
-                self.check_running |= rivals;
-                if *stage_complete && !job_ended && self.shared.read(|state| state.is_publishing(task.job)) {
-                    // What else of it runs is of no use.
-                    (self.check_running, self.check_writes) = (true, true);
-                }
-                if *job_ended {
-                    // Its outputs stay until they are fetched.
-                    self.stages.forget_job(task.job);
-                    self.streams.forget_job(task.job);
-                    self.check_running = true;
-                }
+                self.completed(*task, *stage_complete, *job_ended);
             }
             Change::TaskFailed { effects, .. } => {
                 polybolos_model::sometimes!("a failed task was tried again", effects.failed.is_empty());
@@ -48,27 +35,12 @@ impl Leader {
             }
             Change::Registered { replaced, effects, .. } => {
                 if let Some((executor, incarnation)) = replaced {
-                    self.shared.dispatcher().executor_gone(executor);
-                    self.streams.detach(executor, *incarnation);
-                    self.tell_locations_again();
+                    self.gone(executor, *incarnation);
                 }
                 self.follow(effects);
             }
             Change::Lost { executor, incarnation, effects } => {
-                let (reason, address) = self.shared.read(|state| {
-                    let known = state.executor(executor);
-                    let loss = known.and_then(|known| known.lost.as_ref());
-                    let reason = loss.map(|loss| loss.reason.clone()).unwrap_or_default();
-                    (reason, known.map(|known| known.address.clone()))
-                });
-                tracing::warn!(%executor, %incarnation, reason, "executor lost");
-                polybolos_model::sometimes!("an executor was lost");
-                self.shared.dispatcher().executor_gone(executor);
-                self.streams.detach(executor, *incarnation);
-                if let Some(address) = address {
-                    self.streams.send_to_all(&Message::Lost(ExecutorLost { address }));
-                }
-                self.tell_locations_again();
+                self.lost(executor, *incarnation);
                 self.follow(effects);
             }
             Change::Left { executor, incarnation, effects } => {
@@ -109,6 +81,46 @@ impl Leader {
             | Change::MadeDurable { .. }
             | Change::Swept { .. } => {}
         }
+    }
+
+    fn completed(&mut self, task: TaskId, stage_complete: bool, job_ended: bool) {
+        // Whichever of two attempts came second is of no use.
+        let rivals = self.shared.dispatcher().attempts_of(task).count() > 1;
+        polybolos_model::sometimes!("one of two attempts of a task won", rivals);
+        self.check_running |= rivals;
+        if stage_complete && !job_ended && self.shared.read(|state| state.is_publishing(task.job)) {
+            // What else of it runs is of no use.
+            (self.check_running, self.check_writes) = (true, true);
+        }
+        if job_ended {
+            // Its outputs stay until they are fetched.
+            self.stages.forget_job(task.job);
+            self.streams.forget_job(task.job);
+            self.check_running = true;
+        }
+    }
+
+    fn lost(&mut self, executor: &ExecutorId, incarnation: Incarnation) {
+        let (reason, address) = self.shared.read(|state| {
+            let known = state.executor(executor);
+            let loss = known.and_then(|known| known.lost.as_ref());
+            let reason = loss.map(|loss| loss.reason.clone()).unwrap_or_default();
+            (reason, known.map(|known| known.address.clone()))
+        });
+        tracing::warn!(%executor, %incarnation, reason, "executor lost");
+        polybolos_model::sometimes!("an executor was lost");
+        self.gone(executor, incarnation);
+        // It may hang, and keep those waiting that read from it.
+        if let Some(address) = address {
+            self.streams.send_to_all(&Message::Lost(ExecutorLost { address }));
+        }
+    }
+
+    /// Nothing runs there any more, and nobody reads there.
+    fn gone(&mut self, executor: &ExecutorId, incarnation: Incarnation) {
+        self.shared.dispatcher().executor_gone(executor);
+        self.streams.detach(executor, incarnation);
+        self.tell_locations_again();
     }
 
     fn release(&mut self, job: JobId) {

@@ -41,12 +41,14 @@ mod story;
 mod timeline;
 mod write;
 
-pub use apply::{LossCost, StageRisk, loss_preview};
+pub use apply::{LossCost, StageRisk, Supposed, loss_preview};
 pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
 pub use change::{Applied, Change, Effects, LostWork};
 pub use codec::{CodecError, ENTRY_FORMAT, SNAPSHOT_FORMAT};
 pub use command::{Beat, Command, LoggedBeat};
-pub use dispatch::{Adoption, CancelTarget, Dispatcher, DrainSteps, Launch, Pull, Reported, Running};
+pub use dispatch::{
+    Adoption, CancelTarget, Dispatcher, DrainSteps, Launch, Pull, Reported, Running, Wait, Waits,
+};
 pub use drain::{Drain, MovedOutput};
 pub use entry::{ENTRY_VERSION, Entry, FIRST_VERSION};
 pub use executor::{Executor, ExecutorState, Loss, Usage};
@@ -56,7 +58,7 @@ pub use pending::{Pending, Runnable};
 pub use rejection::Rejection;
 pub use replicas::ReplicaRecord;
 pub use state::{ClusterState, MapLocation, ResultLocation};
-pub use story::{FleetMember, StoryEvent, StoryLine};
+pub use story::{FleetMember, StoryEvent, StoryLine, Toll};
 pub use timeline::{Row, Timeline};
 pub use write::{NewTable, Write, WritePhase};
 

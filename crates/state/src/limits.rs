@@ -82,6 +82,10 @@ pub const MAX_STORY_LINES: usize = 200;
 pub const MAX_STORIES: usize = 500;
 pub const MAX_STORY_TEXT_BYTES: usize = 400;
 
+/// Lines of one job's story that tell of elections; later ones are counted in the last of them, so that a cluster that
+/// elects again and again has room left for what that did to the job.
+pub const MAX_STORY_ELECTIONS: usize = 20;
+
 /// What one line names at most: tasks, and stages of whose progress it tells. And executors at the beginning of a story.
 pub const MAX_STORY_TASKS: usize = 64;
 pub const MAX_STORY_STAGES: usize = 100;

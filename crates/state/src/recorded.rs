@@ -186,8 +186,8 @@ fn line_of(line: &StoryLine, submitted_at_ms: u64) -> RecordedLine {
 
 fn event_of(event: &StoryEvent) -> RecordedEvent {
     match event {
-        StoryEvent::LeaderBegan { term, pause_ms } => {
-            RecordedEvent::LeaderBegan { term: term.0, pause_ms: *pause_ms }
+        StoryEvent::LeaderBegan { term, pause_ms, more, last_term: _ } => {
+            RecordedEvent::LeaderBegan { term: term.0, pause_ms: *pause_ms, more: *more }
         }
         StoryEvent::ExecutorCame { executor, incarnation, slots, memory_bytes, same_process } => {
             RecordedEvent::ExecutorCame {
@@ -239,6 +239,16 @@ fn event_of(event: &StoryEvent) -> RecordedEvent {
             attempt: attempt.to_string(),
         },
         StoryEvent::ResultsLost { .. } => RecordedEvent::ResultsLost,
+        StoryEvent::DrainBegan { executor, incarnation, deadline_ms } => RecordedEvent::DrainBegan {
+            executor: executor.to_string(),
+            incarnation: incarnation.0,
+            deadline_ms: *deadline_ms,
+        },
+        StoryEvent::ExecutorLeft { executor, incarnation, moved, reason: _ } => RecordedEvent::ExecutorLeft {
+            executor: executor.to_string(),
+            incarnation: incarnation.0,
+            moved: *moved,
+        },
     }
 }
 
@@ -296,6 +306,18 @@ mod tests {
         assert!(matches!(came, (1_500, [1, 0], Event::ExecutorCame { executor, .. }) if executor == "a"));
         let [first, second] = recorded.stages.as_slice() else { panic!() };
         assert_eq!((first.completed.len(), first.past.len(), first.reruns, second.tasks), (1, 1, 1, 2));
+    }
+
+    #[test]
+    fn a_drain_is_recorded_with_its_deadline_and_the_end_of_it() {
+        let mut lab = lab();
+        lab.run_all(&["at 3000", "drain b 60000", "moved a 1/0/1 2 b", "at 3500", "left b"]);
+        let recorded = lab.state.record(JobId(1), 4_000).unwrap();
+        let last: Vec<(u64, &Event)> =
+            recorded.story.iter().rev().take(2).map(|line| (line.at_ms, &line.event)).collect();
+        let began = Event::DrainBegan { executor: "b".to_owned(), incarnation: 2, deadline_ms: 60_000 };
+        let left = Event::ExecutorLeft { executor: "b".to_owned(), incarnation: 2, moved: 1 };
+        assert_eq!(last, [(2_500, &left), (2_000, &began)]);
     }
 
     #[test]

@@ -186,6 +186,20 @@ impl ClusterState {
         self.jobs.numbered(&self.jobs.history)
     }
 
+    /// Its executors and drains, without anything else: to try on it what commands do to them.
+    pub(crate) fn fleet_alone(&self) -> Self {
+        let mut alone = Self {
+            version: self.version,
+            term: self.term,
+            now_ms: self.now_ms,
+            last_incarnation: self.last_incarnation,
+            executors: self.executors.clone(),
+            ..Self::default()
+        };
+        alone.extension.v3.drains = self.extension.v3.drains.clone();
+        alone
+    }
+
     pub fn executor(&self, id: &ExecutorId) -> Option<&Executor> {
         self.executors.get(id)
     }

@@ -1,31 +1,29 @@
 //! What went wrong while a job was under way, as `jobs timeline` tells it: written by `apply` from what commands did.
 //!
 //! Part of the state, so that a new leader and a restart know it. Kept since version 3, and bounded: of a job the first
-//! lines, of all jobs together the newest.
+//! lines, of all jobs together the newest. Sums count what has no line too.
 
 mod event;
+mod tell;
+mod toll;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub use event::StoryEvent;
-use polybolos_model::{ExecutorId, Incarnation, JobId, StageId, Term};
+use polybolos_model::{ExecutorId, Incarnation, JobId};
 use serde::{Deserialize, Serialize};
+pub use toll::Toll;
 
 use crate::{
-    Change, ClusterState, Command, Effects, Executor, Job, Rejection, StageRun,
-    change::LostWork,
-    limits::{
-        MAX_STORIES, MAX_STORY_FLEET, MAX_STORY_LINES, MAX_STORY_STAGES, MAX_STORY_TASKS,
-        MAX_STORY_TEXT_BYTES,
-    },
-    policy::REPLACED,
+    ClusterState, Executor,
+    limits::{MAX_STORIES, MAX_STORY_ELECTIONS, MAX_STORY_FLEET, MAX_STORY_LINES},
 };
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoryLine {
     pub at_ms: u64,
-    /// How many tasks of each stage were done just before; of the first [`MAX_STORY_STAGES`].
+    /// How many tasks of each stage were done just before; of the first [`crate::limits::MAX_STORY_STAGES`].
     pub done: Vec<u32>,
     pub event: StoryEvent,
 }
@@ -57,6 +55,8 @@ struct Story {
     lines: Vec<StoryLine>,
     /// Lines that came when there were enough.
     left_out: u64,
+    /// Of all that was told.
+    toll: Toll,
 }
 
 impl ClusterState {
@@ -64,6 +64,11 @@ impl ClusterState {
     pub fn story(&self, job: JobId) -> (&[StoryLine], u64) {
         let story = self.extension.v3.stories.by_job.get(&job);
         story.map_or((&[], 0), |story| (&story.lines, story.left_out))
+    }
+
+    /// The sums of the job's story, of lines that are not kept too.
+    pub fn toll(&self, job: JobId) -> Toll {
+        self.extension.v3.stories.by_job.get(&job).map_or_else(Toll::default, |story| story.toll)
     }
 
     /// The executors just before the first line of the job's story, and how many more there were; `None` of a job
@@ -83,196 +88,6 @@ impl ClusterState {
         };
         self.executors().filter(|executor| executor.is_present()).map(member).collect()
     }
-
-    pub(crate) fn tell_of_term(&mut self, term: Term, pause_ms: u64) {
-        let before = Before::default();
-        let active: Vec<JobId> = self.active_jobs().map(|job| job.id).collect();
-        for job in active {
-            self.tell(job, StoryEvent::LeaderBegan { term, pause_ms }, &before);
-        }
-    }
-
-    /// What the story of a command needs to know of the time before it.
-    pub(crate) fn before(&self, command: &Command) -> Before {
-        let executor = match command {
-            _ if self.version < 3 => return Before::default(),
-            Command::LoseExecutor { executor, .. } | Command::RegisterExecutor { executor, .. } => {
-                self.executor(executor).cloned()
-            }
-            Command::RestartCluster { .. } => None,
-            Command::FailTask { task, .. } => {
-                let done = self.job(task.job).map(|job| (job.id, done_of(job)));
-                return Before { done: done.into_iter().collect(), ..Before::default() };
-            }
-            _ => return Before::default(),
-        };
-        Before {
-            fleet: Some(self.fleet()),
-            done: self.active_jobs().map(|job| (job.id, done_of(job))).collect(),
-            executor,
-            executors: self.executors().filter(|executor| executor.is_present()).cloned().collect(),
-        }
-    }
-
-    /// Writes down what the command did to jobs.
-    pub(crate) fn tell_of(
-        &mut self,
-        command: &Command,
-        outcome: &Result<Change, Rejection>,
-        before: &Before,
-    ) {
-        match (command, outcome) {
-            (
-                Command::FailTask { executor, task, attempt, error, .. },
-                Ok(Change::TaskFailed { effects, .. }),
-            ) => {
-                let (reason, executor) = (cut(&error.message), executor.clone());
-                let (task, attempt, class) = (*task, *attempt, error.class);
-                let fetch_from = error.fetch.as_ref().map(|fetch| fetch.executor.clone());
-                let failed = StoryEvent::TaskFailed { task, attempt, executor, class, fetch_from, reason };
-                self.tell(task.job, failed, before);
-                self.tell_of_effects(effects, &error.message, before);
-            }
-            (
-                Command::CompleteTask { executor, task, attempt, .. }
-                | Command::CompleteTaskIn { executor, task, attempt, .. }
-                | Command::FailTask { executor, task, attempt, .. },
-                Err(rejection),
-            ) => {
-                let (reason, executor) = (cut(&rejection.to_string()), executor.clone());
-                let (task, attempt) = (*task, *attempt);
-                self.tell(task.job, StoryEvent::ReportRefused { task, attempt, executor, reason }, before);
-            }
-            (Command::TasksDied { executor, incarnation, tasks }, Ok(Change::DeathsCounted { .. })) => {
-                let mut by_job: BTreeMap<JobId, Vec<(StageId, u32)>> = BTreeMap::new();
-                for (task, _) in tasks {
-                    by_job.entry(task.job).or_default().push((task.stage, task.partition));
-                }
-                for (job, mut which) in by_job {
-                    let (executor, incarnation) = (executor.clone(), *incarnation);
-                    let tasks = u32::try_from(which.len()).unwrap_or(u32::MAX);
-                    which.truncate(MAX_STORY_TASKS);
-                    self.tell(job, StoryEvent::ExecutorDied { executor, incarnation, tasks, which }, before);
-                }
-            }
-            (Command::LoseExecutor { reason, .. }, Ok(Change::Lost { executor, effects, .. })) => {
-                if let Some(lost) = &before.executor {
-                    self.tell_of_loss(lost, reason, before);
-                }
-                self.tell_of_effects(effects, &format!("executor {executor} is lost: {reason}"), before);
-            }
-            (Command::ExecutorLeft { executor, reason, .. }, Ok(Change::Left { effects, .. })) => {
-                self.tell_of_effects(effects, &format!("executor {executor} has left: {reason}"), before);
-            }
-            (_, Ok(Change::Registered { executor, incarnation, replaced, effects })) => {
-                self.tell_of_registration(executor, *incarnation, replaced.as_ref(), before);
-                if let Some((lost, _)) = replaced {
-                    let reason = format!("another process took the place of executor {lost}");
-                    self.tell_of_effects(effects, &reason, before);
-                }
-            }
-            (Command::ReopenJob { .. } | Command::FailJob { .. }, Ok(Change::Reopened { effects, .. })) => {
-                self.tell_of_effects(effects, "its client asked for results that were lost", before);
-            }
-            (Command::RestartCluster { .. }, Ok(Change::ClusterRestarted { effects })) => {
-                for executor in &before.executors {
-                    if let Some(loss) = self.executor(&executor.id).and_then(|known| known.lost.clone()) {
-                        self.tell_of_loss(executor, &loss.reason, before);
-                    }
-                }
-                self.tell_of_effects(effects, "the cluster was restarted", before);
-            }
-            _ => {}
-        }
-    }
-
-    /// Every job that was under way is told, since its tasks have one executor less.
-    fn tell_of_loss(&mut self, lost: &Executor, reason: &str, before: &Before) {
-        let silent_ms = self.now_ms.saturating_sub(lost.last_beat_ms);
-        let broken_ms = lost.suspect_since_ms.map(|since_ms| self.now_ms.saturating_sub(since_ms));
-        for job in before.done.keys() {
-            let (executor, incarnation, reason) = (lost.id.clone(), lost.incarnation, cut(reason));
-            let event = StoryEvent::ExecutorLost { executor, incarnation, silent_ms, broken_ms, reason };
-            self.tell(*job, event, before);
-        }
-    }
-
-    fn tell_of_registration(
-        &mut self,
-        executor: &ExecutorId,
-        incarnation: Incarnation,
-        replaced: Option<&(ExecutorId, Incarnation)>,
-        before: &Before,
-    ) {
-        if let Some((_, lost)) = replaced
-            && let Some(lost) = before.executors.iter().find(|known| known.incarnation == *lost)
-        {
-            self.tell_of_loss(lost, REPLACED, before);
-        }
-        let known = before.executor.as_ref();
-        let Some(new) = self.executor(executor) else { return };
-        if known.is_some_and(|known| known.is_present() && known.incarnation == incarnation) {
-            return;
-        }
-        let (slots, memory_bytes) = (new.slots, new.memory_bytes);
-        let same_process = known.is_some_and(|known| known.process_id == new.process_id);
-        for job in before.done.keys() {
-            let executor = executor.clone();
-            let came = StoryEvent::ExecutorCame { executor, incarnation, slots, memory_bytes, same_process };
-            self.tell(*job, came, before);
-        }
-    }
-
-    fn tell_of_effects(&mut self, effects: &Effects, reason: &str, before: &Before) {
-        let mut stages: BTreeMap<(JobId, StageId), (Vec<u32>, u64, u64)> = BTreeMap::new();
-        for LostWork { task, elapsed_us, bytes } in &effects.lost_work {
-            let (partitions, of_us, of_bytes) = stages.entry((task.job, task.stage)).or_default();
-            partitions.push(task.partition);
-            *of_us = of_us.saturating_add(*elapsed_us);
-            *of_bytes = of_bytes.saturating_add(*bytes);
-        }
-        for ((job, stage), (mut partitions, elapsed_us, bytes)) in stages {
-            let (reason, tasks) = (cut(reason), u32::try_from(partitions.len()).unwrap_or(u32::MAX));
-            partitions.truncate(MAX_STORY_TASKS);
-            let lost = StoryEvent::WorkLost { stage, tasks, partitions, elapsed_us, bytes, reason };
-            self.tell(job, lost, before);
-        }
-        let results: BTreeSet<JobId> = effects.results_lost.iter().copied().collect();
-        for job in results {
-            self.tell(job, StoryEvent::ResultsLost { reason: cut(reason) }, before);
-        }
-    }
-
-    fn tell(&mut self, id: JobId, event: StoryEvent, before: &Before) {
-        let Some(job) = self.job(id).filter(|_| self.version >= 3) else { return };
-        let done = before.done.get(&id).cloned().unwrap_or_else(|| done_of(job));
-        let line = StoryLine { at_ms: self.now_ms, done, event };
-        if !self.extension.v3.stories.by_job.contains_key(&id) {
-            let fleet = before.fleet.clone().unwrap_or_else(|| self.fleet());
-            self.extension.v3.stories.begin(id, fleet);
-        }
-        let stories = &mut self.extension.v3.stories;
-        stories.add(id, line);
-        // Jobs are forgotten in other places; their stories go when there are too many.
-        stories.forget_surplus();
-    }
-}
-
-/// How things stood before a command that takes executors away, or brings some.
-#[derive(Default)]
-pub(crate) struct Before {
-    fleet: Option<Vec<FleetMember>>,
-    /// Of each active job; absent of what the command can't change.
-    done: BTreeMap<JobId, Vec<u32>>,
-    /// The executor that the command names.
-    executor: Option<Executor>,
-    /// Those that were present.
-    executors: Vec<Executor>,
-}
-
-fn done_of(job: &Job) -> Vec<u32> {
-    let done = |run: &StageRun| u32::try_from(run.done()).unwrap_or(u32::MAX);
-    job.runs.iter().take(MAX_STORY_STAGES).map(done).collect()
 }
 
 impl Stories {
@@ -287,6 +102,10 @@ impl Stories {
 
     fn add(&mut self, job: JobId, line: StoryLine) {
         let Some(story) = self.by_job.get_mut(&job) else { return };
+        story.toll.add(&line.event);
+        if story.folds_election(&line.event) {
+            return;
+        }
         if story.lines.len() < MAX_STORY_LINES {
             story.lines.push(line);
         } else {
@@ -303,7 +122,20 @@ impl Stories {
     }
 }
 
-fn cut(text: &str) -> String {
-    let end = (0..=MAX_STORY_TEXT_BYTES.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
-    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+impl Story {
+    /// Whether it is an election beyond [`MAX_STORY_ELECTIONS`], which the last line of one counts from now on.
+    fn folds_election(&mut self, event: &StoryEvent) -> bool {
+        let StoryEvent::LeaderBegan { term, .. } = event else { return false };
+        if self.toll.elections <= MAX_STORY_ELECTIONS as u64 {
+            return false;
+        }
+        let last = self.lines.iter_mut().rev().find_map(|line| match &mut line.event {
+            StoryEvent::LeaderBegan { more, last_term, .. } => Some((more, last_term)),
+            _ => None,
+        });
+        let Some((more, last_term)) = last else { return false };
+        *more = more.saturating_add(1);
+        *last_term = *term;
+        true
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Toll;
+
 /// One line of it. Also what comes over the wire.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Row {
@@ -24,30 +26,14 @@ pub struct Timeline {
     pub rows: Vec<Row>,
     /// Lines that are not kept.
     pub left_out: u64,
+    /// Of all lines, also those that are not kept.
+    pub toll: Toll,
     /// How the job ended, and how long after its submit; `None` while it runs.
     pub ended: Option<(u64, String)>,
     /// When it was submitted, in words.
     pub submitted: String,
     /// Tasks of the job.
     pub tasks: u32,
-}
-
-impl Timeline {
-    /// Completed tasks that ran again, and the microseconds and bytes of work that had gone into them.
-    pub fn lost_work(&self) -> (u64, u64, u64) {
-        self.rows.iter().fold((0, 0, 0), |(tasks, elapsed_us, bytes): (u64, u64, u64), row| {
-            (
-                tasks + u64::from(row.tasks),
-                elapsed_us.saturating_add(row.elapsed_us),
-                bytes.saturating_add(row.bytes),
-            )
-        })
-    }
-
-    /// Lines of this kind.
-    pub fn count(&self, kind: &str) -> usize {
-        self.rows.iter().filter(|row| row.kind == kind).count()
-    }
 }
 
 /// Times are seconds after the submit.
@@ -75,13 +61,19 @@ impl fmt::Display for Timeline {
         for (after, done, what) in &lines {
             writeln!(f, "{after:>first$}  {done:>second$}  {what}")?;
         }
-        let (losses, leaders) = (self.count("executor-lost"), self.count("leader-began"));
-        let (failures, refused) = (self.count("task-failed"), self.count("report-refused"));
+        self.toll.fmt(f)
+    }
+}
+
+/// A line for each sum that is not zero.
+impl fmt::Display for Toll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (count, one, more) in [
-            (losses, "executor was lost", "executors were lost"),
-            (leaders, "new leader", "new leaders"),
-            (failures, "attempt failed", "attempts failed"),
-            (refused, "report was refused", "reports were refused"),
+            (self.executors_lost, "executor was lost", "executors were lost"),
+            (self.executors_left, "executor left", "executors left"),
+            (self.elections, "new leader", "new leaders"),
+            (self.failed_attempts, "attempt failed", "attempts failed"),
+            (self.refused_reports, "report was refused", "reports were refused"),
         ] {
             match count {
                 0 => {}
@@ -89,16 +81,12 @@ impl fmt::Display for Timeline {
                 count => writeln!(f, "{count} {more}")?,
             }
         }
-        match self.lost_work() {
-            (0, ..) => writeln!(f, "no finished work was lost"),
-            (tasks, elapsed_us, bytes) => {
-                let (s, seconds) = (if tasks == 1 { "" } else { "s" }, elapsed_us as f64 / 1e6);
-                writeln!(
-                    f,
-                    "{tasks} finished task{s} ran again: {seconds:.3} s and {bytes} bytes of work lost"
-                )
-            }
+        let (tasks, bytes) = (self.lost_tasks, self.lost_bytes);
+        if tasks == 0 {
+            return writeln!(f, "no finished work was lost");
         }
+        let (s, seconds) = (if tasks == 1 { "" } else { "s" }, self.lost_us as f64 / 1e6);
+        writeln!(f, "{tasks} finished task{s} ran again: {seconds:.3} s and {bytes} bytes of work lost")
     }
 }
 
@@ -125,6 +113,14 @@ mod tests {
                 row(12_300, "report-refused", "a report was refused", 0),
             ],
             left_out: 3,
+            toll: Toll {
+                executors_lost: 1,
+                refused_reports: 5,
+                lost_tasks: 2,
+                lost_us: 1_500_000,
+                lost_bytes: 2_500,
+                ..Toll::default()
+            },
             ended: Some((15_000, "succeeded".to_owned())),
             submitted: "at noon".to_owned(),
             tasks: 12,
@@ -134,7 +130,7 @@ mod tests {
             " +0.250 s  7/12  executor e1 is lost\n",
             "+12.300 s  7/12  a report was refused\n",
             "and 3 more lines\n",
-            "+15.000 s        succeeded\n1 executor was lost\n2 reports were refused\n2 finished tasks ran again: \
+            "+15.000 s        succeeded\n1 executor was lost\n5 reports were refused\n2 finished tasks ran again: \
              1.500 s and 2500 bytes of work lost\n",
         ] {
             assert!(shown.contains(part), "{part}: {shown}");

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use polybolos_model::{AttemptId, JobId, StageId, simulation::Fact};
-use polybolos_state::{ClusterState, StoryEvent};
+use polybolos_state::ClusterState;
 use turmoil::Sim;
 
 use super::Injector;
@@ -70,15 +70,13 @@ impl Anchored {
         let mut stages = (0..).zip(&when.done);
         let are_done = stages
             .all(|(stage, done)| job.run(StageId(stage)).is_some_and(|run| run.done() >= *done as usize));
-        let (story, _) = state.story(job.id);
-        let losses = story.iter().filter(|line| matches!(line.event, StoryEvent::ExecutorLost { .. }));
         let runs = |executor: &String| {
             let running = self.running.get(executor);
             running.is_some_and(|running| running.iter().any(|(of, _)| *of == job.id))
         };
         are_done
             && job.tasks_done() >= when.total as usize
-            && losses.count() >= when.losses as usize
+            && state.toll(job.id).executors_lost >= u64::from(when.losses)
             && when.runs_on.as_ref().is_none_or(runs)
     }
 }

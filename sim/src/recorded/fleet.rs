@@ -92,7 +92,9 @@ fn executor_of(event: &RecordedEvent) -> Option<&str> {
         RecordedEvent::ExecutorCame { executor, .. }
         | RecordedEvent::ExecutorLost { executor, .. }
         | RecordedEvent::ExecutorDied { executor, .. }
-        | RecordedEvent::TaskFailed { executor, .. } => Some(executor),
+        | RecordedEvent::TaskFailed { executor, .. }
+        | RecordedEvent::DrainBegan { executor, .. }
+        | RecordedEvent::ExecutorLeft { executor, .. } => Some(executor),
         RecordedEvent::LeaderBegan { .. }
         | RecordedEvent::WorkLost { .. }
         | RecordedEvent::ReportRefused { .. }

@@ -7,6 +7,7 @@
 //! | lost by silence or a broken stream otherwise | its machine loses its power; or it is in a black hole, if it came back |
 //! | another process took its place | a crash, and a quick start |
 //! | a new leader | the leader crashes, or is paused if the change took long |
+//! | an executor was asked to leave | the operator drains it, with the same deadline; here it always comes back |
 //! | a task failed: out of resources, a fetch, another error that is tried again | no memory on its executor, cut streams of whom it read, errors of the tables' store |
 //! | tasks that ran again, refused reports, results that were lost | nothing: they follow from the rest |
 
@@ -43,6 +44,8 @@ pub(super) struct Story<'a> {
     op: u32,
     faults: Vec<Planned>,
     consequences: u32,
+    /// Elections that have no line.
+    elections_left_out: u64,
     /// Kind and time of the failures that have a fault.
     failures: Vec<(String, u64)>,
 }
@@ -72,6 +75,7 @@ impl<'a> Story<'a> {
             op,
             faults: Vec::new(),
             consequences: 0,
+            elections_left_out: 0,
             failures: Vec::new(),
         }
     }
@@ -96,6 +100,12 @@ impl<'a> Story<'a> {
         }
         if self.recorded.story_left_out > 0 {
             notes.push(format!("{} lines of the story were not kept", self.recorded.story_left_out));
+        }
+        if self.elections_left_out > 0 {
+            notes.push(format!(
+                "{} elections are not repeated, as the story does not tell when they were",
+                self.elections_left_out
+            ));
         }
         if self.consequences > 0 {
             notes.push(format!(
@@ -125,7 +135,10 @@ impl<'a> Story<'a> {
             RecordedEvent::ExecutorLost { executor, incarnation, noticed, .. } => {
                 self.loss(number, executor, *incarnation, *noticed)?;
             }
-            RecordedEvent::LeaderBegan { pause_ms, .. } => self.election(number, *pause_ms),
+            RecordedEvent::LeaderBegan { pause_ms, more, .. } => {
+                self.election(number, *pause_ms);
+                self.elections_left_out += u64::from(*more);
+            }
             RecordedEvent::TaskFailed { executor, class, fetch_from, .. } => {
                 self.failure(number, line.at_ms, executor, class, fetch_from.as_deref())?;
             }
@@ -133,8 +146,11 @@ impl<'a> Story<'a> {
             | RecordedEvent::WorkLost { .. }
             | RecordedEvent::ReportRefused { .. }
             | RecordedEvent::ResultsLost => self.consequences += 1,
-            // Part of the loss, or of the beginning.
-            RecordedEvent::ExecutorCame { .. } => {}
+            // Part of the loss or the drain, or of the beginning.
+            RecordedEvent::ExecutorCame { .. } | RecordedEvent::ExecutorLeft { .. } => {}
+            RecordedEvent::DrainBegan { executor, deadline_ms, .. } => {
+                self.drain(number, executor, *deadline_ms)?;
+            }
             RecordedEvent::Other => return Err("this version does not know of it"),
         }
         Ok(())
@@ -181,6 +197,15 @@ impl<'a> Story<'a> {
         };
         let id = self.next_id();
         self.faults.push(Planned { id, at_ms: 0, for_ms, fault, when, until });
+        Ok(())
+    }
+
+    fn drain(&mut self, number: usize, executor: &str, deadline_ms: u64) -> Result<(), &'static str> {
+        let member = self.fleet.get(executor).ok_or("that executor is not simulated")?;
+        let fault =
+            Fault::DrainExecutor { target: Target::new(member.host.clone()), deadline_ms, by_signal: false };
+        let (id, when) = (self.next_id(), Some(self.when(number, None)));
+        self.faults.push(Planned { id, at_ms: 0, for_ms: None, fault, when, until: None });
         Ok(())
     }
 

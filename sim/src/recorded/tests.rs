@@ -138,6 +138,33 @@ async fn losses_come_at_the_recorded_progress_and_last_as_long() {
 }
 
 #[tokio::test]
+async fn drains_come_at_the_recorded_progress_with_their_deadline() {
+    let mut recorded = with_stages(export(SQL)).await;
+    let began = Event::DrainBegan { executor: "e2".to_owned(), incarnation: 2, deadline_ms: 750 };
+    let left = Event::ExecutorLeft { executor: "e2".to_owned(), incarnation: 2, moved: 3 };
+    recorded.story = vec![
+        line(500, &[2], began),
+        line(900, &[3], left),
+        line(950, &[3], came("e2", false)),
+        line(1_000, &[4], lost("e1", 1, Noticed::Connection)),
+    ];
+    let Replayed { schedule, notes } = schedule(&recorded, 1).await.unwrap();
+    let drain =
+        Fault::DrainExecutor { target: Target::new("executor-2"), deadline_ms: 750, by_signal: false };
+    let planned = |id, fault, done: &[u32]| Planned {
+        id,
+        at_ms: 0,
+        for_ms: None,
+        fault,
+        when: when(done, 0, None),
+        until: None,
+    };
+    // One that left is not one that was lost.
+    let expected = [planned(1, drain, &[2]), planned(2, crash("executor-1", false), &[4])];
+    assert_eq!(schedule.faults, expected, "{notes:?}");
+}
+
+#[tokio::test]
 async fn other_stages_are_met_at_the_same_share() {
     let mut recorded = export(SQL);
     let stage = |id, exchange: &str| RecordedStage {
@@ -166,8 +193,8 @@ async fn elections_and_failures_have_their_faults_and_the_rest_is_said() {
         fetch_from: from.map(str::to_owned),
     };
     recorded.story = vec![
-        line(100, &[1], Event::LeaderBegan { term: 2, pause_ms: 500 }),
-        line(200, &[1], Event::LeaderBegan { term: 3, pause_ms: 2_500 }),
+        line(100, &[1], Event::LeaderBegan { term: 2, pause_ms: 500, more: 0 }),
+        line(200, &[1], Event::LeaderBegan { term: 3, pause_ms: 2_500, more: 4 }),
         line(300, &[1], failed("e1", "resources", None)),
         line(310, &[1], failed("e1", "resources", None)),
         line(400, &[1], failed("e1", "retryable", Some("e2"))),
@@ -194,9 +221,12 @@ async fn elections_and_failures_have_their_faults_and_the_rest_is_said() {
     ];
     assert_eq!(names, expected.map(|(name, target)| (name, target.to_owned())));
     let said = notes.join("\n");
-    for part in
-        ["depends on the real rows: +0.600 s", "does not know of it: +0.800 s", "2 lines of the story"]
-    {
+    for part in [
+        "depends on the real rows: +0.600 s",
+        "does not know of it: +0.800 s",
+        "2 lines of the story",
+        "4 elections are not repeated",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }

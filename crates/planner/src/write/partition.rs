@@ -90,7 +90,7 @@ fn key_column(batch: &RecordBatch, name: &str, at: usize) -> Result<ArrayRef> {
         .ok_or_else(|| internal_datafusion_err!("rows without the partition column '{name}'"))?;
     if column.logical_null_count() > 0 {
         return Err(exec_datafusion_err!(
-            "the partition column '{name}' is NULL in some row, and no folder stands for NULL; filter such rows out, or give them a value: coalesce({name}, …)"
+            "the partition column '{name}' is NULL in some row, and no folder stands for NULL (readers here take Hive's for a text); filter such rows out, or give them a value: coalesce({name}, …)"
         ));
     }
     Ok(match column.data_type() {

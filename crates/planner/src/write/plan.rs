@@ -25,6 +25,8 @@ pub struct WritePlan {
     /// For [`crate::stage_graph`]. Its tasks give no rows.
     pub plan: Arc<dyn ExecutionPlan>,
     pub target: WriteTarget,
+    /// By whose values rows are spread over folders, in their order.
+    pub partition_columns: Vec<String>,
 }
 
 /// Makes `plan`, DataFusion's for `COPY` or `INSERT`, one that runs on a cluster.
@@ -49,7 +51,8 @@ pub fn write_plan(plan: Arc<dyn ExecutionPlan>) -> Result<WritePlan, PlanError> 
     let columns = partition_columns(config).map_err(unwritable)?;
     let input = by_partition(side_by_side(node.input(), &target), &columns);
     let input = input.map_err(PlanError::datafusion("the rows of a partitioned table"))?;
-    Ok(WritePlan { plan: Arc::new(WriteExec::new(input, sink, target.clone())), target })
+    let partition_columns = config.table_partition_cols.iter().map(|(name, _)| name.clone()).collect();
+    Ok(WritePlan { plan: Arc::new(WriteExec::new(input, sink, target.clone())), target, partition_columns })
 }
 
 fn unwritable(reason: impl Into<String>) -> PlanError {

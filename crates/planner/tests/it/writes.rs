@@ -1,6 +1,8 @@
 //! Statements that write: tasks stage their files, the test publishes those of one attempt each, and what is read back
 //! is what plain DataFusion would have written.
 
+mod refusals;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -378,79 +380,4 @@ async fn large_outputs_are_several_files() {
     let found = files(Path::new(&place));
     assert_eq!(found.len(), 6, "15,000 rows in three tasks: {found:?}");
     setting.sizes_are_as_told(&copy, &place, &stats);
-}
-
-#[tokio::test]
-async fn what_fails_says_why_and_can_be_removed() {
-    let setting = Setting::new().await;
-    let place = setting.place("broken");
-    let sql = format!(
-        "COPY (SELECT o_orderkey, 1 / (o_orderkey - 8997) AS x FROM orders) TO '{place}/' STORED AS CSV"
-    );
-    let copy = statement(&setting.cluster, &sql).await.unwrap();
-    let error = copy.run(&setting.cluster, 1).await.unwrap_err();
-    assert!(error.to_string().contains("Divide by zero"), "{error}");
-    let last = copy.graph.last().unwrap();
-    for partition in 0..last.tasks {
-        let (_, task, plain) = setting.cluster.task(last, partition, &vec![]);
-        let context = context(plain, TaskId { job: JOB, stage: last.id, partition }, attempt(0));
-        let write = task.plan.downcast_ref::<WriteExec>().unwrap();
-        assert_eq!(write.written(), PartitionStats::default());
-        write.staged_files(&context).unwrap().remove().await;
-    }
-    assert!(copy.staged().is_empty(), "{:?}", copy.staged());
-
-    let sql = format!("COPY spread TO '{place}/' STORED AS CSV PARTITIONED BY (k)");
-    let error = statement(&setting.cluster, &sql).await.unwrap().run(&setting.cluster, 1).await.unwrap_err();
-    assert!(error.to_string().contains("'k' is NULL"), "{error}");
-
-    // A file where a folder must be: what the store says is not made a text of, so that it counts as worth another try.
-    std::fs::write(setting.place("file"), "x").unwrap();
-    for format in ["CSV", "PARQUET", "JSON"] {
-        let sql = format!("COPY nation TO '{}/t/' STORED AS {format}", setting.place("file"));
-        let copy = statement(&setting.cluster, &sql).await.unwrap();
-        let error = copy.run(&setting.cluster, 1).await.unwrap_err();
-        assert!(matches!(error.find_root(), DataFusionError::ObjectStore(_)), "{format}: {error:?}");
-        assert!(error.to_string().contains(".polybolos-staging"), "{error}");
-    }
-}
-
-#[tokio::test]
-async fn what_would_not_be_read_back_is_refused() {
-    let setting = Setting::new().await;
-    let place = setting.place("refused");
-    let ctx = SessionContext::new_with_state(setting.cluster.state.clone());
-    for table in [
-        "globbed (k INT) STORED AS CSV LOCATION '{}/part-*.csv'",
-        "t (k INT, v INT) STORED AS CSV LOCATION '{}/'",
-    ] {
-        let table = table.replace("{}", &place);
-        ctx.sql(&format!("CREATE EXTERNAL TABLE {table}")).await.unwrap();
-    }
-    let cluster = Cluster { state: ctx.state(), extensions: setting.cluster.extensions.clone() };
-    for (sql, reason) in [
-        ("SELECT 1".to_owned(), "rows for its reader"),
-        ("INSERT INTO empty VALUES (1, 'x')".to_owned(), "only Parquet, CSV and JSON"),
-        (format!("COPY nation TO '{place}/' STORED AS ARROW"), "only Parquet, CSV and JSON"),
-        ("INSERT INTO globbed VALUES (1)".to_owned(), "would not read files"),
-        (
-            format!(
-                "COPY nation TO '{place}/' STORED AS CSV PARTITIONED BY (n_name, n_comment, n_nationkey, n_regionkey)"
-            ),
-            "nothing is left",
-        ),
-        (
-            format!("COPY (SELECT 1 AS v, now() AS t) TO '{place}/' STORED AS CSV PARTITIONED BY (t)"),
-            "a partition column must be",
-        ),
-        (
-            format!("COPY (SELECT 1 AS v, 2 AS é) TO '{place}/' STORED AS CSV PARTITIONED BY (é)"),
-            "can't be that of a folder",
-        ),
-    ] {
-        let error = statement(&cluster, &sql).await.map(|_| ()).unwrap_err();
-        assert!(matches!(error, PlanError::Unwritable { .. }), "{sql}: {error}");
-        assert!(error.to_string().contains(reason), "{sql}: {error}");
-    }
-    assert!(!Path::new(&place).exists());
 }

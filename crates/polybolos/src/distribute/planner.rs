@@ -8,8 +8,8 @@ use datafusion::{
     common::{DFSchemaRef, Result, internal_err, tree_node::TreeNodeRecursion},
     execution::context::QueryPlanner,
     logical_expr::{
-        DmlStatement, Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
-        WriteOp, dml::CopyTo, physical_planning_context::PhysicalPlanningContext,
+        DmlStatement, Explain, Expr, Extension, LogicalPlan, UserDefinedLogicalNode,
+        UserDefinedLogicalNodeCore, WriteOp, dml::CopyTo, physical_planning_context::PhysicalPlanningContext,
     },
     physical_plan::ExecutionPlan,
     physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
@@ -61,17 +61,16 @@ impl QueryPlanner for RemotePlanner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(write) = local_write(plan)? {
+            return self.local(&write, session).await;
+        }
+        if let LogicalPlan::Explain(explain) = plan
+            && let Some(write) = local_write(&explain.plan)?
+        {
+            let explain = Explain { plan: Arc::new(write), ..explain.clone() };
+            return self.local(&LogicalPlan::Explain(explain), session).await;
+        }
         match plan {
-            LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Insert(_)) => {
-                let input = Arc::new(remote_node(&dml.input)?);
-                let (name, target, op) = (dml.table_name.clone(), Arc::clone(&dml.target), dml.op.clone());
-                let plan = LogicalPlan::Dml(DmlStatement::new(name, target, op, input));
-                self.local(&plan, session).await
-            }
-            LogicalPlan::Copy(copy) => {
-                let copy = CopyTo { input: Arc::new(remote_node(&copy.input)?), ..copy.clone() };
-                self.local(&LogicalPlan::Copy(copy), session).await
-            }
             // Other writes change the table of this session; these two only describe.
             LogicalPlan::Dml(_)
             | LogicalPlan::Ddl(_)
@@ -122,6 +121,22 @@ impl Reads {
         })?;
         Ok(reads)
     }
+}
+
+/// A statement that writes here, over a query of the cluster; `None` for others.
+fn local_write(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    Ok(match plan {
+        LogicalPlan::Dml(dml) if matches!(dml.op, WriteOp::Insert(_)) => {
+            let input = Arc::new(remote_node(&dml.input)?);
+            let (name, target, op) = (dml.table_name.clone(), Arc::clone(&dml.target), dml.op.clone());
+            Some(LogicalPlan::Dml(DmlStatement::new(name, target, op, input)))
+        }
+        LogicalPlan::Copy(copy) => {
+            let input = Arc::new(remote_node(&copy.input)?);
+            Some(LogicalPlan::Copy(CopyTo { input, ..copy.clone() }))
+        }
+        _ => None,
+    })
 }
 
 /// The query below a write: for the cluster if it reads any table.

@@ -35,3 +35,19 @@ async fn explain_analyze_shows_merged_metrics() {
     shop.client.settle().await;
     shop.cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_of_a_write_shows_its_files_and_writes_none() {
+    let shop = shop().await;
+    let out = shop.folder.path().join("out").display().to_string();
+    let sql = format!("EXPLAIN COPY ({QUERY}) TO '{out}/' STORED AS PARQUET PARTITIONED BY (region)");
+    let result = shop.client.query(sql).await.unwrap();
+    let kinds = column(&result.batches, "plan_type");
+    assert_eq!(kinds, ["logical_plan", "physical_plan", "stage_graph", "files"]);
+    let text = shown(&result.batches);
+    for part in ["WriteExec", "staged below file:///", "region=VALUE/JOB-PARTITION-NUMBER.parquet"] {
+        assert!(text.contains(part), "no '{part}' in\n{text}");
+    }
+    assert!(shop.client.jobs().await.unwrap().is_empty() && !std::path::Path::new(&out).exists());
+    shop.cluster.shutdown().await;
+}

@@ -15,7 +15,7 @@ use datafusion::{
 };
 use futures::StreamExt;
 use polybolos::{EmbeddedCluster, EmbeddedConfig, Extensions, distribute};
-use polybolos_client::ClientError;
+use polybolos_client::{ClientError, Consistency};
 
 use crate::support::{cluster, column, oracle, orders, shop_files, text};
 
@@ -85,6 +85,27 @@ async fn tables_in_memory_and_statements_about_the_session_work() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_of_the_cluster_go_along_with_the_queries_of_a_session() {
+    let (cluster, folder) = (cluster().await, shop_files());
+    let config = SessionConfig::new().with_information_schema(true);
+    let ctx = SessionContext::new_with_config(config);
+    let ctx = distribute(ctx, cluster.client(), Extensions::default());
+    let error = ctx.sql("SET polybolos.max_task_attempts = 17").await.unwrap_err().to_string();
+    assert!(error.contains("a number from 1 to 16"), "{error}");
+    collected(&ctx, "SET polybolos.max_task_attempts = 7").await;
+    assert!(collected(&ctx, "SHOW polybolos.max_task_attempts").await.contains("| 7 "));
+    let location = folder.path().join("orders").display().to_string();
+    collected(&ctx, &format!("CREATE EXTERNAL TABLE o STORED AS PARQUET LOCATION '{location}/'")).await;
+    assert!(collected(&ctx, "SELECT count(*) AS n FROM o").await.contains("10000"));
+    let client = cluster.client();
+    let job = client.jobs().await.unwrap().remove(0).job_id.parse().unwrap();
+    let recorded =
+        String::from_utf8(client.export_job(job, Consistency::default()).await.unwrap().to_vec()).unwrap();
+    assert!(recorded.contains("\"polybolos.max_task_attempts\": \"7\""), "{recorded}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_not_travel_and_what_fails_is_told() {
     let (cluster, folder) = (cluster().await, shop_files());
     let ctx = distribute(oracle(folder.path()).await, cluster.client(), Extensions::default());
@@ -115,6 +136,11 @@ async fn explain_of_a_session_shows_the_stages() {
     let plans =
         collected(&ctx, "EXPLAIN ANALYZE SELECT customer, count(*) FROM orders GROUP BY customer").await;
     assert!(plans.contains("output_rows=10000"), "{plans}");
+    // What is written is written here, and so it is told.
+    let out = folder.path().join("out.csv").display().to_string();
+    let plans = collected(&ctx, &format!("EXPLAIN COPY (SELECT id FROM orders) TO '{out}'")).await;
+    assert!(plans.contains("DataSinkExec") && plans.contains("RemoteQueryExec"), "{plans}");
+    assert!(!std::path::Path::new(&out).exists());
     cluster.shutdown().await;
 }
 

@@ -13,10 +13,10 @@ use datafusion::{
     logical_expr::{Explain, LogicalPlan},
 };
 
-use polybolos_model::StageGraph;
-use polybolos_state::{StageRisk, loss_preview};
+use polybolos_model::{StageGraph, recorded::RecordedDurability};
+use polybolos_state::{StageRisk, Supposed, loss_preview};
 
-use super::{ipc, local, query};
+use super::{ipc, local, query, writes::Destination};
 use crate::error::PlanningError;
 
 /// Between the parts of an encoded [`PlanTexts`]: ASCII's own separator of records, which no plan shows.
@@ -41,7 +41,7 @@ impl PlanTexts {
     }
 }
 
-/// DataFusion's rows, and one more with the stage graph.
+/// DataFusion's rows, and one more with the stage graph; and one with the places of files, of a statement that writes.
 ///
 /// # Errors
 /// The query can't be planned.
@@ -50,21 +50,47 @@ pub(crate) async fn explain(
     state: &SessionState,
     context: query::Context<'_>,
 ) -> Result<Vec<u8>, PlanningError> {
-    let stays = local::reads_only_local(&statement.plan)?;
+    let stays = !query::is_write(&statement.plan) && local::reads_only_local(&statement.plan)?;
     let query = Arc::unwrap_or_clone(statement.plan);
     let query = if stays { query } else { local::materialize(query, state).await? };
-    let (graph, state) = if stays {
-        ("runs in the scheduler, in no stage".to_owned(), state.clone())
+    let (more, state) = if stays {
+        (vec![("stage_graph", "runs in the scheduler, in no stage".to_owned())], state.clone())
     } else {
         let job = query::plan_job(&query, state, context).await?;
         let state = if job.single_task { query::for_one_task(state) } else { state.clone() };
-        (job.graph.to_string(), state)
+        let files = job.write.as_ref().map(|write| ("files", places(write)));
+        ([("stage_graph", job.graph.to_string())].into_iter().chain(files).collect(), state)
     };
     let explained = LogicalPlan::Explain(Explain { plan: Arc::new(query), ..statement });
     let (schema, mut batches) = local::run(&explained, &state).await?;
-    batches.push(rows(&schema, &[("stage_graph", &graph)])?);
+    let more: Vec<(&str, &str)> = more.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    batches.push(rows(&schema, &more)?);
     let one = concat_batches(&schema, &batches).map_err(DataFusionError::from)?;
     ipc::encode_answer(&schema, &[one])
+}
+
+/// `EXPLAIN ANALYZE` takes queries only, and `EXPLAIN` what writes files too.
+///
+/// # Errors
+/// The statement is another one.
+pub(crate) fn refuse_non_query(plan: &LogicalPlan) -> Result<(), PlanningError> {
+    match plan {
+        LogicalPlan::Ddl(_)
+        | LogicalPlan::Dml(_)
+        | LogicalPlan::Copy(_)
+        | LogicalPlan::Statement(_)
+        | LogicalPlan::Explain(_)
+        | LogicalPlan::Analyze(_)
+        | LogicalPlan::DescribeTable(_) => {
+            Err(PlanningError::Unsupported { what: "EXPLAIN of a statement that is no query".to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn places(write: &Destination) -> String {
+    let (staged, published) = write.target.places(&write.partition_columns);
+    format!("staged below {staged}\npublished as {published}")
 }
 
 /// The query of an `EXPLAIN FAULTS query`, which no parser knows.
@@ -80,8 +106,8 @@ pub(crate) fn query_of_faults(sql: &str) -> Option<&str> {
     faults.get(after(faults, "FAULTS")?..)
 }
 
-/// What the loss of one of `executors` executors would cost the query, a row a stage: while the stage's outputs are read,
-/// half of its readers being done.
+/// What the loss of one executor would cost the query, a row a stage: while the stage's outputs are read, half of its
+/// readers being done.
 ///
 /// # Errors
 /// The query can't be planned.
@@ -89,7 +115,7 @@ pub(crate) async fn faults(
     query: LogicalPlan,
     state: &SessionState,
     context: query::Context<'_>,
-    executors: u32,
+    supposed: Supposed,
 ) -> Result<Vec<u8>, PlanningError> {
     let column = |name, kind| Field::new(name, kind, false);
     let schema = Arc::new(Schema::new(vec![
@@ -98,18 +124,30 @@ pub(crate) async fn faults(
         column("run_again", DataType::UInt32),
         column("which", DataType::Utf8),
     ]));
-    let graph = if local::reads_only_local(&query)? {
-        StageGraph::default()
+    let (graph, write) = if !query::is_write(&query) && local::reads_only_local(&query)? {
+        (StageGraph::default(), None)
     } else {
         let query = local::materialize(query, state).await?;
-        query::plan_job(&query, state, context).await?.graph
+        let job = query::plan_job(&query, state, context).await?;
+        (job.graph, job.write)
     };
-    let risks = loss_preview(&graph, executors);
+    let risks = loss_preview(&graph, write.as_ref().map(|write| &write.target), supposed);
+    let copied = match supposed.durability {
+        RecordedDurability::Off => None,
+        RecordedDurability::Background => Some("at most: what is in the durable store by then does not"),
+        RecordedDurability::Before => Some("nothing: all that is done is in the durable store"),
+    };
     let which = |risk: &StageRisk| {
         let mut words: Vec<String> =
             risk.reruns.iter().map(|(stage, tasks)| format!("{tasks} of stage {stage}")).collect();
         let reason = graph.stage(risk.stage).and_then(|stage| stage.indeterminate.as_ref());
-        words.extend(reason.map(|reason| format!("its readers too, as its rows may differ: {reason}")));
+        if !risk.reruns.is_empty() {
+            words.extend(reason.map(|reason| match risk.fails {
+                true => format!("and the query fails, as its rows may differ: {reason}"),
+                false => format!("its readers too, as its rows may differ: {reason}"),
+            }));
+        }
+        words.extend(copied.map(str::to_owned));
         words.join(", ")
     };
     let columns: Vec<ArrayRef> = vec![

@@ -38,7 +38,7 @@ use object_store::ObjectStore;
 use polybolos_env::Env;
 use polybolos_model::SessionId;
 use polybolos_planner::Extensions;
-use polybolos_state::{Catalogue as ReplicatedCatalogue, ClusterState, Command, ExecutorState};
+use polybolos_state::{Catalogue as ReplicatedCatalogue, ClusterState, Command, ExecutorState, Supposed};
 use tokio::sync::{Semaphore, oneshot};
 use url::Url;
 
@@ -90,8 +90,8 @@ pub(crate) enum Planned {
 pub(crate) struct Surroundings {
     /// Of executors that take tasks, all together.
     slots: usize,
-    /// How many these are.
-    executors: u32,
+    /// For a look ahead.
+    supposed: Supposed,
     session_options: Options,
     snapshot: Arc<Snapshot>,
     /// Of entries that is in use.
@@ -128,13 +128,12 @@ impl Front {
 
     /// Reads what planning needs. Short, for it runs under the state's lock.
     pub(crate) fn surroundings(&self, state: &ClusterState, session: Option<&SessionId>) -> Surroundings {
-        let live = || state.executors().filter(|executor| executor.state == ExecutorState::Live);
-        let slots = live().map(|executor| executor.slots as usize).sum();
-        let executors = u32::try_from(live().count()).unwrap_or(u32::MAX);
+        let live = state.executors().filter(|executor| executor.state == ExecutorState::Live);
+        let slots = live.map(|executor| executor.slots as usize).sum();
         let session_options = session.and_then(|id| state.session_options(id)).cloned().unwrap_or_default();
         Surroundings {
             slots,
-            executors,
+            supposed: Supposed::now(state),
             session_options,
             snapshot: self.catalogue.snapshot(state.catalogue()),
             version: state.version(),

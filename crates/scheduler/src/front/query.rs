@@ -92,11 +92,12 @@ pub(crate) async fn plan_job(
         physical: displayable(physical.as_ref()).indent(false).to_string(),
     };
     let mut write = None;
-    if matches!(query, LogicalPlan::Copy(_) | LogicalPlan::Dml(_)) {
+    if is_write(query) {
         let staged = write_plan(physical)?;
         options.extend(target_options(&staged.target.url, context.stores)?);
         physical = staged.plan;
-        write = Some(Destination { target: staged.target, table: None });
+        let (target, partition_columns) = (staged.target, staged.partition_columns);
+        write = Some(Destination { target, partition_columns, table: None });
     }
     let graph = stage_graph(physical, context.extensions)?;
     let ordered = is_ordered(&optimized);
@@ -111,6 +112,11 @@ pub(crate) async fn plan_job(
         write,
         texts,
     })
+}
+
+/// Whether the statement writes files.
+pub(crate) fn is_write(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Copy(_) | LogicalPlan::Dml(_))
 }
 
 /// The same state, for a query that is one task.

@@ -16,12 +16,9 @@ use datafusion::{
     logical_expr::registry::FunctionRegistry,
     prelude::SessionConfig,
 };
-use polybolos_planner::{Extensions, cluster_config};
+use polybolos_planner::{Extensions, Settings, cluster_config};
 
-use super::{
-    object_stores::ObjectStores,
-    settings::{self, Settings},
-};
+use super::object_stores::ObjectStores;
 use crate::error::PlanningError;
 
 /// Memory of the statements that a replica runs itself, all together.
@@ -129,7 +126,7 @@ pub(crate) fn changed_options(state: &SessionState) -> Options {
     let changed = |(key, value): &(String, String)| {
         !polybolos_model::settings::is_ours(key) && defaults.get(key) != Some(value)
     };
-    let own = settings::given(state.config_options());
+    let own = Settings::given(state.config_options());
     entries(state.config_options()).filter(changed).chain(own).collect()
 }
 

@@ -1,66 +1,34 @@
-//! This program's own settings among DataFusion's options, so that `SET`, `RESET`, `SHOW` and `information_schema` know
-//! them. They go with the job and not to executors.
+//! Which of this program's own settings a session may have now.
 
-use std::{any::Any, collections::BTreeMap};
+use polybolos_model::settings::{ALL, SettingError, is_ours};
 
-use datafusion::{
-    common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions},
-    error::{DataFusionError::Configuration, Result},
-};
-use polybolos_model::settings;
+use crate::error::PlanningError;
 
-/// What is set, by full name.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Settings {
-    given: BTreeMap<String, String>,
-}
+/// The first version in which settings count.
+const SETTINGS_VERSION: u16 = 3;
 
-impl ConfigExtension for Settings {
-    const PREFIX: &'static str = "polybolos";
-}
-
-impl ExtensionOptions for Settings {
-    fn as_any(&self) -> &dyn Any {
-        self
+/// # Errors
+/// One of `names` is a setting, and an older version is in use, in which it would count for nothing.
+pub(super) fn check_version<'a>(
+    names: impl IntoIterator<Item = &'a String>,
+    version: u16,
+) -> Result<(), PlanningError> {
+    match names.into_iter().find(|name| is_ours(name)) {
+        Some(name) if version < SETTINGS_VERSION => {
+            let what = format!("'{name}', while a scheduler of an older version is in the cluster,");
+            Err(PlanningError::Unsupported { what })
+        }
+        Some(_) | None => Ok(()),
     }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn cloned(&self) -> Box<dyn ExtensionOptions> {
-        Box::new(self.clone())
-    }
-
-    fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        let name = format!("{}{key}", settings::PREFIX);
-        settings::check(&name, value).map_err(|error| Configuration(error.to_string()))?;
-        self.given.insert(name, value.trim().to_owned());
-        Ok(())
-    }
-
-    fn entries(&self) -> Vec<ConfigEntry> {
-        let entry = |setting: &settings::Setting| ConfigEntry {
-            key: setting.name.to_owned(),
-            value: Some(self.given.get(setting.name).cloned().unwrap_or_else(|| setting.default())),
-            description: setting.help,
-        };
-        settings::ALL.iter().map(entry).collect()
-    }
-}
-
-/// What a job keeps of them.
-pub(super) fn given(options: &ConfigOptions) -> BTreeMap<String, String> {
-    options.extensions.get::<Settings>().map(|settings| settings.given.clone()).unwrap_or_default()
 }
 
 /// DataFusion resets only its own options.
 ///
 /// # Errors
 /// There is no such setting.
-pub(super) fn check_reset(name: &str) -> Result<()> {
-    match settings::ALL.iter().any(|setting| setting.name == name) {
+pub(super) fn check_reset(name: &str) -> Result<(), SettingError> {
+    match ALL.iter().any(|setting| setting.name == name) {
         true => Ok(()),
-        false => Err(Configuration(settings::SettingError::Unknown { name: name.to_owned() }.to_string())),
+        false => Err(SettingError::Unknown { name: name.to_owned() }),
     }
 }

@@ -8,7 +8,7 @@ use datafusion::{
     execution::SessionState,
     logical_expr::{
         Analyze, CreateExternalTable, CreateMemoryTable, CreateView, DdlStatement, Explain, LogicalPlan,
-        Statement as PlanStatement, WriteOp,
+        PlanType, Statement as PlanStatement, ToStringifiedPlan, WriteOp,
     },
     sql::{parser::DFParserBuilder, sqlparser::dialect::dialect_from_str},
 };
@@ -24,7 +24,7 @@ use super::{
     object_stores::take_job_options,
     query,
     session::{Options, set_option},
-    settings::check_reset,
+    settings::{check_reset, check_version},
     tables, views,
     writes::{self, Warehouse},
 };
@@ -80,6 +80,7 @@ impl Planner {
     }
 
     pub(crate) async fn plan(self, statement: Statement, own_options: Options) -> Result<Planned> {
+        check_version(own_options.keys(), self.around.version)?;
         let mut options = self.around.session_options.clone();
         options.extend(own_options);
         take_job_options(&mut options, &self.catalogue.stores)?;
@@ -123,10 +124,9 @@ impl Planner {
     async fn dispatch(self, parsed: Parsed) -> Result<Planned> {
         let Parsed { sql, faults, plan, state, options } = parsed;
         if faults {
-            refuse_non_query(&plan)?;
-            let executors = self.around.executors;
-            let context = self.context(&options);
-            return explain::faults(plan, &state, context, executors).await.map(Planned::Inline);
+            let plan = self.explainable(plan)?;
+            let (context, supposed) = (self.context(&options), self.around.supposed);
+            return explain::faults(plan, &state, context, supposed).await.map(Planned::Inline);
         }
         match plan {
             LogicalPlan::Ddl(statement) => self.ddl(statement, sql, &state, &options).await,
@@ -199,8 +199,26 @@ impl Planner {
     }
 
     async fn explain(&self, statement: Explain, state: &SessionState, options: &Options) -> Result<Planned> {
-        refuse_non_query(&statement.plan)?;
+        let plan = self.explainable(Arc::unwrap_or_clone(statement.plan))?;
+        // Without what was taken out of it.
+        let stringified_plans = vec![plan.to_stringified(PlanType::InitialLogicalPlan)];
+        let statement = Explain { plan: Arc::new(plan), stringified_plans, ..statement };
         explain::explain(statement, state, self.context(options)).await.map(Planned::Inline)
+    }
+
+    /// A query, or a statement that writes files, as it would be planned.
+    fn explainable(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        match plan {
+            LogicalPlan::Copy(copy) => {
+                writes::check_version(self.around.version)?;
+                writes::configure_copy(copy, &self.catalogue.stores)
+            }
+            LogicalPlan::Dml(statement) if matches!(statement.op, WriteOp::Insert(_)) => {
+                writes::check_version(self.around.version)?;
+                Ok(LogicalPlan::Dml(statement))
+            }
+            query => explain::refuse_non_query(&query).map(|()| query),
+        }
     }
 
     async fn analyze(
@@ -210,7 +228,7 @@ impl Planner {
         state: &SessionState,
         options: &Options,
     ) -> Result<Planned> {
-        refuse_non_query(&statement.input)?;
+        explain::refuse_non_query(&statement.input)?;
         if local::reads_only_local(&statement.input)? {
             return local::answer(&LogicalPlan::Analyze(statement), state).await.map(Planned::Inline);
         }
@@ -300,20 +318,23 @@ impl Planner {
             PlanStatement::SetVariable(set) => {
                 let (key, value) = (set.variable, set.value);
                 set_option(&mut state.config_options().as_ref().clone(), &key, &value)?;
+                check_version([&key], self.around.version)?;
                 Command::SetSession { session: session("SET")?, key, value }
             }
             PlanStatement::ResetVariable(reset) => {
                 let key = reset.variable;
-                let reason = |error: datafusion::error::DataFusionError| PlanningError::Option {
+                let reset = match polybolos_model::settings::is_ours(&key) {
+                    true => check_reset(&key).map_err(|error| error.to_string()),
+                    false => {
+                        let reset = state.config_options().as_ref().clone().reset(&key);
+                        reset.map_err(|error| error.find_root().message().into_owned())
+                    }
+                };
+                reset.map_err(|reason| PlanningError::Option {
                     option: key.clone(),
                     value: "its default".to_owned(),
-                    reason: error.find_root().message().into_owned(),
-                };
-                let reset = match polybolos_model::settings::is_ours(&key) {
-                    true => check_reset(&key),
-                    false => state.config_options().as_ref().clone().reset(&key),
-                };
-                reset.map_err(reason)?;
+                    reason,
+                })?;
                 Command::ResetSession { session: session("RESET")?, key }
             }
             PlanStatement::TransactionStart(_) => {
@@ -347,20 +368,6 @@ fn write_name(op: &WriteOp) -> &'static str {
         WriteOp::Ctas => "CREATE TABLE AS",
         WriteOp::MergeInto(_) => "MERGE",
         _ => "writing to a table",
-    }
-}
-
-/// `EXPLAIN` and `EXPLAIN ANALYZE` take queries only.
-fn refuse_non_query(plan: &LogicalPlan) -> Result<()> {
-    match plan {
-        LogicalPlan::Ddl(_)
-        | LogicalPlan::Dml(_)
-        | LogicalPlan::Copy(_)
-        | LogicalPlan::Statement(_)
-        | LogicalPlan::Explain(_)
-        | LogicalPlan::Analyze(_)
-        | LogicalPlan::DescribeTable(_) => Err(unsupported("EXPLAIN of a statement that is no query")),
-        _ => Ok(()),
     }
 }
 

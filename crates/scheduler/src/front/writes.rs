@@ -36,6 +36,8 @@ const WRITE_VERSION: u16 = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) target: WriteTarget,
+    /// By whose values rows are spread over folders.
+    pub(crate) partition_columns: Vec<String>,
     /// What is made of the files.
     pub(crate) table: Option<NewTable>,
 }

@@ -53,8 +53,9 @@ pub(crate) async fn export(shared: &Shared, id: JobId) -> Result<Vec<u8>, Status
 /// The leader alone knows what runs.
 fn add_running(recorded: &mut Recorded, id: JobId, shared: &Shared) {
     let dispatcher = shared.dispatcher();
-    for (task, attempt) in dispatcher.running_of(id) {
-        let Some(running) = dispatcher.running(attempt) else { continue };
+    let attempts = dispatcher.running_of(id).flat_map(|(task, _)| dispatcher.attempts_of(task));
+    for (attempt, running) in attempts {
+        let task = running.task;
         let Some(stage) = recorded.stages.get_mut(task.stage.0 as usize) else { continue };
         stage.running.push(RecordedAttempt {
             partition: task.partition,

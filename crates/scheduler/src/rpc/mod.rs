@@ -8,6 +8,7 @@ mod results;
 mod show;
 mod status;
 mod submit;
+mod tasks;
 mod watch;
 
 use std::str::FromStr;

@@ -82,7 +82,8 @@ impl QueryService for QueryRpc {
             state.job(id).map(|job| {
                 let runs = dispatcher.running_of(id).next().is_some();
                 let waits_since_ms = self.shared.waits_since_ms(state, job, runs);
-                JobDetail { waits_since_ms, ..show::detail(state, job, &dispatcher) }
+                let (leads, now_ms) = (self.shared.serves(), self.shared.now_ms(state));
+                JobDetail { waits_since_ms, ..show::detail(state, job, &dispatcher, leads, now_ms) }
             })
         });
         let missing = || RequestError::JobNotFound { job: id.to_string() };

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use polybolos_model::{StageId, TaskId};
+use polybolos_model::StageId;
 use polybolos_proto::v1::{
     JobDetail, JobError as WireError, JobState, JobSummary, LossCost as WireCost, StageDetail, StageLoss,
-    StoryLine as WireLine, TaskDetail, WriteDetail,
+    StoryLine as WireLine, StoryToll, WriteDetail,
 };
 use polybolos_state::{
     ClusterState, Dispatcher, Job, JobError, JobStatus, LossCost, LostWork, Row, StoryEvent, StoryLine,
-    TaskRun, Timeline,
+    Timeline, Toll,
 };
+
+use super::tasks::Seen;
 
 /// Statements in lists are cut to this.
 const SUMMARY_SQL_BYTES: usize = 1_000;
@@ -59,19 +61,24 @@ pub(crate) fn summary(job: &Job, dispatcher: &Dispatcher) -> JobSummary {
     }
 }
 
-pub(crate) fn detail(state: &ClusterState, job: &Job, dispatcher: &Dispatcher) -> JobDetail {
+/// `leads` if the dispatcher is one of a leader, at `now_ms` by its clock.
+pub(crate) fn detail(
+    state: &ClusterState,
+    job: &Job,
+    dispatcher: &Dispatcher,
+    leads: bool,
+    now_ms: u64,
+) -> JobDetail {
+    let seen = Seen::new(state, job, dispatcher, leads, now_ms);
     let stages = job.graph.stages.iter().zip(&job.runs).map(|(stage, run)| StageDetail {
         stage_id: stage.id.0,
         exchange: stage.exchange.to_string(),
         inputs: stage.inputs.iter().map(|input| input.stage.0).collect(),
         output_partitions: stage.output_partitions,
         plan: stage.display.clone(),
-        tasks: (0u32..)
-            .zip(&run.tasks)
-            .map(|(p, task)| task_detail(job, stage.id, p, task, dispatcher))
-            .collect(),
+        tasks: seen.tasks(stage, run),
     });
-    let Timeline { rows, left_out: story_left_out, .. } = timeline(state, job);
+    let Timeline { rows, left_out: story_left_out, toll, .. } = timeline(state, job);
     JobDetail {
         summary: Some(summary(job, dispatcher)),
         error: job.error.as_ref().map(job_error),
@@ -84,6 +91,30 @@ pub(crate) fn detail(state: &ClusterState, job: &Job, dispatcher: &Dispatcher) -
         write: state
             .write(job.id)
             .map(|write| WriteDetail { url: write.target.url.clone(), phase: write.phase.to_string() }),
+        toll: Some(story_toll(toll)),
+    }
+}
+
+fn story_toll(toll: Toll) -> StoryToll {
+    let Toll {
+        executors_lost,
+        executors_left,
+        elections,
+        failed_attempts,
+        refused_reports,
+        lost_tasks,
+        lost_us,
+        lost_bytes,
+    } = toll;
+    StoryToll {
+        executors_lost,
+        executors_left,
+        elections,
+        failed_attempts,
+        refused_reports,
+        lost_tasks,
+        lost_us,
+        lost_bytes,
     }
 }
 
@@ -111,6 +142,7 @@ pub(crate) fn timeline(state: &ClusterState, job: &Job) -> Timeline {
     Timeline {
         rows: story.iter().map(|line| row(line, job.submitted_at_ms)).collect(),
         left_out,
+        toll: state.toll(job.id),
         ended: job.ended_at_ms.map(|at| (at.saturating_sub(job.submitted_at_ms), job.status.to_string())),
         submitted: String::new(),
         tasks: count(job.tasks_total()),
@@ -126,7 +158,9 @@ fn row(line: &StoryLine, submitted_at_ms: u64) -> Row {
         | StoryEvent::ReportRefused { .. }
         | StoryEvent::ResultsLost { .. }
         | StoryEvent::ExecutorLost { .. }
-        | StoryEvent::ExecutorCame { .. } => (0, 0, 0),
+        | StoryEvent::ExecutorCame { .. }
+        | StoryEvent::DrainBegan { .. }
+        | StoryEvent::ExecutorLeft { .. } => (0, 0, 0),
     };
     Row {
         after_ms: line.at_ms.saturating_sub(submitted_at_ms),
@@ -143,35 +177,4 @@ fn story_line(row: Row, submitted_at_ms: u64) -> WireLine {
     let Row { after_ms, kind, text, tasks, elapsed_us, bytes, done } = row;
     let at_ms = submitted_at_ms.saturating_add(after_ms);
     WireLine { at_ms, kind, text, tasks, elapsed_us, bytes, done }
-}
-
-fn task_detail(
-    job: &Job,
-    stage: StageId,
-    partition: u32,
-    task: &TaskRun,
-    dispatcher: &Dispatcher,
-) -> TaskDetail {
-    let shown = |state: &str| TaskDetail {
-        partition,
-        state: state.to_owned(),
-        failures: task.failures,
-        ..TaskDetail::default()
-    };
-    if let Some(done) = &task.completed {
-        return TaskDetail {
-            executor_id: done.executor.to_string(),
-            attempt: Some(done.attempt.into()),
-            metrics: Some(done.metrics.clone().into()),
-            ..shown("done")
-        };
-    }
-    match dispatcher.attempt_of(TaskId { job: job.id, stage, partition }) {
-        Some((attempt, running)) => TaskDetail {
-            executor_id: running.executor.to_string(),
-            attempt: Some(attempt.into()),
-            ..shown("running")
-        },
-        None => shown("waiting"),
-    }
 }

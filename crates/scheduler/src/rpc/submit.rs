@@ -116,7 +116,7 @@ async fn commit(
         ordered,
     };
     let command = match write {
-        Some(Destination { target, table }) => Command::SubmitWrite {
+        Some(Destination { target, table, .. }) => Command::SubmitWrite {
             job,
             key,
             session,

@@ -32,6 +32,11 @@ impl ClusterState {
         all.into_iter()
     }
 
+    /// Whether an attempt of the task ran out of memory or another resource.
+    pub fn is_starved(&self, task: TaskId) -> bool {
+        self.extension.v3.starved.contains(&task)
+    }
+
     /// The lives of executors that ended while they ran the task, oldest first.
     pub fn deaths(&self, task: TaskId) -> &[(ExecutorId, Incarnation)] {
         self.extension.v3.deaths.get(&task).map_or(&[], Vec::as_slice)

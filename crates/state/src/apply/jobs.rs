@@ -8,9 +8,9 @@ use polybolos_model::{
 };
 
 use super::Outcome;
-use crate::{Change, ClusterState, Job, JobError, JobStatus, Rejection, StageRun, TaskRun};
+use crate::{Change, ClusterState, Command, Job, JobError, JobStatus, Rejection, StageRun, TaskRun};
 
-/// The fields of [`crate::Command::SubmitJob`].
+/// What [`Command::SubmitJob`] and [`Command::SubmitWrite`] have in common.
 pub(crate) struct Submission<'a> {
     pub(crate) job: JobId,
     pub(crate) key: Option<&'a IdempotencyKey>,
@@ -24,7 +24,70 @@ pub(crate) struct Submission<'a> {
     pub(crate) cancel_when_unwatched_ms: u64,
 }
 
+impl<'a> Submission<'a> {
+    /// `None` of commands that submit nothing.
+    fn of(command: &'a Command) -> Option<Self> {
+        match command {
+            Command::SubmitJob {
+                job,
+                key,
+                session,
+                sql,
+                graph,
+                options,
+                explain_analyze,
+                ordered,
+                schema,
+                cancel_when_unwatched_ms,
+            } => Some(Self {
+                job: *job,
+                key: key.as_ref(),
+                session: session.as_ref(),
+                sql,
+                graph,
+                options,
+                explain_analyze: explain_analyze.as_deref(),
+                ordered: *ordered,
+                schema,
+                cancel_when_unwatched_ms: *cancel_when_unwatched_ms,
+            }),
+            Command::SubmitWrite {
+                job,
+                key,
+                session,
+                sql,
+                graph,
+                options,
+                schema,
+                cancel_when_unwatched_ms,
+                target: _,
+                table: _,
+            } => Some(Self {
+                job: *job,
+                key: key.as_ref(),
+                session: session.as_ref(),
+                sql,
+                graph,
+                options,
+                explain_analyze: None,
+                ordered: false,
+                schema,
+                cancel_when_unwatched_ms: *cancel_when_unwatched_ms,
+            }),
+            _ => None,
+        }
+    }
+}
+
 impl ClusterState {
+    pub(super) fn submit_command(&mut self, command: &Command) -> Outcome {
+        let Some(new) = Submission::of(command) else { return Ok(Change::Unchanged) };
+        match command {
+            Command::SubmitWrite { target, table, .. } => self.submit_write(new, target, table.as_ref()),
+            _ => self.submit(new),
+        }
+    }
+
     pub(crate) fn submit(&mut self, new: Submission<'_>) -> Outcome {
         if let Some(duplicate) = self.known_submit(&new) {
             return Ok(duplicate);

@@ -12,15 +12,15 @@ mod executors;
 mod foresight;
 mod jobs;
 mod loss;
+mod preview;
 pub(crate) mod reopen;
 mod rollback;
 mod tasks;
 mod writes;
 
 use executors::Registration;
-pub use foresight::{LossCost, StageRisk, loss_preview};
-use jobs::Submission;
-use tasks::Report;
+pub use foresight::LossCost;
+pub use preview::{StageRisk, Supposed, loss_preview};
 
 use crate::{
     Applied, Change, ClusterState, Command, ENTRY_VERSION, Entry, Rejection, Relation, ReplicaRecord,
@@ -67,56 +67,16 @@ impl ClusterState {
 
     fn apply_command(&mut self, command: &Command) -> Outcome {
         match command {
-            Command::SubmitJob {
-                job,
-                key,
-                session,
-                sql,
-                graph,
-                options,
-                explain_analyze,
-                ordered,
-                schema,
-                cancel_when_unwatched_ms,
-            } => self.submit(Submission {
-                job: *job,
-                key: key.as_ref(),
-                session: session.as_ref(),
-                sql,
-                graph,
-                options,
-                explain_analyze: explain_analyze.as_deref(),
-                ordered: *ordered,
-                schema,
-                cancel_when_unwatched_ms: *cancel_when_unwatched_ms,
-            }),
+            Command::SubmitJob { .. } | Command::SubmitWrite { .. } => self.submit_command(command),
             Command::CancelJob { job, reason } => self.cancel(*job, reason),
             Command::FailJob { job, error } => self.fail(*job, error),
             Command::ReleaseJob { job } => self.release(*job),
             Command::ExpireJobs => Ok(self.expire()),
-            Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics } => {
-                self.complete_task(&Report::new(executor, *incarnation, *task, *attempt), outputs, metrics)
-            }
-            Command::CompleteTaskIn {
-                executor,
-                incarnation,
-                task,
-                attempt,
-                epoch,
-                durable,
-                outputs,
-                metrics,
-            } => {
-                let report = Report::new(executor, *incarnation, *task, *attempt);
-                let report = Report { epoch: Some(*epoch), durable: *durable, ..report };
-                self.complete_task(&report, outputs, metrics)
-            }
-            Command::OutputDurable { executor, incarnation, task, attempt } => {
-                self.output_durable(&Report::new(executor, *incarnation, *task, *attempt))
-            }
-            Command::FailTask { executor, incarnation, task, attempt, error } => {
-                self.fail_task(&Report::new(executor, *incarnation, *task, *attempt), error)
-            }
+            Command::CompleteTask { .. }
+            | Command::CompleteTaskIn { .. }
+            | Command::OutputDurable { .. }
+            | Command::OutputMoved { .. }
+            | Command::FailTask { .. } => self.report(command),
             Command::RegisterExecutor { executor, address, slots, memory_bytes, labels, process_id } => self
                 .register(Registration {
                     executor,
@@ -159,38 +119,8 @@ impl ClusterState {
             Command::BeginDrain { executor, incarnation, deadline_ms } => {
                 self.begin_drain(executor, *incarnation, *deadline_ms)
             }
-            Command::OutputMoved { executor, incarnation, task, attempt, from, from_incarnation } => {
-                let report = Report::new(executor, *incarnation, *task, *attempt);
-                self.output_moved(&report, from, *from_incarnation)
-            }
             Command::ExecutorLeft { executor, incarnation, reason } => {
                 self.executor_left(executor, *incarnation, reason)
-            }
-            Command::SubmitWrite {
-                job,
-                key,
-                session,
-                sql,
-                graph,
-                options,
-                schema,
-                cancel_when_unwatched_ms,
-                target,
-                table,
-            } => {
-                let submission = Submission {
-                    job: *job,
-                    key: key.as_ref(),
-                    session: session.as_ref(),
-                    sql,
-                    graph,
-                    options,
-                    explain_analyze: None,
-                    ordered: false,
-                    schema,
-                    cancel_when_unwatched_ms: *cancel_when_unwatched_ms,
-                };
-                self.submit_write(submission, target, table.as_ref())
             }
             Command::Published { job } => self.published(*job),
             Command::AbandonWrite { job, error } => self.abandon_write(*job, error),

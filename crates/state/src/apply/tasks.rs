@@ -7,8 +7,8 @@ use polybolos_model::{
 
 use super::Outcome;
 use crate::{
-    Change, ClusterState, Effects, Fate, Job, JobError, JobStatus, PastAttempt, Rejection, TaskDone, TaskRun,
-    extension::settings, limits::max_input_failures,
+    Change, ClusterState, Command, Effects, Fate, Job, JobError, JobStatus, PastAttempt, Rejection, TaskDone,
+    TaskRun, extension::settings, limits::max_input_failures,
 };
 
 /// Who reports on what.
@@ -24,13 +24,23 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(
-        executor: &'a ExecutorId,
-        incarnation: Incarnation,
-        task: TaskId,
-        attempt: AttemptId,
-    ) -> Self {
-        Self { executor, incarnation, task, attempt, epoch: None, durable: false }
+    /// `None` of commands that report on no attempt.
+    fn of(command: &'a Command) -> Option<Self> {
+        let (executor, incarnation, task, attempt) = match command {
+            Command::CompleteTask { executor, incarnation, task, attempt, .. }
+            | Command::CompleteTaskIn { executor, incarnation, task, attempt, .. }
+            | Command::OutputDurable { executor, incarnation, task, attempt }
+            | Command::OutputMoved { executor, incarnation, task, attempt, .. }
+            | Command::FailTask { executor, incarnation, task, attempt, .. } => {
+                (executor, *incarnation, *task, *attempt)
+            }
+            _ => return None,
+        };
+        let (epoch, durable) = match command {
+            Command::CompleteTaskIn { epoch, durable, .. } => (Some(*epoch), *durable),
+            _ => (None, false),
+        };
+        Some(Self { executor, incarnation, task, attempt, epoch, durable })
     }
 
     fn to_past(&self, fate: Fate) -> PastAttempt {
@@ -49,6 +59,21 @@ impl<'a> Report<'a> {
 }
 
 impl ClusterState {
+    pub(super) fn report(&mut self, command: &Command) -> Outcome {
+        let Some(report) = Report::of(command) else { return Ok(Change::Unchanged) };
+        match command {
+            Command::CompleteTask { outputs, metrics, .. }
+            | Command::CompleteTaskIn { outputs, metrics, .. } => {
+                self.complete_task(&report, outputs, metrics)
+            }
+            Command::FailTask { error, .. } => self.fail_task(&report, error),
+            Command::OutputMoved { from, from_incarnation, .. } => {
+                self.output_moved(&report, from, *from_incarnation)
+            }
+            _ => self.output_durable(&report),
+        }
+    }
+
     pub(crate) fn complete_task(
         &mut self,
         report: &Report<'_>,

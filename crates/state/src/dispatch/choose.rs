@@ -53,6 +53,22 @@ impl Slots {
         self.free == 0
     }
 
+    /// No executor takes tasks.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_executor.is_empty()
+    }
+
+    /// Those that may get tasks, full or not, ascending.
+    pub(super) fn executors(&self) -> impl Iterator<Item = &ExecutorId> {
+        self.by_executor.keys()
+    }
+
+    /// Whether [`Slots::take`] would give the task one.
+    pub(super) fn has_room(&self, task: &TaskRun) -> bool {
+        let all_failed = self.all_failed(task);
+        self.by_executor.iter().any(|(id, slot)| slot.free > 0 && (all_failed || !task.failed_on(id)))
+    }
+
     /// Takes a slot for the task: on the executor with the most free slots; among equals where most of its input
     /// is, then where fewest of its stage run, then by id. Never where an attempt of it has failed while there is
     /// an executor that has not failed it: it waits for a slot there instead. And rather not where it could not read

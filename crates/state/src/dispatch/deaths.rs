@@ -5,33 +5,30 @@ use std::collections::BTreeMap;
 use polybolos_model::{ExecutorId, Incarnation};
 
 use super::Dispatcher;
-use crate::{ClusterState, Command, Executor, ExecutorState};
+use crate::{Change, ClusterState, Command, Entry, ExecutorState};
 
 impl Dispatcher {
     /// What to log of the processes that these commands take out of the cluster: behind a registration in such a
     /// process's place, before its loss. Not of one that was asked to leave, nor before version 3 is in use.
+    ///
+    /// Who gives way to whom the state decides, and nobody else: the commands are tried on a copy of the fleet. A
+    /// registration that is refused there takes nobody's place.
     pub fn deaths(&self, state: &ClusterState, commands: &[Command]) -> Vec<Command> {
-        if state.version() < 3 {
+        if state.version() < 3 || !commands.iter().any(may_end_a_life) {
             return Vec::new();
         }
+        let mut fleet = state.fleet_alone();
         let mut dead: BTreeMap<ExecutorId, Incarnation> = BTreeMap::new();
-        for command in commands {
-            match command {
-                Command::LoseExecutor { executor, incarnation, .. } => {
-                    dead.extend(state.present(executor, *incarnation).map(life));
+        for command in commands.iter().filter(|command| is_of_executors(command)) {
+            let before: Vec<_> = lives(&fleet).collect();
+            let entry = Entry::new(fleet.version(), fleet.term(), fleet.now_ms(), vec![command.clone()]);
+            let outcomes = fleet.apply(&entry).outcomes;
+            let is_death =
+                outcomes.iter().any(|o| matches!(o, Ok(Change::Lost { .. } | Change::Registered { .. })));
+            for (executor, incarnation) in before {
+                if is_death && fleet.present(&executor, incarnation).is_none() {
+                    dead.entry(executor).or_insert(incarnation);
                 }
-                Command::RegisterExecutor { executor, address, process_id, .. } => {
-                    let is_replaced = |old: &&Executor| {
-                        let same_place = old.address == *address;
-                        let gives_way = old.suspect_since_ms.is_some();
-                        match old.id == *executor {
-                            true => old.process_id != *process_id && (same_place || gives_way),
-                            false => same_place && gives_way,
-                        }
-                    };
-                    dead.extend(state.executors().filter(|e| e.is_present()).filter(is_replaced).map(life));
-                }
-                _ => {}
             }
         }
         let died = dead.into_iter().filter_map(|(executor, incarnation)| {
@@ -48,6 +45,19 @@ impl Dispatcher {
     }
 }
 
-fn life(executor: &Executor) -> (ExecutorId, Incarnation) {
-    (executor.id.clone(), executor.incarnation)
+fn lives(fleet: &ClusterState) -> impl Iterator<Item = (ExecutorId, Incarnation)> {
+    fleet.executors().filter(|executor| executor.is_present()).map(|e| (e.id.clone(), e.incarnation))
+}
+
+fn may_end_a_life(command: &Command) -> bool {
+    matches!(command, Command::LoseExecutor { .. } | Command::RegisterExecutor { .. })
+}
+
+/// Whether it may change who is there, or who gives way.
+fn is_of_executors(command: &Command) -> bool {
+    let changes_who_gives_way = matches!(
+        command,
+        Command::SuspectExecutor { .. } | Command::Heartbeats { .. } | Command::ExecutorLeft { .. }
+    );
+    may_end_a_life(command) || changes_who_gives_way
 }

@@ -96,12 +96,25 @@ impl Failures {
     }
 
     pub(super) fn is_set_aside(&self, executor: &ExecutorId, incarnation: Incarnation, now_ms: u64) -> bool {
+        self.set_aside_until(executor, incarnation, now_ms).is_some()
+    }
+
+    pub(super) fn set_aside_until(
+        &self,
+        executor: &ExecutorId,
+        incarnation: Incarnation,
+        now_ms: u64,
+    ) -> Option<u64> {
         let until = self.set_aside.get(&(executor.clone(), incarnation));
-        until.is_some_and(|until| *until > now_ms)
+        until.copied().filter(|until_ms| *until_ms > now_ms)
     }
 
     pub(super) fn is_waiting(&self, task: TaskId, now_ms: u64) -> bool {
-        self.not_before.get(&task).is_some_and(|at| *at > now_ms)
+        self.waits_until(task, now_ms).is_some()
+    }
+
+    pub(super) fn waits_until(&self, task: TaskId, now_ms: u64) -> Option<u64> {
+        self.not_before.get(&task).copied().filter(|at_ms| *at_ms > now_ms)
     }
 
     /// Drops what is over.

@@ -12,12 +12,17 @@ pub(crate) mod failures;
 pub(crate) mod moves;
 mod plan;
 mod speculate;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
 
-pub use self::{drain::DrainSteps, moves::Pull};
+pub use self::{
+    drain::DrainSteps,
+    moves::Pull,
+    waits::{Wait, Waits},
+};
 use self::{failures::Failures, moves::Mover};
 use crate::ClusterState;
 

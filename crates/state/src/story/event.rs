@@ -16,6 +16,9 @@ pub enum StoryEvent {
         term: Term,
         /// Since the last entry before it.
         pause_ms: u64,
+        /// Elections after this one that have no line of their own, and the term of the last of them.
+        more: u32,
+        last_term: Term,
     },
     /// A process died that ran so many tasks of the job; the first [`MAX_STORY_TASKS`] by name.
     ExecutorDied { executor: ExecutorId, incarnation: Incarnation, tasks: u32, which: Vec<(StageId, u32)> },
@@ -55,6 +58,21 @@ pub enum StoryEvent {
         /// It is the process that had been lost: it had not died.
         same_process: bool,
     },
+    /// An executor was asked to leave: it takes no new tasks.
+    DrainBegan {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        /// How long tasks may run on there.
+        deadline_ms: u64,
+    },
+    /// It was let go.
+    ExecutorLeft {
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        /// Outputs of all jobs that it had handed over.
+        moved: u32,
+        reason: String,
+    },
 }
 
 impl StoryEvent {
@@ -69,6 +87,8 @@ impl StoryEvent {
             Self::ResultsLost { .. } => "results-lost",
             Self::ExecutorLost { .. } => "executor-lost",
             Self::ExecutorCame { .. } => "executor-came",
+            Self::DrainBegan { .. } => "drain-began",
+            Self::ExecutorLeft { .. } => "executor-left",
         }
     }
 }
@@ -77,11 +97,16 @@ impl StoryEvent {
 impl fmt::Display for StoryEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LeaderBegan { term, pause_ms } => {
+            Self::LeaderBegan { term, pause_ms, more, last_term } => {
                 write!(
                     f,
                     "a scheduler began to lead, in term {term}, {pause_ms} ms after the last entry before"
-                )
+                )?;
+                match more {
+                    0 => Ok(()),
+                    1 => write!(f, "; and once more later, in term {last_term}"),
+                    more => write!(f, "; and {more} times more later, the last time in term {last_term}"),
+                }
             }
             Self::ExecutorDied { executor, incarnation, tasks, which } => {
                 let which: Vec<String> = which.iter().map(|(stage, p)| format!("{stage}/{p}")).collect();
@@ -124,6 +149,21 @@ impl fmt::Display for StoryEvent {
                 let back = if *same_process { "came back, it had not died" } else { "came" };
                 let s = if *slots == 1 { "" } else { "s" };
                 write!(f, "executor {executor} (incarnation {incarnation}) {back}, with {slots} slot{s}")
+            }
+            Self::DrainBegan { executor, incarnation, deadline_ms } => {
+                let seconds = *deadline_ms as f64 / 1e3;
+                write!(
+                    f,
+                    "executor {executor} (incarnation {incarnation}) was asked to leave within {seconds:.3} s"
+                )
+            }
+            Self::ExecutorLeft { executor, incarnation, moved, reason } => {
+                let outputs = if *moved == 1 { "output" } else { "outputs" };
+                write!(
+                    f,
+                    "executor {executor} (incarnation {incarnation}) has left and had handed over {moved} {outputs} of all queries: \
+                     {reason}"
+                )
             }
         }
     }

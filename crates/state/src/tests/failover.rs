@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use expect_test::expect;
-use polybolos_model::{AttemptId, ExecutorId, Term};
+use polybolos_model::{AttemptId, ExecutorId, TaskId, Term};
 
 use crate::{
     Command, Dispatcher, Launch, Reported,
@@ -121,10 +121,8 @@ fn the_next_leader_adopts_what_runs_keeps_what_is_done_and_launches_the_rest() {
     leader.at(60_000 + STREAM_GRACE_MS);
     leader.plan();
     let late = &still("b")[0];
-    leader.log(&format!(
-        "complete b {}/{}/{} {}",
-        late.task.job.0, late.task.stage, late.task.partition, late.attempt
-    ));
+    let (TaskId { job, stage, partition }, attempt) = (late.task, late.attempt);
+    leader.log(&format!("complete b {}/{stage}/{partition} {attempt}", job.0));
     let cancelled = leader.dispatcher.cancel_targets(&leader.lab.state);
     writeln!(leader.out, "cancel {cancelled:?}").unwrap();
     leader.log("show job 1");

@@ -1,5 +1,7 @@
 //! Executors that are asked to leave: what they hold goes elsewhere, and nothing is lost with them.
 
+#![allow(clippy::too_many_lines, reason = "a transcript is one text")]
+
 use expect_test::expect;
 
 use super::{Lab, check};
@@ -256,6 +258,8 @@ fn what_is_not_handed_over_in_time_runs_again() {
               result 0 is lost: it was on executor a, which is lost: it was drained
               stage 0 epoch 0 reruns 0: a:1.4
             show story 1
+              1000 executor a (incarnation 1) was asked to leave within 1.000 s
+              1000 executor a (incarnation 1) has left and had handed over 0 outputs of all queries: it was drained
               1000 task 0 of stage 0 runs again (0.005 s and 0 bytes of work): executor a has left: it was drained
               1000 task 0 of stage 1 runs again (0.000 s and 0 bytes of work): executor a has left: it was drained
             show deaths 1/1/0

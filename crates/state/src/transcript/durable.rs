@@ -1,5 +1,7 @@
 //! Outputs in the durable store: what their executor's loss costs then, and where they are read.
 
+#![allow(clippy::too_many_lines, reason = "a transcript is one text")]
+
 use expect_test::expect;
 
 use super::{Lab, check};

@@ -45,15 +45,6 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
             error.fetch = options.get("lost").map(|lost| fetch(lab, lost));
             Command::FailTask { executor, incarnation, task: task(what), attempt: attempt(lab, which), error }
         }
-        ["register", name] => register(name, &options),
-        ["died", who, runs @ ..] => {
-            let (executor, incarnation) = executor(who);
-            let run = |run: &&str| {
-                let (what, which) = run.split_once(':').unwrap();
-                (task(what), attempt(lab, which))
-            };
-            Command::TasksDied { executor, incarnation, tasks: runs.iter().map(run).collect() }
-        }
         ["durable", who, what, which] => {
             let (executor, incarnation) = executor(who);
             Command::OutputDurable { executor, incarnation, task: task(what), attempt: attempt(lab, which) }
@@ -65,15 +56,33 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
             };
             Command::ReopenJob { job: job(id), unreadable: lost.iter().map(partition).collect() }
         }
-        ["drain", who] => Command::DrainExecutor { executor: executor(who).0 },
-        ["drain", who, ms] => {
-            let (executor, incarnation) = executor(who);
-            Command::BeginDrain { executor, incarnation, deadline_ms: ms.parse().unwrap() }
-        }
         ["moved", to, what, which, from] => {
             let ((executor, incarnation), (from, from_incarnation)) = (executor(to), executor(from));
             let (task, attempt) = (task(what), attempt(lab, which));
             Command::OutputMoved { executor, incarnation, task, attempt, from, from_incarnation }
+        }
+        _ => executors(lab, &words, &options)
+            .or_else(|| cluster(&words, &options))
+            .unwrap_or_else(|| catalogue(&words, &options)),
+    }
+}
+
+fn executors(lab: &Lab, words: &[&str], options: &BTreeMap<&str, &str>) -> Option<Command> {
+    let executor = |word: &str| executor(lab, word);
+    Some(match words {
+        ["register", name] => register(name, options),
+        ["died", who, runs @ ..] => {
+            let (executor, incarnation) = executor(who);
+            let run = |run: &&str| {
+                let (what, which) = run.split_once(':').unwrap();
+                (task(what), attempt(lab, which))
+            };
+            Command::TasksDied { executor, incarnation, tasks: runs.iter().map(run).collect() }
+        }
+        ["drain", who] => Command::DrainExecutor { executor: executor(who).0 },
+        ["drain", who, ms] => {
+            let (executor, incarnation) = executor(who);
+            Command::BeginDrain { executor, incarnation, deadline_ms: ms.parse().unwrap() }
         }
         ["left", who] => {
             let (executor, incarnation) = executor(who);
@@ -90,8 +99,8 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
         ["beat", names @ ..] => {
             Command::Heartbeats { beats: names.iter().map(|name| beat(lab, name)).collect() }
         }
-        _ => cluster(&words, &options).unwrap_or_else(|| catalogue(&words, &options)),
-    }
+        _ => return None,
+    })
 }
 
 fn cluster(words: &[&str], options: &BTreeMap<&str, &str>) -> Option<Command> {

@@ -4,7 +4,10 @@ use std::fmt::Display;
 
 use polybolos_model::{ExecutorId, JobId, StageId, TaskId};
 
-use crate::{Change, ClusterState, Effects, Job, Rejection, Write, WritePhase};
+use crate::{
+    Change, ClusterState, Effects, Executor, Job, MapLocation, MovedOutput, Rejection, ResultLocation, Write,
+    WritePhase,
+};
 
 pub(super) fn outcome(outcome: &Result<Change, Rejection>) -> String {
     match outcome {
@@ -83,117 +86,134 @@ fn effects(effects: &Effects) -> String {
 
 pub(super) fn show(state: &ClusterState, what: &[&str]) -> String {
     match what {
-        ["job", id] => state.job(JobId(id.parse().unwrap())).map_or("  none\n".into(), job),
-        ["story", id] => {
-            let (lines, left_out) = state.story(JobId(id.parse().unwrap()));
-            let mut out: String =
-                lines.iter().map(|line| format!("  {} {}\n", line.at_ms, line.event)).collect();
-            if left_out > 0 {
-                out += &format!("  and {left_out} more\n");
-            }
-            out
+        ["executors"] => executors(state),
+        ["cluster"] => cluster(state),
+        ["drain", name] => drain(state, name),
+        ["refused", name] => {
+            format!("  {}\n", state.refused_commands(&ExecutorId::new(*name).unwrap()))
         }
+        ["relations"] => relations(state),
+        ["session", id] => format!("  {:?}\n", state.session_options(&id.parse().unwrap())),
+        ["term"] => format!("  {} since {} at {}\n", state.term(), state.term_since_ms(), state.now_ms()),
         ["jobs"] => {
             let line = |job: &Job| {
                 format!("  {} {}{}\n", job.id.0, job.status, if job.released { ", released" } else { "" })
             };
             state.jobs().map(line).collect()
         }
-        ["executors"] => state
-            .executors()
-            .map(|e| {
-                let suspect =
-                    e.suspect_since_ms.map(|at| format!(", suspect since {at}")).unwrap_or_default();
-                let lost = e
-                    .lost
-                    .as_ref()
-                    .map(|loss| format!(", at {} for: {}", loss.at_ms, loss.reason))
-                    .unwrap_or_default();
-                format!(
-                    "  {}#{} {} {}, heard {}{suspect}{lost}\n",
-                    e.id, e.incarnation, e.address, e.state, e.last_beat_ms
-                )
-            })
-            .collect(),
-        ["results", id] => state
-            .results(JobId(id.parse().unwrap()))
-            .map(|at| {
-                let durable = if at.durable { " durable" } else { "" };
-                format!("  {}: {}{durable}\n", at.partition, at.address.unwrap_or("gone"))
-            })
-            .collect(),
-        ["inputs", id, stage] => {
-            let outputs = state.map_outputs(JobId(id.parse().unwrap()), StageId(stage.parse().unwrap()));
-            let line = |at: &crate::MapLocation<'_>| {
-                let address = if at.address.is_empty() { "durable store" } else { at.address };
-                format!("  {}: {address} {}\n", at.map_partition, at.done.attempt)
-            };
-            outputs.map_or("  not complete\n".into(), |all| all.iter().map(line).collect())
-        }
-        ["pending"] => {
-            let pending = state.pending();
-            let run = pending.runnable.iter().map(|r| format!("{}@{}", short(&r.task), r.epoch));
-            let mut out = format!("  run {}, release {}", list(run), jobs(&pending.release));
-            if !(pending.publish.is_empty() && pending.sweep.is_empty()) {
-                out += &format!(", publish {}, sweep {}", jobs(&pending.publish), jobs(&pending.sweep));
-            }
-            out + "\n"
-        }
-        ["write", id] => {
-            let id = JobId(id.parse().unwrap());
-            let rows = state.rows_written(id).map(|rows| format!(", {rows} rows")).unwrap_or_default();
-            let write = |write: &Write| match write.phase {
-                WritePhase::Sweeping { since_ms, unpublish } => {
-                    let published = if unpublish { ", also what is published" } else { "" };
-                    format!("  {} since {since_ms}{published}{rows}\n", write.phase)
-                }
-                phase => format!("  {phase}{rows}\n"),
-            };
-            state.write(id).map_or("  none\n".into(), write)
-        }
-        ["relations"] => {
-            let all = state
-                .catalogue()
-                .relations
-                .iter()
-                .map(|(name, relation)| format!("{} {name}", relation.kind()));
-            format!("  {} at version {}\n", list(all), state.catalogue().version)
-        }
-        ["session", id] => format!("  {:?}\n", state.session_options(&id.parse().unwrap())),
-        ["cluster"] => cluster(state),
+        ["pending"] => pending(state),
         ["alone"] => format!("  {}\n", list(state.alone_tasks().map(|task| short(&task)))),
         ["deaths", task] => {
             let of = state.deaths(super::parse::task(task));
             format!("  {}\n", list(of.iter().map(|(executor, life)| format!("{executor}#{life}"))))
         }
-        ["refused", name] => {
-            format!("  {}\n", state.refused_commands(&ExecutorId::new(*name).unwrap()))
-        }
-        ["drain", name] => {
-            let id = ExecutorId::new(*name).unwrap();
-            let Some((executor, drain)) = state.executor(&id).zip(state.drain_of(&id)) else {
-                return "  none\n".into();
-            };
-            let only_there = state.only_there(&id, drain.incarnation);
-            format!(
-                "  since {} until {}, {} moved, left {}, only there: {}\n",
-                drain.since_ms,
-                drain.until_ms,
-                drain.moved,
-                state.has_left(executor),
-                list(only_there.iter().map(|(task, _)| short(task)))
-            )
-        }
-        ["moves", id] => {
-            let moved = state.moved_outputs().filter(|at| at.task.job.0.to_string() == *id);
-            let line = |at: crate::MovedOutput<'_>| {
-                format!("{} {} on {}", short(&at.task), at.attempt, at.executor.id)
-            };
-            format!("  {} times: {}\n", state.moves(JobId(id.parse().unwrap())), list(moved.map(line)))
-        }
-        ["term"] => format!("  {} since {} at {}\n", state.term(), state.term_since_ms(), state.now_ms()),
+        [what, id, rest @ ..] => of_job(state, what, JobId(id.parse().unwrap()), rest),
         _ => panic!("can't show {what:?}"),
     }
+}
+
+fn of_job(state: &ClusterState, what: &str, id: JobId, rest: &[&str]) -> String {
+    match (what, rest) {
+        ("job", []) => state.job(id).map_or("  none\n".into(), job),
+        ("story", []) => story(state, id),
+        ("results", []) => results(state, id),
+        ("inputs", [stage]) => inputs(state, id, StageId(stage.parse().unwrap())),
+        ("write", []) => write(state, id),
+        ("moves", []) => moves(state, id),
+        _ => panic!("can't show {what} {rest:?}"),
+    }
+}
+
+fn story(state: &ClusterState, id: JobId) -> String {
+    let (lines, left_out) = state.story(id);
+    let mut out: String = lines.iter().map(|line| format!("  {} {}\n", line.at_ms, line.event)).collect();
+    if left_out > 0 {
+        out += &format!("  and {left_out} more\n");
+    }
+    out
+}
+
+fn executors(state: &ClusterState) -> String {
+    let line = |e: &Executor| {
+        let suspect = e.suspect_since_ms.map(|at| format!(", suspect since {at}")).unwrap_or_default();
+        let lost = e.lost.as_ref().map(|loss| format!(", at {} for: {}", loss.at_ms, loss.reason));
+        format!(
+            "  {}#{} {} {}, heard {}{suspect}{}\n",
+            e.id,
+            e.incarnation,
+            e.address,
+            e.state,
+            e.last_beat_ms,
+            lost.unwrap_or_default()
+        )
+    };
+    state.executors().map(line).collect()
+}
+
+fn results(state: &ClusterState, id: JobId) -> String {
+    let line = |at: ResultLocation<'_>| {
+        let durable = if at.durable { " durable" } else { "" };
+        format!("  {}: {}{durable}\n", at.partition, at.address.unwrap_or("gone"))
+    };
+    state.results(id).map(line).collect()
+}
+
+fn inputs(state: &ClusterState, id: JobId, stage: StageId) -> String {
+    let line = |at: &MapLocation<'_>| {
+        let address = if at.address.is_empty() { "durable store" } else { at.address };
+        format!("  {}: {address} {}\n", at.map_partition, at.done.attempt)
+    };
+    state.map_outputs(id, stage).map_or("  not complete\n".into(), |all| all.iter().map(line).collect())
+}
+
+fn pending(state: &ClusterState) -> String {
+    let pending = state.pending();
+    let run = pending.runnable.iter().map(|r| format!("{}@{}", short(&r.task), r.epoch));
+    let mut out = format!("  run {}, release {}", list(run), jobs(&pending.release));
+    if !(pending.publish.is_empty() && pending.sweep.is_empty()) {
+        out += &format!(", publish {}, sweep {}", jobs(&pending.publish), jobs(&pending.sweep));
+    }
+    out + "\n"
+}
+
+fn write(state: &ClusterState, id: JobId) -> String {
+    let rows = state.rows_written(id).map(|rows| format!(", {rows} rows")).unwrap_or_default();
+    let write = |write: &Write| match write.phase {
+        WritePhase::Sweeping { since_ms, unpublish } => {
+            let published = if unpublish { ", also what is published" } else { "" };
+            format!("  {} since {since_ms}{published}{rows}\n", write.phase)
+        }
+        phase => format!("  {phase}{rows}\n"),
+    };
+    state.write(id).map_or("  none\n".into(), write)
+}
+
+fn relations(state: &ClusterState) -> String {
+    let all = state.catalogue().relations.iter();
+    let all = all.map(|(name, relation)| format!("{} {name}", relation.kind()));
+    format!("  {} at version {}\n", list(all), state.catalogue().version)
+}
+
+fn drain(state: &ClusterState, name: &str) -> String {
+    let id = ExecutorId::new(name).unwrap();
+    let Some((executor, drain)) = state.executor(&id).zip(state.drain_of(&id)) else {
+        return "  none\n".into();
+    };
+    let only_there = state.only_there(&id, drain.incarnation);
+    format!(
+        "  since {} until {}, {} moved, left {}, only there: {}\n",
+        drain.since_ms,
+        drain.until_ms,
+        drain.moved,
+        state.has_left(executor),
+        list(only_there.iter().map(|(task, _)| short(task)))
+    )
+}
+
+fn moves(state: &ClusterState, id: JobId) -> String {
+    let moved = state.moved_outputs().filter(|at| at.task.job == id);
+    let line = |at: MovedOutput<'_>| format!("{} {} on {}", short(&at.task), at.attempt, at.executor.id);
+    format!("  {} times: {}\n", state.moves(id), list(moved.map(line)))
 }
 
 fn cluster(state: &ClusterState) -> String {

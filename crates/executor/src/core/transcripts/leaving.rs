@@ -1,6 +1,7 @@
 //! What an executor takes over from others that leave, and its own leaving.
 
 use expect_test::expect;
+use polybolos_model::ExecutorId;
 
 use super::{super::*, check};
 

@@ -15,6 +15,7 @@ mod leaving;
 use std::fmt::Write;
 
 use expect_test::Expect;
+use polybolos_model::ExecutorId;
 
 use super::*;
 

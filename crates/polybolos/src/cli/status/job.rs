@@ -1,6 +1,6 @@
 //! Queries and what ran where, as tables or JSON.
 
-use polybolos_client::{JobDetail, JobState, JobSummary, StageDetail, TaskDetail};
+use polybolos_client::{JobDetail, JobState, JobSummary, LiveAttempt, StageDetail, TaskDetail};
 use polybolos_model::AttemptId;
 use serde_json::{Value, json};
 
@@ -50,8 +50,8 @@ pub(super) fn summary_json(job: &JobSummary) -> Value {
     })
 }
 
-fn attempt_text(task: &TaskDetail) -> String {
-    task.attempt.map(|attempt| AttemptId::from(attempt).to_string()).unwrap_or_default()
+fn attempt_text(attempt: Option<polybolos_proto::v1::AttemptId>) -> String {
+    attempt.map(|attempt| AttemptId::from(attempt).to_string()).unwrap_or_default()
 }
 
 /// Also the demo's account of its query.
@@ -96,33 +96,57 @@ fn stage_table(stage: &StageDetail) -> String {
     for line in stage.plan.lines() {
         shown.push_str(&format!("  {}\n", text::cut(line, PLAN_WIDTH)));
     }
-    let row = |task: &TaskDetail| {
-        let metrics = task.metrics.clone().unwrap_or_default();
-        let mut cells = vec![task.partition.to_string(), task.state.clone(), task.executor_id.clone()];
-        cells.push(attempt_text(task));
-        cells.push(task.failures.to_string());
-        if task.metrics.is_some() {
-            cells.extend([metrics.rows_in, metrics.rows_out].map(|rows| rows.to_string()));
-            cells.extend([metrics.bytes_in, metrics.bytes_out, metrics.spilled_bytes].map(text::bytes));
-            cells.push(text::milliseconds(metrics.elapsed_us as f64 / 1_000.0));
-        }
+    let rows: Vec<Vec<String>> = stage.tasks.iter().flat_map(task_rows).collect();
+    let waits = stage.tasks.iter().any(|task| !task.waits_for.is_empty());
+    let shown_columns = if waits { TASK_COLUMNS.len() } else { TASK_COLUMNS.len() - 1 };
+    shown + &text::columns(TASK_COLUMNS.get(..shown_columns).unwrap_or_default(), &rows)
+}
+
+/// The last one only where a task waits.
+const TASK_COLUMNS: [&str; 12] = [
+    "task",
+    "state",
+    "executor",
+    "attempt",
+    "failures",
+    "rows in",
+    "rows out",
+    "bytes in",
+    "bytes out",
+    "spilled",
+    "time",
+    "waits",
+];
+
+/// One, and one more for a second attempt.
+fn task_rows(task: &TaskDetail) -> Vec<Vec<String>> {
+    let row = |state: &str, executor: &str, attempt, figures: [String; 6], waits: &str| {
+        let mut cells = vec![task.partition.to_string(), state.to_owned(), executor.to_owned()];
+        cells.extend([attempt_text(attempt), task.failures.to_string()]);
+        cells.extend(figures);
+        cells.push(waits.to_owned());
         cells
     };
-    let rows: Vec<Vec<String>> = stage.tasks.iter().map(row).collect();
-    let headers = [
-        "task",
-        "state",
-        "executor",
-        "attempt",
-        "failures",
-        "rows in",
-        "rows out",
-        "bytes in",
-        "bytes out",
-        "spilled",
-        "time",
-    ];
-    shown + &text::columns(&headers, &rows)
+    let running = |(number, live): (usize, &LiveAttempt)| {
+        let state = if number == 0 { "running" } else { "copy runs" };
+        let mut figures = [const { String::new() }; 6];
+        figures[5] = text::milliseconds(live.running_ms as f64);
+        row(state, &live.executor_id, live.attempt, figures, "")
+    };
+    if !task.attempts.is_empty() {
+        return task.attempts.iter().enumerate().map(running).collect();
+    }
+    let figures = task.metrics.as_ref().map(|metrics| {
+        [
+            metrics.rows_in.to_string(),
+            metrics.rows_out.to_string(),
+            text::bytes(metrics.bytes_in),
+            text::bytes(metrics.bytes_out),
+            text::bytes(metrics.spilled_bytes),
+            text::milliseconds(metrics.elapsed_us as f64 / 1_000.0),
+        ]
+    });
+    vec![row(&task.state, &task.executor_id, task.attempt, figures.unwrap_or_default(), &task.waits_for)]
 }
 
 pub(super) fn job_json(job: &JobDetail) -> Value {
@@ -157,9 +181,17 @@ fn task_json(task: &TaskDetail) -> Value {
             "elapsed_us": metrics.elapsed_us,
         })
     });
+    let attempt = |live: &LiveAttempt| {
+        json!({
+            "executor_id": live.executor_id, "attempt": attempt_text(live.attempt),
+            "running_ms": live.running_ms, "alone": live.alone,
+        })
+    };
+    let waits_for = (!task.waits_for.is_empty()).then_some(&task.waits_for);
     json!({
         "partition": task.partition, "state": task.state, "executor_id": task.executor_id,
-        "attempt": attempt_text(task), "failures": task.failures, "metrics": metrics,
+        "attempt": attempt_text(task.attempt), "failures": task.failures, "metrics": metrics,
+        "attempts": task.attempts.iter().map(attempt).collect::<Value>(), "waits_for": waits_for,
     })
 }
 
@@ -184,6 +216,7 @@ mod tests {
             attempt: Some(AttemptId { term: 2, counter: 9 }),
             failures: 1,
             metrics: Some(metrics),
+            ..TaskDetail::default()
         };
         let waiting = TaskDetail { partition: 1, state: "waiting".into(), ..TaskDetail::default() };
         JobDetail {
@@ -228,6 +261,40 @@ mod tests {
         for part in ["2.9", "100", "7", "2.5 kB", "1.5 ms"] {
             assert!(task.contains(part), "{part}: {task}");
         }
+    }
+
+    #[test]
+    fn both_attempts_of_a_slow_task_and_why_another_waits_are_shown() {
+        let mut job = job();
+        let attempt = |executor_id: &str, counter| LiveAttempt {
+            executor_id: executor_id.into(),
+            attempt: Some(AttemptId { term: 2, counter }),
+            running_ms: 1_000 * counter,
+            alone: false,
+        };
+        let slow = TaskDetail {
+            partition: 2,
+            state: "running".into(),
+            executor_id: "e1".into(),
+            attempts: vec![attempt("e1", 9), attempt("e2", 11)],
+            ..TaskDetail::default()
+        };
+        assert!(!job_table(&job).contains("waits"));
+        job.stages[0].tasks.push(slow);
+        job.stages[0].tasks[1].waits_for = "no slot is free".into();
+        let shown = job_table(&job);
+        let line = |part: &str| shown.lines().find(|line| line.contains(part)).unwrap().to_owned();
+        assert!(line("2.11").contains("copy runs") && line("2.11").contains("e2"), "{shown}");
+        let (first, time) = (line("running"), "9.00 s");
+        assert!(first.contains("e1") && first.trim_end().ends_with(time), "{shown}");
+        assert!(line("waiting").ends_with("no slot is free"), "{shown}");
+        let json = job_json(&job);
+        let tasks = &json["stages"][0]["tasks"];
+        assert_eq!(tasks[1]["waits_for"], "no slot is free");
+        assert_eq!(
+            (&tasks[2]["attempts"][1]["executor_id"], &tasks[2]["waits_for"]),
+            (&json!("e2"), &Value::Null)
+        );
     }
 
     #[test]

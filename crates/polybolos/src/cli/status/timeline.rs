@@ -1,7 +1,7 @@
 //! `jobs timeline`: what went wrong while a query was under way, and what it cost.
 
-use polybolos_client::{JobDetail, StoryLine};
-use polybolos_state::{Row, Timeline};
+use polybolos_client::{JobDetail, StoryLine, StoryToll};
+use polybolos_state::{Row, Timeline, Toll};
 use serde_json::{Value, json};
 
 use super::{super::text, job::summary_json};
@@ -22,9 +22,33 @@ fn timeline(job: &JobDetail) -> Timeline {
     Timeline {
         rows: job.story.iter().map(row).collect(),
         left_out: job.story_left_out,
+        toll: toll(job),
         ended: (summary.ended_at_ms > 0).then(|| (after(summary.ended_at_ms), state)),
         submitted: format!("at {}", text::utc(summary.submitted_at_ms)),
         tasks: summary.tasks,
+    }
+}
+
+fn toll(job: &JobDetail) -> Toll {
+    let StoryToll {
+        executors_lost,
+        executors_left,
+        elections,
+        failed_attempts,
+        refused_reports,
+        lost_tasks,
+        lost_us,
+        lost_bytes,
+    } = job.toll.unwrap_or_default();
+    Toll {
+        executors_lost,
+        executors_left,
+        elections,
+        failed_attempts,
+        refused_reports,
+        lost_tasks,
+        lost_us,
+        lost_bytes,
     }
 }
 
@@ -35,10 +59,15 @@ pub(super) fn timeline_table(job: &JobDetail) -> String {
 
 pub(super) fn timeline_json(job: &JobDetail) -> Value {
     let mut value = summary_json(&job.summary.clone().unwrap_or_default());
-    let (tasks, elapsed_us, bytes) = timeline(job).lost_work();
+    let toll = toll(job);
     value["timeline"] = job.story.iter().map(line_json).collect();
     value["left_out"] = json!(job.story_left_out);
-    value["lost"] = json!({"tasks": tasks, "elapsed_us": elapsed_us, "bytes": bytes});
+    value["lost"] = json!({"tasks": toll.lost_tasks, "elapsed_us": toll.lost_us, "bytes": toll.lost_bytes});
+    value["executors_lost"] = json!(toll.executors_lost);
+    value["executors_left"] = json!(toll.executors_left);
+    value["elections"] = json!(toll.elections);
+    value["failed_attempts"] = json!(toll.failed_attempts);
+    value["refused_reports"] = json!(toll.refused_reports);
     value
 }
 
@@ -57,7 +86,16 @@ mod tests {
     use super::*;
 
     fn job(story: Vec<StoryLine>) -> JobDetail {
+        // Of more than the lines that are kept.
+        let toll = (!story.is_empty()).then(|| StoryToll {
+            executors_lost: 3,
+            lost_tasks: 7,
+            lost_us: 4_500_000,
+            lost_bytes: 9_500,
+            ..StoryToll::default()
+        });
         JobDetail {
+            toll,
             summary: Some(JobSummary {
                 job_id: "00000000000000a1".into(),
                 state: JobState::Succeeded.into(),
@@ -83,11 +121,12 @@ mod tests {
         };
         let shown = timeline_table(&job(vec![line.clone()]));
         assert!(shown.contains("+0.250 s"), "{shown}");
-        assert!(shown.contains("2 finished tasks ran again: 1.5"), "{shown}");
+        assert!(shown.contains("7 finished tasks ran again: 4.5"), "{shown}");
         assert!(shown.contains("succeeded"), "{shown}");
         let json = timeline_json(&job(vec![line]));
         assert_eq!(json["timeline"][0]["kind"], "work-lost");
-        assert_eq!(json["lost"]["elapsed_us"], 1_500_000);
+        assert_eq!((&json["lost"]["elapsed_us"], &json["executors_lost"]), (&json!(4_500_000), &json!(3)));
+        assert_eq!(json["timeline"][0]["lost"]["elapsed_us"], 1_500_000);
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl Fixture {
         fixture
     }
 
-    fn raise_version(&mut self) {
+    pub(super) fn raise_version(&mut self) {
         let (replica, folder, version) = (ReplicaId(1), 1, 3);
         self.apply(Command::RegisterReplica { replica, folder, version }).unwrap();
         self.apply(Command::RaiseVersion { to: version }).unwrap();
@@ -82,7 +82,7 @@ async fn inserts_go_to_the_folder_of_their_table() {
 async fn tables_are_made_in_the_warehouse() {
     let mut fixture = Fixture::that_writes().await;
     let sql = "CREATE TABLE \"my copy\" AS SELECT a + 1 AS a, b FROM t";
-    let Destination { target, table } = fixture.destination(sql).await;
+    let Destination { target, table, .. } = fixture.destination(sql).await;
     let NewTable { name, table } = table.unwrap();
     assert_eq!(name.to_string(), "public.my copy");
     let house = Url::from_directory_path(fixture.path("house")).unwrap();
@@ -127,13 +127,46 @@ async fn what_is_left_out_is_refused_by_name() {
 async fn nothing_is_written_without_a_warehouse_or_at_an_older_version() {
     let mut fixture = Fixture::with_table().await;
     let older = "while a scheduler of an older version is in the cluster";
-    for sql in ["COPY t TO 'x.csv'", "INSERT INTO t VALUES (1, 'x')"] {
+    for sql in ["COPY t TO 'x.csv'", "INSERT INTO t VALUES (1, 'x')", "EXPLAIN COPY t TO 'x.csv'"] {
         let error = fixture.error(sql).await;
         assert!(error.contains(older), "{sql}: {error}");
     }
     fixture.raise_version();
     let error = fixture.error("CREATE TABLE c AS SELECT 1 AS one").await;
     assert!(error.contains("--warehouse"), "{error}");
+}
+
+#[tokio::test]
+async fn explain_tells_the_stages_of_a_write_and_where_its_files_are() {
+    let mut fixture = Fixture::that_writes().await;
+    let folder = fixture.path("out");
+    let copy = format!("COPY (SELECT a, b FROM t) TO '{folder}/' STORED AS PARQUET PARTITIONED BY (b)");
+    let told = fixture.rows(&format!("EXPLAIN {copy}")).await;
+    let staged = format!("staged below file://{folder}/.polybolos-staging/JOB/PARTITION-ATTEMPT/");
+    let published = format!("published as file://{folder}/b=VALUE/JOB-PARTITION-NUMBER.parquet");
+    for part in ["logical_plan", "CopyTo", "DataSinkExec", "Stage 0", "WriteExec", "partition_by=[b]"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(told.contains(&staged) && told.contains(&published), "{told}");
+    assert!(!Path::new(&folder).exists(), "nothing is written");
+    let rows = fixture.path("rows");
+    fixture
+        .run(&format!("CREATE EXTERNAL TABLE r (a BIGINT, b VARCHAR) STORED AS CSV LOCATION '{rows}/'"))
+        .await;
+    let told = fixture.rows("EXPLAIN INSERT INTO r SELECT * FROM t").await;
+    assert!(told.contains(&format!("published as file://{rows}/JOB-PARTITION-NUMBER.csv")), "{told}");
+    let told = fixture.rows("EXPLAIN FAULTS INSERT INTO r SELECT a, b FROM t ORDER BY a").await;
+    assert!(told.contains("run_again"), "{told}");
+}
+
+#[tokio::test]
+async fn explain_does_not_tell_the_secrets_of_a_copy() {
+    let fixture = Fixture::that_writes().await;
+    let sql = "EXPLAIN VERBOSE COPY t TO 's3://bucket/out/' STORED AS PARQUET OPTIONS ('aws.region' 'eu-1', \
+               'aws.access_key_id' 'me', 'aws.secret_access_key' 'hush')";
+    let told = fixture.rows(sql).await;
+    assert!(told.contains("s3://bucket/out/JOB-PARTITION-NUMBER.parquet"), "{told}");
+    assert!(!told.contains("hush"), "{told}");
 }
 
 #[tokio::test]
