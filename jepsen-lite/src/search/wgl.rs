@@ -1,0 +1,468 @@
+//! The search itself.
+
+use std::collections::HashMap;
+
+use super::{
+    problem::{Edge, Item, Problem},
+    visited::{Bits, Visited},
+};
+use crate::{
+    Budget,
+    models::{Spec, Tokens},
+};
+
+/// What a search came to. Indices are those of the operations that the problem was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer<S> {
+    Found,
+    /// The order that came furthest, the state after it, and what had to come next but could not.
+    Impossible {
+        order: Vec<usize>,
+        state: S,
+        stuck: usize,
+    },
+    /// The budget ended: why.
+    Unknown(String),
+}
+
+/// What searches may still use, and what they have used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) steps_left: u64,
+    pub(crate) cached: usize,
+    pub(crate) held_bytes: usize,
+}
+
+impl Effort {
+    pub(crate) fn new(budget: &Budget) -> Self {
+        Self { steps_left: budget.steps, cached: budget.cached, held_bytes: HELD_BYTES }
+    }
+}
+
+/// A specification may keep this much of its own, as for texts that are appended to.
+const HELD_BYTES: usize = 256 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pick {
+    Required(usize),
+    Optional(usize),
+}
+
+/// One operation of the order, and what to try in its place.
+#[derive(Debug)]
+struct Frame<S> {
+    pick: Pick,
+    /// The state before it.
+    before: S,
+    /// It changed nothing, so that nothing need be tried in its place.
+    forced: bool,
+}
+
+/// The edges of operations that are not in the order, as a ring from which operations are taken and put back.
+///
+/// Edge `i` has place `i + 1`; place 0 is before the first and behind the last.
+#[derive(Debug)]
+struct Edges {
+    next: Vec<usize>,
+    previous: Vec<usize>,
+    /// Of each required operation, the places of its begin and its end.
+    places: Vec<[usize; 2]>,
+}
+
+impl Edges {
+    fn new<C>(problem: &Problem<C>) -> Self {
+        let count = problem.edges.len();
+        let mut places = vec![[0; 2]; problem.required.len()];
+        for (place, edge) in (1..).zip(&problem.edges) {
+            match *edge {
+                Edge::Begin(op) => places[op][0] = place,
+                Edge::End(op) => places[op][1] = place,
+            }
+        }
+        let next = (1..=count).chain([0]).collect();
+        let previous = [count].into_iter().chain(0..count).collect();
+        Self { next, previous, places }
+    }
+
+    fn take(&mut self, op: usize) {
+        for place in self.places[op] {
+            let (left, right) = (self.previous[place], self.next[place]);
+            self.next[left] = right;
+            self.previous[right] = left;
+        }
+    }
+
+    /// In the reverse order of taking.
+    fn put_back(&mut self, op: usize) {
+        let [begin, end] = self.places[op];
+        for place in [end, begin] {
+            let (left, right) = (self.previous[place], self.next[place]);
+            self.next[left] = place;
+            self.previous[right] = place;
+        }
+    }
+}
+
+/// How many operations that are not in the order leave a state with a token, and how many need one.
+#[derive(Debug)]
+struct TokenCounts {
+    required: Vec<Tokens>,
+    optional: Vec<Tokens>,
+    given: HashMap<u32, usize>,
+    needed: HashMap<u32, usize>,
+}
+
+impl TokenCounts {
+    fn new<S: Spec>(spec: &S, problem: &Problem<S::Call>) -> Self {
+        let of = |items: &[Item<S::Call>]| items.iter().map(|item| spec.tokens(&item.call)).collect();
+        let (required, optional): (Vec<Tokens>, Vec<Tokens>) = (of(&problem.required), of(&problem.optional));
+        let (mut given, mut needed) = (HashMap::new(), HashMap::new());
+        for token in required.iter().chain(&optional).filter_map(|tokens| tokens.gives) {
+            *given.entry(token).or_default() += 1;
+        }
+        for token in required.iter().filter_map(|tokens| tokens.needs) {
+            *needed.entry(token).or_default() += 1;
+        }
+        Self { required, optional, given, needed }
+    }
+
+    /// What it gives, and what it needs if it must be in the order.
+    fn of(&self, pick: Pick) -> Tokens {
+        match pick {
+            Pick::Required(op) => self.required[op],
+            Pick::Optional(index) => Tokens { needs: None, ..self.optional[index] },
+        }
+    }
+
+    fn take(&mut self, pick: Pick) {
+        let Tokens { gives, needs } = self.of(pick);
+        for (counts, token) in [(&mut self.given, gives), (&mut self.needed, needs)] {
+            if let Some(count) = token.and_then(|token| counts.get_mut(&token)) {
+                *count -= 1;
+            }
+        }
+    }
+
+    fn put_back(&mut self, pick: Pick) {
+        let Tokens { gives, needs } = self.of(pick);
+        for (counts, token) in [(&mut self.given, gives), (&mut self.needed, needs)] {
+            if let Some(count) = token.and_then(|token| counts.get_mut(&token)) {
+                *count += 1;
+            }
+        }
+    }
+
+    /// Whether, once `pick` has led away from the token's state, something still needs it and nothing leads back.
+    fn is_last(&self, token: u32, pick: Pick) -> bool {
+        let Tokens { gives, needs } = self.of(pick);
+        let count = |counts: &HashMap<u32, usize>, own: Option<u32>| {
+            counts.get(&token).copied().unwrap_or(0) - usize::from(own == Some(token))
+        };
+        count(&self.needed, needs) > 0 && count(&self.given, gives) == 0
+    }
+}
+
+struct Search<'a, S: Spec> {
+    spec: &'a mut S,
+    problem: &'a Problem<S::Call>,
+    edges: Edges,
+    in_order: Bits,
+    in_order_optional: Bits,
+    visited: Visited<S::State>,
+    state: S::State,
+    stack: Vec<Frame<S::State>>,
+    tokens: TokenCounts,
+    best: Option<Best<S::State>>,
+}
+
+/// The order that came furthest.
+#[derive(Debug)]
+struct Best<S> {
+    /// The edge that it could not pass, and how many required operations it has.
+    reach: (usize, usize),
+    order: Vec<usize>,
+    state: S,
+    stuck: usize,
+}
+
+/// Looks for an order, from `initial`.
+pub(crate) fn search<S: Spec>(
+    spec: &mut S,
+    problem: &Problem<S::Call>,
+    initial: S::State,
+    effort: &mut Effort,
+) -> Answer<S::State> {
+    Search {
+        tokens: TokenCounts::new(spec, problem),
+        spec,
+        edges: Edges::new(problem),
+        problem,
+        in_order: Bits::default(),
+        in_order_optional: Bits::default(),
+        visited: Visited::new(),
+        state: initial,
+        stack: Vec::new(),
+        best: None,
+    }
+    .run(effort)
+}
+
+impl<S: Spec> Search<'_, S> {
+    fn run(mut self, effort: &mut Effort) -> Answer<S::State> {
+        let mut tried = None;
+        while self.in_order.count() < self.problem.required.len() {
+            if let Some(reason) = self.exhausted(effort) {
+                return Answer::Unknown(reason);
+            }
+            let is_new = match self.next_pick(tried, effort) {
+                Some((pick, after, forced)) => {
+                    let before = std::mem::replace(&mut self.state, after);
+                    self.stack.push(Frame { pick, before, forced });
+                    self.enter(pick);
+                    self.is_new()
+                }
+                None => {
+                    self.remember_best();
+                    false
+                }
+            };
+            tried = None;
+            if !is_new {
+                tried = self.back();
+                if tried.is_none() {
+                    return self.impossible();
+                }
+            }
+        }
+        Answer::Found
+    }
+
+    fn impossible(self) -> Answer<S::State> {
+        match self.best {
+            Some(Best { order, state, stuck, .. }) => Answer::Impossible { order, state, stuck },
+            // The search ends only at a place where nothing can come next, and that one is remembered.
+            None => Answer::Unknown("the search ended without a place where it was stuck".to_owned()),
+        }
+    }
+
+    fn exhausted(&self, effort: &Effort) -> Option<String> {
+        if effort.steps_left == 0 {
+            return Some("the search used up its steps; --steps allows more".to_owned());
+        }
+        if self.visited.cost() > effort.cached {
+            return Some(format!("the search would keep more than {} configurations", effort.cached));
+        }
+        (self.spec.held_bytes() > effort.held_bytes)
+            .then(|| format!("the search would keep more than {} bytes of values", effort.held_bytes))
+    }
+
+    /// What to try next, where `tried` was tried last: first whatever changes nothing, which then needs no alternative;
+    /// then the operation that is due, so that nothing happens before it must; then the others with an answer; then those
+    /// that may never have happened.
+    fn next_pick(&mut self, tried: Option<Pick>, effort: &mut Effort) -> Option<(Pick, S::State, bool)> {
+        let (_, due) = self.first_end()?;
+        if tried.is_none() {
+            if let Some((pick, after)) = self.pick_unchanging(effort) {
+                return Some((pick, after, true));
+            }
+            if let Some(after) = self.try_required(due, effort) {
+                return Some((Pick::Required(due), after, false));
+            }
+        }
+        let from = match tried {
+            None => Some(0),
+            Some(Pick::Required(op)) if op == due => Some(0),
+            Some(Pick::Required(op)) => Some(self.edges.places[op][0]),
+            Some(Pick::Optional(_)) => None,
+        };
+        if let Some(mut place) = from {
+            while let Some(op) = self.candidate_after(&mut place) {
+                if op != due
+                    && let Some(after) = self.try_required(op, effort)
+                {
+                    return Some((Pick::Required(op), after, false));
+                }
+            }
+        }
+        let from = match tried {
+            Some(Pick::Optional(index)) => index + 1,
+            Some(Pick::Required(_)) | None => 0,
+        };
+        self.pick_optional(from, effort).map(|(pick, after)| (pick, after, false))
+    }
+
+    /// The next operation behind `place` that has begun when the due one ends. Only these can be next.
+    fn candidate_after(&self, place: &mut usize) -> Option<usize> {
+        *place = self.edges.next[*place];
+        match self.edge(*place)? {
+            Edge::Begin(op) => Some(op),
+            Edge::End(_) => None,
+        }
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = usize> {
+        let mut place = 0;
+        std::iter::from_fn(move || self.candidate_after(&mut place))
+    }
+
+    fn pick_unchanging(&mut self, effort: &mut Effort) -> Option<(Pick, S::State)> {
+        let mut place = 0;
+        while let Some(op) = self.candidate_after(&mut place) {
+            effort.steps_left = effort.steps_left.saturating_sub(1);
+            let after = self.spec.step(&self.state, &self.problem.required[op].call);
+            if let Some(after) = after.filter(|after| *after == self.state) {
+                return Some((Pick::Required(op), after));
+            }
+        }
+        None
+    }
+
+    /// The state after it, if it can be next.
+    fn try_required(&mut self, op: usize, effort: &mut Effort) -> Option<S::State> {
+        effort.steps_left = effort.steps_left.saturating_sub(1);
+        let call = &self.problem.required[op].call;
+        let after = self.spec.step(&self.state, call)?;
+        let needed = self.optional_before_are_needed(call);
+        (needed && !self.is_dead_end(&after, Pick::Required(op))).then_some(after)
+    }
+
+    fn pick_optional(&mut self, from: usize, effort: &mut Effort) -> Option<(Pick, S::State)> {
+        let (first_end, _) = self.first_end()?;
+        for index in from..self.problem.begun[first_end] {
+            // Of those that can't be told apart the first is taken first.
+            let twin = self.problem.twin[index];
+            if self.in_order_optional.has(index) || twin.is_some_and(|twin| !self.in_order_optional.has(twin))
+            {
+                continue;
+            }
+            effort.steps_left = effort.steps_left.saturating_sub(1);
+            let call = &self.problem.optional[index].call;
+            let Some(after) = self.spec.step(&self.state, call) else { continue };
+            // It need not have happened: where it changes nothing, leave it for later.
+            if after != self.state
+                && !self.makes_void(call, &after)
+                && !self.is_dead_end(&after, Pick::Optional(index))
+            {
+                return Some((Pick::Optional(index), after));
+            }
+        }
+        None
+    }
+
+    /// Whether the operation before may never have happened, and this one comes out the same without it.
+    fn makes_void(&mut self, call: &S::Call, after: &S::State) -> bool {
+        match self.stack.last() {
+            Some(Frame { pick: Pick::Optional(_), before, .. }) => {
+                self.spec.step(before, call).is_some_and(|other| other == *after)
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Whether each of the operations just before, which may never have happened, is needed by `call` or by one between.
+    /// Otherwise the same can be had without it, or with it later.
+    fn optional_before_are_needed(&self, call: &S::Call) -> bool {
+        let mut later = vec![call];
+        for frame in self.stack.iter().rev() {
+            let Pick::Optional(index) = frame.pick else { return true };
+            let earlier = &self.problem.optional[index].call;
+            if !later.iter().any(|later| self.spec.observes(earlier, later)) {
+                return false;
+            }
+            later.push(earlier);
+        }
+        true
+    }
+
+    /// Whether something can't be explained any more once `pick` has led to `after`.
+    fn is_dead_end(&self, after: &S::State, pick: Pick) -> bool {
+        if let Some(token) = self.spec.token(&self.state)
+            && self.spec.token(after) != Some(token)
+            && self.tokens.is_last(token, pick)
+        {
+            return true;
+        }
+        let mut left = self.candidates().filter(|op| pick != Pick::Required(*op));
+        if left.any(|op| self.spec.is_spoiled(after, &self.problem.required[op].call)) {
+            return true;
+        }
+        let Some((edge, due)) = self.first_end().filter(|(_, due)| pick != Pick::Required(*due)) else {
+            return false;
+        };
+        let required = self.candidates().filter(|op| pick != Pick::Required(*op) && *op != due);
+        let optional = (0..self.problem.begun[edge])
+            .filter(|index| pick != Pick::Optional(*index) && !self.in_order_optional.has(*index));
+        let pending = required
+            .map(|op| &self.problem.required[op].call)
+            .chain(optional.map(|index| &self.problem.optional[index].call));
+        self.spec.is_late(after, &self.problem.required[due].call, pending)
+    }
+
+    fn edge(&self, place: usize) -> Option<Edge> {
+        self.problem.edges.get(place.wrapping_sub(1)).copied()
+    }
+
+    /// The first end of an operation that is not in the order: the index of the edge, and the operation.
+    fn first_end(&self) -> Option<(usize, usize)> {
+        let mut place = self.edges.next[0];
+        loop {
+            match self.edge(place)? {
+                Edge::End(op) => return Some((place - 1, op)),
+                Edge::Begin(_) => place = self.edges.next[place],
+            }
+        }
+    }
+
+    fn enter(&mut self, pick: Pick) {
+        self.tokens.take(pick);
+        match pick {
+            Pick::Required(op) => {
+                self.edges.take(op);
+                self.in_order.set(op);
+            }
+            Pick::Optional(index) => self.in_order_optional.set(index),
+        }
+    }
+
+    fn is_new(&mut self) -> bool {
+        let first = match self.edge(self.edges.next[0]) {
+            Some(Edge::Begin(op) | Edge::End(op)) => op,
+            None => self.problem.required.len(),
+        };
+        self.visited.insert(first, &self.in_order, &self.in_order_optional, &self.state)
+    }
+
+    /// Takes operations back, down to one in whose place another can be tried.
+    fn back(&mut self) -> Option<Pick> {
+        while let Some(Frame { pick, before, forced }) = self.stack.pop() {
+            self.state = before;
+            self.tokens.put_back(pick);
+            match pick {
+                Pick::Required(op) => {
+                    self.edges.put_back(op);
+                    self.in_order.unset(op);
+                }
+                Pick::Optional(index) => self.in_order_optional.unset(index),
+            }
+            if !forced {
+                return Some(pick);
+            }
+        }
+        None
+    }
+
+    /// Keeps the order that came furthest, for whoever wants to know why there is none.
+    fn remember_best(&mut self) {
+        let Some((edge, due)) = self.first_end() else { return };
+        let reach = (edge, self.in_order.count());
+        if self.best.as_ref().is_some_and(|best| reach <= best.reach) {
+            return;
+        }
+        let op = |pick: Pick| match pick {
+            Pick::Required(op) => self.problem.required[op].op,
+            Pick::Optional(index) => self.problem.optional[index].op,
+        };
+        let order = self.stack.iter().map(|frame| op(frame.pick)).collect();
+        self.best = Some(Best { reach, order, state: self.state.clone(), stuck: op(Pick::Required(due)) });
+    }
+}
