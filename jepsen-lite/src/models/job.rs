@@ -347,6 +347,8 @@ impl Spec for Job {
             Call::Query { auto_cancel, end, told } => {
                 state.submitted(auto_cancel).seen(end, false)?.hears(told)
             }
+            // There is nothing to give back of a job that nobody has made.
+            Call::Release if state.phase == Phase::Absent => Some(*state),
             Call::Release => Some(State { may_be_forgotten: true, ..*state }),
         }
     }
@@ -358,7 +360,8 @@ impl Spec for Job {
             Call::Status { status, .. } => Some(*status),
             Call::Cancel { left } => Some(left.unwrap_or(Status::Succeeded)),
             Call::Query { end, .. } => (*end == Status::Cancelled).then_some(*end),
-            Call::Submit { .. } | Call::Release => None,
+            Call::Release => Some(Status::Queued),
+            Call::Submit { .. } => None,
         };
         match earlier {
             Call::Status { .. } => false,
@@ -366,6 +369,10 @@ impl Spec for Job {
             Call::Cancel { .. } => sees == Some(Status::Cancelled),
             Call::Release => sees == Some(Status::Unknown),
         }
+    }
+
+    fn only_looks(&self, call: &Call) -> bool {
+        matches!(call, Call::Status { .. })
     }
 
     fn show(&self, state: &State) -> String {

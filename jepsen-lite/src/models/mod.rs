@@ -138,6 +138,9 @@ pub(crate) trait Spec {
         Some(call.clone())
     }
 
+    /// Whether the call only looks: no other can ever need it, wherever it stands.
+    fn only_looks(&self, call: &Self::Call) -> bool;
+
     fn show(&self, state: &Self::State) -> String;
 
     /// What the specification itself keeps, beside the states.

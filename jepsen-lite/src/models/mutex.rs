@@ -51,6 +51,10 @@ impl Spec for Mutex {
         true
     }
 
+    fn only_looks(&self, _call: &Call) -> bool {
+        false
+    }
+
     fn show(&self, state: &State) -> String {
         match state {
             State::Free => "free",

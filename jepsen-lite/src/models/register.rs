@@ -176,6 +176,10 @@ impl Spec for Register {
         }
     }
 
+    fn only_looks(&self, call: &Call) -> bool {
+        matches!(call, Call::Read(_) | Call::Differs(_))
+    }
+
     fn show(&self, state: &u32) -> String {
         match self.names.value(*state) {
             Some(value) => value.to_string(),

@@ -151,6 +151,10 @@ impl Spec for Set {
         }
     }
 
+    fn only_looks(&self, call: &Call) -> bool {
+        !matches!(call, Call::Add(_))
+    }
+
     fn show(&self, state: &Bits) -> String {
         let values = elements(state).filter_map(|element| self.names.value(element));
         format!("{{{}}}", values.map(Value::to_string).collect::<Vec<_>>().join(", "))

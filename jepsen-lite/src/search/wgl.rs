@@ -40,7 +40,7 @@ impl Effort {
 }
 
 /// A specification may keep this much of its own, as for texts that are appended to.
-const HELD_BYTES: usize = 256 << 20;
+const HELD_BYTES: usize = 64 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pick {
@@ -256,7 +256,7 @@ impl<S: Spec> Search<'_, S> {
             .then(|| format!("the search would keep more than {} bytes of values", effort.held_bytes))
     }
 
-    /// What to try next, where `tried` was tried last: first whatever changes nothing, which then needs no alternative;
+    /// What to try next, where `tried` was tried last: first whatever only looks, which needs no alternative;
     /// then the operation that is due, so that nothing happens before it must; then the others with an answer; then those
     /// that may never have happened.
     fn next_pick(&mut self, tried: Option<Pick>, effort: &mut Effort) -> Option<(Pick, S::State, bool)> {
@@ -305,12 +305,16 @@ impl<S: Spec> Search<'_, S> {
         std::iter::from_fn(move || self.candidate_after(&mut place))
     }
 
+    /// An operation that only looks, and sees what is there. It can always be taken first: elsewhere nothing needs it.
     fn pick_unchanging(&mut self, effort: &mut Effort) -> Option<(Pick, S::State)> {
         let mut place = 0;
         while let Some(op) = self.candidate_after(&mut place) {
             effort.steps_left = effort.steps_left.saturating_sub(1);
-            let after = self.spec.step(&self.state, &self.problem.required[op].call);
-            if let Some(after) = after.filter(|after| *after == self.state) {
+            let call = &self.problem.required[op].call;
+            if !self.spec.only_looks(call) {
+                continue;
+            }
+            if let Some(after) = self.spec.step(&self.state, call).filter(|after| *after == self.state) {
                 return Some((Pick::Required(op), after));
             }
         }
