@@ -18,7 +18,7 @@ pub enum Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Valid => "valid",
             Self::Unknown => "unknown",
             Self::Invalid => "invalid",

@@ -4,7 +4,7 @@ use super::Case;
 use crate::{
     HistoryError, Model, Operation, Outcome, Violation,
     models::{Spec, job::Job, mutex::Mutex, register::Register, set::Set},
-    search::{Answer, Effort, Problem, search, shrink},
+    search::{Decision, Problem, decide},
     show::words,
 };
 
@@ -34,18 +34,15 @@ fn judge<S: Spec>(
 ) -> Result<(), HistoryError> {
     let problem = Problem::new(spec, ops, |_| false, None)?;
     outcome.judged += problem.required.len() + problem.optional.len();
-    let budget = &case.options.budget;
-    let initial = spec.initial();
-    match search(spec, &problem, initial, &mut Effort::new(budget)) {
-        Answer::Found => {}
-        Answer::Unknown(why) => outcome.unknown(format!("{}: {why}", words::key(key))),
-        // Further violations are counted, but it takes time to make each of them small.
-        Answer::Impossible { .. } if outcome.violations.len() == Outcome::KEPT => {
-            outcome.violation_count += 1
-        }
-        Answer::Impossible { order, state, stuck } => {
-            let effort = Effort { steps_left: budget.shrink_steps, ..Effort::new(budget) };
-            let window = shrink(spec, ops, (order, state, stuck), effort);
+    let mut budget = case.options.budget;
+    if outcome.violations.len() == Outcome::KEPT {
+        // It is only counted: to make it small takes time.
+        budget.shrink_steps = 0;
+    }
+    match decide(spec, ops, &problem, &budget)? {
+        Decision::Explained => {}
+        Decision::Unknown(why) => outcome.unknown(format!("{}: {why}", words::key(key))),
+        Decision::Contradiction(window) => {
             let place = |op: &usize| window.ops.iter().position(|kept| kept == op);
             let stuck = ops[window.stuck];
             let what = match window.order.is_empty() {

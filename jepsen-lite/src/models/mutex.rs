@@ -57,9 +57,9 @@ impl Spec for Mutex {
 
     fn show(&self, state: &State) -> String {
         match state {
-            State::Free => "free",
-            State::Held => "held",
-            State::Any => "free or held",
+            State::Free => "the lock is free",
+            State::Held => "the lock is held",
+            State::Any => "the lock may be free or held",
         }
         .to_owned()
     }

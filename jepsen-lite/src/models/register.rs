@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Model, Names, Spec, Tokens, bad_input, bad_output};
-use crate::{HistoryError, Operation};
+use crate::{HistoryError, Operation, show::words};
 
 /// An operation on a register, with its answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,8 +182,8 @@ impl Spec for Register {
 
     fn show(&self, state: &u32) -> String {
         match self.names.value(*state) {
-            Some(value) => value.to_string(),
-            None => "any value".to_owned(),
+            Some(value) => format!("the value is {}", words::value(value)),
+            None => "the value may be any".to_owned(),
         }
     }
 

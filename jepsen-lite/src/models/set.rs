@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Model, Names, Spec, bad_input, bad_output};
-use crate::{HistoryError, Operation};
+use crate::{HistoryError, Operation, show::words};
 
 /// An operation on a set, with its answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,7 +157,10 @@ impl Spec for Set {
 
     fn show(&self, state: &Bits) -> String {
         let values = elements(state).filter_map(|element| self.names.value(element));
-        format!("{{{}}}", values.map(Value::to_string).collect::<Vec<_>>().join(", "))
+        match values.map(Value::to_string).collect::<Vec<_>>().join(", ") {
+            all if all.is_empty() => "there is no element".to_owned(),
+            all => format!("the elements are {}", words::shorten(&all, 200)),
+        }
     }
 
     fn held_bytes(&self) -> usize {

@@ -20,13 +20,44 @@ pub(crate) struct Window<S> {
     pub(crate) stuck: usize,
 }
 
+/// Which operations are looked at, and how.
 #[derive(Debug, Clone)]
-struct Evidence {
-    keep: Vec<usize>,
-    /// For each operation, whether its answer is used.
-    weak: Vec<bool>,
+pub(super) struct Evidence {
+    /// By their begin.
+    pub(super) keep: Vec<usize>,
+    /// For each operation, whether its answer is left out of account.
+    pub(super) weak: Vec<bool>,
+    /// Whether the object may be in any state at first.
     anything: bool,
     part: Option<u32>,
+}
+
+impl Evidence {
+    /// All operations that may have had an effect.
+    pub(super) fn all(ops: &[&Operation]) -> Self {
+        let mut keep: Vec<usize> = (0..ops.len()).filter(|op| ops[*op].kind != Kind::Fail).collect();
+        keep.sort_by_key(|op| ops[*op].start_ns);
+        Self { keep, weak: vec![false; ops.len()], anything: false, part: None }
+    }
+
+    /// What is left when everything before a moment is forgotten. Whoever was under way then may have been done.
+    pub(super) fn from(&self, ops: &[&Operation], moment_ns: u64) -> Self {
+        let mut cut = Self { anything: true, ..self.clone() };
+        cut.keep.retain(|op| ops[*op].end_ns.is_none_or(|end| end >= moment_ns));
+        for op in &cut.keep {
+            cut.weak[*op] |= ops[*op].start_ns < moment_ns;
+        }
+        cut
+    }
+
+    /// What is left when nothing after a moment is looked at.
+    pub(super) fn until(mut self, ops: &[&Operation], moment_ns: u64) -> Self {
+        self.keep.retain(|op| ops[*op].start_ns <= moment_ns);
+        for op in &self.keep {
+            self.weak[*op] |= ops[*op].end_ns.is_some_and(|end| end > moment_ns);
+        }
+        self
+    }
 }
 
 struct Shrinker<'a, S: Spec> {
@@ -39,16 +70,14 @@ struct Shrinker<'a, S: Spec> {
     stuck: usize,
 }
 
-/// `order`, `state` and `stuck` are what the search of all `ops` ended with.
-pub(crate) fn shrink<S: Spec>(
+/// `order`, `state` and `stuck` are what the search of the evidence ended with.
+pub(super) fn shrink<S: Spec>(
     spec: &mut S,
     ops: &[&Operation],
+    evidence: Evidence,
     (order, state, stuck): (Vec<usize>, S::State, usize),
     effort: Effort,
 ) -> Window<S::State> {
-    let mut keep: Vec<usize> = (0..ops.len()).filter(|op| ops[*op].kind != Kind::Fail).collect();
-    keep.sort_by_key(|op| ops[*op].start_ns);
-    let evidence = Evidence { keep, weak: vec![false; ops.len()], anything: false, part: None };
     let mut shrinker = Shrinker { spec, ops, effort, evidence, order, state, stuck };
     shrinker.cut_end();
     shrinker.take_a_part();
@@ -82,12 +111,9 @@ impl<S: Spec> Shrinker<'_, S> {
     /// Drops what begins after the end that no order can pass, and the answers that came after it.
     fn cut_end(&mut self) {
         let Some(end_ns) = self.ops[self.stuck].end_ns else { return };
-        let mut cut = self.evidence.clone();
-        cut.keep.retain(|op| self.ops[*op].start_ns <= end_ns);
-        let with_answers = cut.clone();
-        for op in &cut.keep {
-            cut.weak[*op] = self.ops[*op].end_ns.is_some_and(|end| end > end_ns);
-        }
+        let mut with_answers = self.evidence.clone();
+        with_answers.keep.retain(|op| self.ops[*op].start_ns <= end_ns);
+        let cut = self.evidence.clone().until(self.ops, end_ns);
         let _ = self.accept(cut) || self.accept(with_answers);
     }
 
@@ -113,17 +139,8 @@ impl<S: Spec> Shrinker<'_, S> {
         let (mut good, mut bad) = (0, moments.len());
         while good + 1 < bad {
             let middle = usize::midpoint(good, bad);
-            if self.accept(self.from(&whole, moments[middle])) { good = middle } else { bad = middle }
+            if self.accept(whole.from(self.ops, moments[middle])) { good = middle } else { bad = middle }
         }
-    }
-
-    fn from(&self, whole: &Evidence, moment_ns: u64) -> Evidence {
-        let mut cut = Evidence { anything: true, ..whole.clone() };
-        cut.keep.retain(|op| self.ops[*op].end_ns.is_none_or(|end| end >= moment_ns));
-        for op in &cut.keep {
-            cut.weak[*op] |= self.ops[*op].start_ns < moment_ns;
-        }
-        cut
     }
 
     /// Drops operations, many at a time and then fewer.

@@ -79,7 +79,7 @@ fn section(outcome: &Outcome, number: usize, violation: &Violation) -> String {
         text(&violation.what),
     );
     if violation.anything_before {
-        out.push_str("<p>Whatever was before: this contradicts itself from any state.</p>\n");
+        out.push_str("<p>Whatever came before: these contradict each other from any state.</p>\n");
     }
     out.push_str("<div class=\"picture\">\n");
     out.push_str(&Picture::of(violation).svg());
@@ -110,7 +110,7 @@ fn order(violation: &Violation, state: &str) -> String {
     let stuck: Vec<String> = violation.stuck.iter().filter_map(named).collect();
     if violation.linearized.is_empty() {
         return format!(
-            "<p>None of them can come first: the state is <b>{}</b>, and {} had to come.</p>\n",
+            "<p>None of them can come first: <b>{}</b>, and {} had to come.</p>\n",
             text(state),
             text(&stuck.join(", "))
         );
@@ -120,7 +120,7 @@ fn order(violation: &Violation, state: &str) -> String {
         out.push_str(&format!("<li>{}</li>\n", text(&op)));
     }
     out.push_str(&format!(
-        "</ol>\n<p>Then the state is <b>{}</b>, and <b>{}</b> had to come next.</p>\n",
+        "</ol>\n<p>Then <b>{}</b>, and next had to come <b>{}</b>.</p>\n",
         text(state),
         text(&stuck.join(", "))
     ));

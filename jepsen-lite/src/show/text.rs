@@ -113,7 +113,12 @@ fn table(rows: &[[String; 6]]) -> String {
 /// `├──┤` from begin to end; an operation that stays open goes on to the right.
 fn bar(ranks: &Ranks, (begin, end): (usize, Option<usize>)) -> String {
     let last = ranks.moments().len();
-    let step = if last > 24 { 1 } else { 3 };
+    let step = match last {
+        0..=16 => 3,
+        17..=64 => 1,
+        // No terminal is so wide.
+        _ => return String::new(),
+    };
     let mut bar = " ".repeat(begin * step);
     match end {
         Some(end) if end <= begin => bar.push('┼'),
@@ -126,10 +131,10 @@ fn bar(ranks: &Ranks, (begin, end): (usize, Option<usize>)) -> String {
 fn order(violation: &Violation, state: &str) -> String {
     let mut out = String::from("\n");
     if violation.anything_before {
-        out.push_str("  Whatever was before: this contradicts itself from any state.\n");
+        out.push_str("  Whatever came before: these contradict each other from any state.\n");
     }
     if violation.linearized.is_empty() {
-        out.push_str(&format!("  None of them can come first: the state is {state}.\n"));
+        out.push_str(&format!("  None of them can come first: {state}.\n"));
         return out;
     }
     out.push_str("  The order that comes furthest:\n");
@@ -144,6 +149,6 @@ fn order(violation: &Violation, state: &str) -> String {
     }
     let stuck = violation.stuck.iter().filter_map(|index| violation.window.get(*index));
     let stuck: Vec<String> = stuck.map(words::operation).collect();
-    out.push_str(&format!("  Then the state is {state}, and {} had to come next.\n", stuck.join(", ")));
+    out.push_str(&format!("  Then {state}, and next had to come {}.\n", stuck.join(", ")));
     out
 }

@@ -5,15 +5,15 @@ use serde_json::Value;
 use crate::{Kind, Operation};
 
 /// Longer ones are cut.
-const LONGEST: usize = 72;
+const LONGEST: usize = 48;
 
 pub(crate) fn key(key: &str) -> String {
     if key.is_empty() { "the object".to_owned() } else { format!("key {key}") }
 }
 
-/// `write 1 of process 0`.
+/// `write 1 by process 0`.
 pub(crate) fn operation(op: &Operation) -> String {
-    format!("{} of process {}", call(op), op.process)
+    format!("{} by process {}", call(op), op.process)
 }
 
 /// `write 1`, `read → 1`, `cas 1 2 → ?`.
@@ -25,7 +25,11 @@ pub(crate) fn call(op: &Operation) -> String {
     }
     match op.kind {
         Kind::Ok if op.output.is_null() && op.f != "read" => {}
-        Kind::Ok => words = format!("{words} → {}", value(&op.output)),
+        Kind::Ok => {
+            let answer = value(&op.output);
+            let same = format!("{} ", op.f);
+            words = format!("{words} → {}", answer.strip_prefix(&same).unwrap_or(&answer));
+        }
         Kind::Fail => words.push_str(" → failed"),
         Kind::Info | Kind::Invoke => words.push_str(" → ?"),
     }

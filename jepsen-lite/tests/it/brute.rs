@@ -3,8 +3,6 @@
 //! The objects here are written anew, as machines that do one thing after the other, so that they share no mistake with
 //! the library's. The job really queues, runs and ends by itself, at moments that are tried out as well.
 
-#![allow(clippy::expect_used, reason = "a test fails by a panic")]
-
 use jepsen_lite::{Check, Event, History, Kind, Model, Options, Verdict, check};
 use proptest::prelude::*;
 use serde_json::{Value, json};
