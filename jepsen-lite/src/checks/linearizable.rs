@@ -44,8 +44,8 @@ fn judge<S: Spec>(
         Decision::Unknown(why) => outcome.unknown(format!("{}: {why}", words::key(key))),
         Decision::Contradiction(window) => {
             let place = |op: &usize| window.ops.iter().position(|kept| kept == op);
-            let stuck = ops[window.stuck];
-            let what = match window.order.is_empty() {
+            let stuck = ops[window.stuck.op];
+            let what = match window.stuck.order.is_empty() {
                 true => {
                     format!("{} can't be: no order of these operations explains it", words::operation(stuck))
                 }
@@ -57,9 +57,9 @@ fn judge<S: Spec>(
                 key: key.to_owned(),
                 what,
                 window: window.ops.iter().map(|op| ops[*op].clone()).collect(),
-                linearized: window.order.iter().filter_map(place).collect(),
-                stuck: place(&window.stuck).into_iter().collect(),
-                state: Some(spec.show(&window.state)),
+                linearized: window.stuck.order.iter().filter_map(place).collect(),
+                stuck: place(&window.stuck.op).into_iter().collect(),
+                state: Some(spec.show(&window.stuck.state)),
                 anything_before: window.anything_before,
             });
         }

@@ -167,7 +167,16 @@ impl Spec for Register {
         let leaves = match *earlier {
             Call::Read(_) | Call::Differs(_) => return false,
             Call::Write(value) | Call::Swap(_, value) => value,
-            Call::Append(_) => return !matches!(later, Call::Write(_)),
+            Call::Append(text) => {
+                return match *later {
+                    Call::Read(seen) | Call::Swap(seen, _) => {
+                        let text = self.text(text).unwrap_or_default();
+                        self.text(seen).is_some_and(|seen| seen.contains(text))
+                    }
+                    Call::Write(_) => false,
+                    Call::Differs(_) | Call::Append(_) => true,
+                };
+            }
         };
         match *later {
             Call::Read(value) | Call::Swap(value, _) => value == leaves,

@@ -1,7 +1,7 @@
 //! A search within its budget, which looks at parts when the whole is too much.
 
 use super::{
-    Answer, Effort, Problem, search,
+    Answer, Effort, Problem, Stuck, search,
     shrink::{Evidence, Window, shrink},
 };
 use crate::{Budget, HistoryError, Operation, models::Spec};
@@ -44,34 +44,37 @@ pub(crate) fn decide<S: Spec>(
     for part in [FIRST, 1] {
         match whole(spec, part) {
             Answer::Found => return Ok(Decision::Explained),
-            Answer::Impossible { order, state, stuck } => {
-                let evidence = Evidence::all(ops);
+            Answer::Impossible(stuck) => {
                 return Ok(Decision::Contradiction(shrink(
                     spec,
                     ops,
-                    evidence,
-                    (order, state, stuck),
+                    Evidence::all(ops),
+                    stuck,
                     shrinking(),
                 )));
             }
             Answer::Unknown(why) if part == 1 => return Ok(Decision::Unknown(why)),
             Answer::Unknown(_) => {}
         }
-        if let Some((evidence, found)) = stretches(spec, ops, budget)? {
-            return Ok(Decision::Contradiction(shrink(spec, ops, evidence, found, shrinking())));
+        if let Some(Stretch { evidence, stuck }) = stretches(spec, ops, budget)? {
+            return Ok(Decision::Contradiction(shrink(spec, ops, evidence, stuck, shrinking())));
         }
     }
     Ok(Decision::Unknown("the search ended without an answer".to_owned()))
 }
 
-type Found<S> = (Vec<usize>, S, usize);
+/// A part of the operations that nothing explains.
+struct Stretch<S> {
+    evidence: Evidence,
+    stuck: Stuck<S>,
+}
 
-/// The first stretch that nothing explains.
+/// The first such part.
 fn stretches<S: Spec>(
     spec: &mut S,
     ops: &[&Operation],
     budget: &Budget,
-) -> Result<Option<(Evidence, Found<S::State>)>, HistoryError> {
+) -> Result<Option<Stretch<S::State>>, HistoryError> {
     let Some(anything) = spec.anything() else { return Ok(None) };
     let all = Evidence::all(ops);
     let starts: Vec<u64> = all.keep.iter().map(|op| ops[*op].start_ns).collect();
@@ -83,12 +86,9 @@ fn stretches<S: Spec>(
         let problem = Problem::new(spec, &kept, |index| stretch.weak[stretch.keep[index]], None)?;
         let mut effort = Effort { steps_left: steps_left.min(STRETCH_STEPS), ..Effort::new(budget) };
         let before = effort.steps_left;
-        if let Answer::Impossible { order, state, stuck } =
-            search(spec, &problem, anything.clone(), &mut effort)
-        {
-            let order = order.into_iter().map(|op| stretch.keep[op]).collect();
-            let stuck = stretch.keep[stuck];
-            return Ok(Some((stretch, (order, state, stuck))));
+        if let Answer::Impossible(stuck) = search(spec, &problem, anything.clone(), &mut effort) {
+            let stuck = stuck.renamed(&stretch.keep);
+            return Ok(Some(Stretch { evidence: stretch, stuck }));
         }
         steps_left -= before - effort.steps_left;
         if steps_left == 0 {

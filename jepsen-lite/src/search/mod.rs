@@ -9,12 +9,14 @@
 //! linearizable exactly if each key is (Herlihy and Wing, 1990; Horn and Kroening, 2015).
 
 mod decide;
+mod edges;
 mod problem;
 mod shrink;
+mod tokens;
 mod visited;
 mod wgl;
 
 pub(crate) use decide::{Decision, decide};
 pub(crate) use problem::Problem;
 
-use wgl::{Answer, Effort, search};
+use wgl::{Answer, Effort, Stuck, search};

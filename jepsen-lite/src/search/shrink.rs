@@ -4,7 +4,7 @@
 //! evidence against the whole. Nothing after the end that no order can pass matters. What was before some moment may be
 //! forgotten if the object may be in any state then. An operation may go if no other that stays can depend on it.
 
-use super::{Answer, Effort, Problem, problem::call, search};
+use super::{Answer, Effort, Problem, Stuck, problem::call, search};
 use crate::{Kind, Operation, models::Spec};
 
 /// A small set of operations that no order explains.
@@ -14,10 +14,8 @@ pub(crate) struct Window<S> {
     pub(crate) ops: Vec<usize>,
     /// Whether they contradict each other whatever the object was before.
     pub(crate) anything_before: bool,
-    /// The order that came furthest, the state after it, and the operation that could not come next.
-    pub(crate) order: Vec<usize>,
-    pub(crate) state: S,
-    pub(crate) stuck: usize,
+    /// How far an order of these comes.
+    pub(crate) stuck: Stuck<S>,
 }
 
 /// Which operations are looked at, and how.
@@ -65,26 +63,24 @@ struct Shrinker<'a, S: Spec> {
     ops: &'a [&'a Operation],
     effort: Effort,
     evidence: Evidence,
-    order: Vec<usize>,
-    state: S::State,
-    stuck: usize,
+    stuck: Stuck<S::State>,
 }
 
-/// `order`, `state` and `stuck` are what the search of the evidence ended with.
+/// `stuck` is where the search of the evidence ended.
 pub(super) fn shrink<S: Spec>(
     spec: &mut S,
     ops: &[&Operation],
     evidence: Evidence,
-    (order, state, stuck): (Vec<usize>, S::State, usize),
+    stuck: Stuck<S::State>,
     effort: Effort,
 ) -> Window<S::State> {
-    let mut shrinker = Shrinker { spec, ops, effort, evidence, order, state, stuck };
+    let mut shrinker = Shrinker { spec, ops, effort, evidence, stuck };
     shrinker.cut_end();
     shrinker.take_a_part();
     shrinker.cut_begin();
     shrinker.drop_operations();
-    let Shrinker { evidence, order, state, stuck, .. } = shrinker;
-    Window { ops: evidence.keep, anything_before: evidence.anything, order, state, stuck }
+    let Shrinker { evidence, stuck, .. } = shrinker;
+    Window { ops: evidence.keep, anything_before: evidence.anything, stuck }
 }
 
 impl<S: Spec> Shrinker<'_, S> {
@@ -99,9 +95,8 @@ impl<S: Spec> Shrinker<'_, S> {
         let initial = anything.unwrap_or_else(|| self.spec.initial());
         match search(self.spec, &problem, initial, &mut self.effort) {
             Answer::Found | Answer::Unknown(_) => false,
-            Answer::Impossible { order, state, stuck } => {
-                self.order = order.into_iter().map(|op| evidence.keep[op]).collect();
-                (self.state, self.stuck) = (state, evidence.keep[stuck]);
+            Answer::Impossible(stuck) => {
+                self.stuck = stuck.renamed(&evidence.keep);
                 self.evidence = evidence;
                 true
             }
@@ -110,7 +105,7 @@ impl<S: Spec> Shrinker<'_, S> {
 
     /// Drops what begins after the end that no order can pass, and the answers that came after it.
     fn cut_end(&mut self) {
-        let Some(end_ns) = self.ops[self.stuck].end_ns else { return };
+        let Some(end_ns) = self.ops[self.stuck.op].end_ns else { return };
         let mut with_answers = self.evidence.clone();
         with_answers.keep.retain(|op| self.ops[*op].start_ns <= end_ns);
         let cut = self.evidence.clone().until(self.ops, end_ns);
@@ -119,8 +114,8 @@ impl<S: Spec> Shrinker<'_, S> {
 
     /// Looks at one element alone, if that is enough.
     fn take_a_part(&mut self) {
-        let Ok(Some(call)) = self.spec.call(self.ops[self.stuck], true) else { return };
-        for part in self.spec.suspects(&self.state.clone(), &call) {
+        let Ok(Some(call)) = self.spec.call(self.ops[self.stuck.op], true) else { return };
+        for part in self.spec.suspects(&self.stuck.state.clone(), &call) {
             if self.accept(Evidence { part: Some(part), ..self.evidence.clone() }) {
                 return;
             }

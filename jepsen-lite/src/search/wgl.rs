@@ -1,31 +1,40 @@
 //! The search itself.
 
-use std::collections::HashMap;
-
 use super::{
-    problem::{Edge, Item, Problem},
+    edges::Edges,
+    problem::{Edge, Problem},
+    tokens::TokenCounts,
     visited::{Bits, Visited},
 };
-use crate::{
-    Budget,
-    models::{Spec, Tokens},
-};
+use crate::{Budget, models::Spec};
 
 /// What a search came to. Indices are those of the operations that the problem was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer<S> {
     Found,
-    /// The order that came furthest, the state after it, and what had to come next but could not.
-    Impossible {
-        order: Vec<usize>,
-        state: S,
-        stuck: usize,
-    },
+    Impossible(Stuck<S>),
     /// The budget ended: why.
     Unknown(String),
 }
 
-/// What searches may still use, and what they have used.
+/// Where a search came furthest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stuck<S> {
+    pub(crate) order: Vec<usize>,
+    /// After the order.
+    pub(crate) state: S,
+    /// What had to come next but could not.
+    pub(crate) op: usize,
+}
+
+impl<S> Stuck<S> {
+    /// With other indices.
+    pub(super) fn renamed(self, names: &[usize]) -> Self {
+        Self { order: self.order.into_iter().map(|op| names[op]).collect(), op: names[self.op], ..self }
+    }
+}
+
+/// What searches may still use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
     pub(crate) steps_left: u64,
@@ -42,8 +51,9 @@ impl Effort {
 /// A specification may keep this much of its own, as for texts that are appended to.
 const HELD_BYTES: usize = 64 << 20;
 
+/// An operation of the problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pick {
+pub(super) enum Pick {
     Required(usize),
     Optional(usize),
 }
@@ -58,110 +68,6 @@ struct Frame<S> {
     forced: bool,
 }
 
-/// The edges of operations that are not in the order, as a ring from which operations are taken and put back.
-///
-/// Edge `i` has place `i + 1`; place 0 is before the first and behind the last.
-#[derive(Debug)]
-struct Edges {
-    next: Vec<usize>,
-    previous: Vec<usize>,
-    /// Of each required operation, the places of its begin and its end.
-    places: Vec<[usize; 2]>,
-}
-
-impl Edges {
-    fn new<C>(problem: &Problem<C>) -> Self {
-        let count = problem.edges.len();
-        let mut places = vec![[0; 2]; problem.required.len()];
-        for (place, edge) in (1..).zip(&problem.edges) {
-            match *edge {
-                Edge::Begin(op) => places[op][0] = place,
-                Edge::End(op) => places[op][1] = place,
-            }
-        }
-        let next = (1..=count).chain([0]).collect();
-        let previous = [count].into_iter().chain(0..count).collect();
-        Self { next, previous, places }
-    }
-
-    fn take(&mut self, op: usize) {
-        for place in self.places[op] {
-            let (left, right) = (self.previous[place], self.next[place]);
-            self.next[left] = right;
-            self.previous[right] = left;
-        }
-    }
-
-    /// In the reverse order of taking.
-    fn put_back(&mut self, op: usize) {
-        let [begin, end] = self.places[op];
-        for place in [end, begin] {
-            let (left, right) = (self.previous[place], self.next[place]);
-            self.next[left] = place;
-            self.previous[right] = place;
-        }
-    }
-}
-
-/// How many operations that are not in the order leave a state with a token, and how many need one.
-#[derive(Debug)]
-struct TokenCounts {
-    required: Vec<Tokens>,
-    optional: Vec<Tokens>,
-    given: HashMap<u32, usize>,
-    needed: HashMap<u32, usize>,
-}
-
-impl TokenCounts {
-    fn new<S: Spec>(spec: &S, problem: &Problem<S::Call>) -> Self {
-        let of = |items: &[Item<S::Call>]| items.iter().map(|item| spec.tokens(&item.call)).collect();
-        let (required, optional): (Vec<Tokens>, Vec<Tokens>) = (of(&problem.required), of(&problem.optional));
-        let (mut given, mut needed) = (HashMap::new(), HashMap::new());
-        for token in required.iter().chain(&optional).filter_map(|tokens| tokens.gives) {
-            *given.entry(token).or_default() += 1;
-        }
-        for token in required.iter().filter_map(|tokens| tokens.needs) {
-            *needed.entry(token).or_default() += 1;
-        }
-        Self { required, optional, given, needed }
-    }
-
-    /// What it gives, and what it needs if it must be in the order.
-    fn of(&self, pick: Pick) -> Tokens {
-        match pick {
-            Pick::Required(op) => self.required[op],
-            Pick::Optional(index) => Tokens { needs: None, ..self.optional[index] },
-        }
-    }
-
-    fn take(&mut self, pick: Pick) {
-        let Tokens { gives, needs } = self.of(pick);
-        for (counts, token) in [(&mut self.given, gives), (&mut self.needed, needs)] {
-            if let Some(count) = token.and_then(|token| counts.get_mut(&token)) {
-                *count -= 1;
-            }
-        }
-    }
-
-    fn put_back(&mut self, pick: Pick) {
-        let Tokens { gives, needs } = self.of(pick);
-        for (counts, token) in [(&mut self.given, gives), (&mut self.needed, needs)] {
-            if let Some(count) = token.and_then(|token| counts.get_mut(&token)) {
-                *count += 1;
-            }
-        }
-    }
-
-    /// Whether, once `pick` has led away from the token's state, something still needs it and nothing leads back.
-    fn is_last(&self, token: u32, pick: Pick) -> bool {
-        let Tokens { gives, needs } = self.of(pick);
-        let count = |counts: &HashMap<u32, usize>, own: Option<u32>| {
-            counts.get(&token).copied().unwrap_or(0) - usize::from(own == Some(token))
-        };
-        count(&self.needed, needs) > 0 && count(&self.given, gives) == 0
-    }
-}
-
 struct Search<'a, S: Spec> {
     spec: &'a mut S,
     problem: &'a Problem<S::Call>,
@@ -172,17 +78,9 @@ struct Search<'a, S: Spec> {
     state: S::State,
     stack: Vec<Frame<S::State>>,
     tokens: TokenCounts,
-    best: Option<Best<S::State>>,
-}
-
-/// The order that came furthest.
-#[derive(Debug)]
-struct Best<S> {
-    /// The edge that it could not pass, and how many required operations it has.
+    /// Where it came furthest, and how far: the edge that it could not pass, and how many required operations it had.
+    best: Option<Stuck<S::State>>,
     reach: (usize, usize),
-    order: Vec<usize>,
-    state: S,
-    stuck: usize,
 }
 
 /// Looks for an order, from `initial`.
@@ -203,6 +101,7 @@ pub(crate) fn search<S: Spec>(
         state: initial,
         stack: Vec::new(),
         best: None,
+        reach: (0, 0),
     }
     .run(effort)
 }
@@ -239,7 +138,7 @@ impl<S: Spec> Search<'_, S> {
 
     fn impossible(self) -> Answer<S::State> {
         match self.best {
-            Some(Best { order, state, stuck, .. }) => Answer::Impossible { order, state, stuck },
+            Some(stuck) => Answer::Impossible(stuck),
             // The search ends only at a place where nothing can come next, and that one is remembered.
             None => Answer::Unknown("the search ended without a place where it was stuck".to_owned()),
         }
@@ -459,7 +358,7 @@ impl<S: Spec> Search<'_, S> {
     fn remember_best(&mut self) {
         let Some((edge, due)) = self.first_end() else { return };
         let reach = (edge, self.in_order.count());
-        if self.best.as_ref().is_some_and(|best| reach <= best.reach) {
+        if self.best.is_some() && reach <= self.reach {
             return;
         }
         let op = |pick: Pick| match pick {
@@ -467,6 +366,7 @@ impl<S: Spec> Search<'_, S> {
             Pick::Optional(index) => self.problem.optional[index].op,
         };
         let order = self.stack.iter().map(|frame| op(frame.pick)).collect();
-        self.best = Some(Best { reach, order, state: self.state.clone(), stuck: op(Pick::Required(due)) });
+        self.best = Some(Stuck { order, state: self.state.clone(), op: op(Pick::Required(due)) });
+        self.reach = reach;
     }
 }

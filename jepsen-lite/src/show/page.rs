@@ -19,6 +19,8 @@ const TOP: usize = 34;
 const LABEL: usize = 30;
 /// Operations that one picture shows.
 const SHOWN: usize = 200;
+/// Operations of an order that are listed.
+const ORDERED: usize = 40;
 
 pub(crate) fn page(report: &Report) -> String {
     let mut body = format!(
@@ -115,8 +117,9 @@ fn order(violation: &Violation, state: &str) -> String {
             text(&stuck.join(", "))
         );
     }
-    let mut out = String::from("<p>The order that comes furthest:</p>\n<ol>\n");
-    for op in violation.linearized.iter().filter_map(named) {
+    let hidden = violation.linearized.len().saturating_sub(ORDERED);
+    let mut out = format!("<p>The order that comes furthest:</p>\n<ol start=\"{}\">\n", hidden + 1);
+    for op in violation.linearized.iter().skip(hidden).filter_map(named) {
         out.push_str(&format!("<li>{}</li>\n", text(&op)));
     }
     out.push_str(&format!(
@@ -167,13 +170,16 @@ struct Picture<'a> {
     x: Vec<usize>,
     /// Process and height of each row; several rows of one process follow each other.
     rows: Vec<u64>,
-    /// Row of each operation that is shown.
+    /// Row of each operation that is shown, and how many before them are not.
     row_of: Vec<usize>,
+    hidden: usize,
 }
 
 impl<'a> Picture<'a> {
     fn of(violation: &'a Violation) -> Self {
-        let window = &violation.window[..violation.window.len().min(SHOWN)];
+        // What can't be explained is at the end.
+        let hidden = violation.window.len().saturating_sub(SHOWN);
+        let window = &violation.window[hidden..];
         let ranks = Ranks::of(window);
         let x = positions(window, &ranks);
         let mut processes: Vec<u64> = window.iter().map(|op| op.process).collect();
@@ -196,7 +202,7 @@ impl<'a> Picture<'a> {
                 row_of[index] = first_row + row;
             }
         }
-        Self { violation, ranks, x, rows, row_of }
+        Self { violation, ranks, x, rows, row_of, hidden }
     }
 
     fn svg(&self) -> String {
@@ -227,12 +233,12 @@ impl<'a> Picture<'a> {
                 y + 24
             ));
         }
-        for (index, op) in self.violation.window.iter().enumerate().take(self.row_of.len()) {
+        for (index, op) in self.violation.window.iter().enumerate().skip(self.hidden) {
             out.push_str(&self.operation(index, op));
         }
         out.push_str("</svg>\n");
-        if self.violation.window.len() > SHOWN {
-            out.push_str(&format!("<p>and {} more</p>\n", self.violation.window.len() - SHOWN));
+        if self.hidden > 0 {
+            out.push_str(&format!("<p>{} more before</p>\n", self.hidden));
         }
         out
     }
@@ -257,7 +263,7 @@ impl<'a> Picture<'a> {
         let (begin, end) = self.ranks.place(op);
         let x = self.x[begin];
         let right = end.map_or_else(|| self.x.last().copied().unwrap_or(x), |end| self.x[end]);
-        let y = TOP + self.row_of[index] * LANE_HEIGHT + (LANE_HEIGHT - BOX_HEIGHT) / 2;
+        let y = TOP + self.row_of[index - self.hidden] * LANE_HEIGHT + (LANE_HEIGHT - BOX_HEIGHT) / 2;
         let place = self.violation.linearized.iter().position(|ordered| *ordered == index);
         let class = match (op.kind, place) {
             _ if self.violation.stuck.contains(&index) => "op stuck",

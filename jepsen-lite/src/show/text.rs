@@ -66,10 +66,12 @@ fn violation(outcome: &Outcome, violation: &Violation) -> String {
 }
 
 fn time_line(violation: &Violation) -> String {
-    let ranks = Ranks::of(&violation.window);
+    // What can't be explained is at the end.
+    let hidden = violation.window.len().saturating_sub(SHOWN);
+    let ranks = Ranks::of(&violation.window[hidden..]);
     let first_ns = ranks.moments().first().copied().unwrap_or(0);
     let mut rows = vec![["line", "process", "from", "took", "operation", ""].map(str::to_owned)];
-    for (index, op) in violation.window.iter().enumerate().take(SHOWN) {
+    for (index, op) in violation.window.iter().enumerate().skip(hidden) {
         let took = op.end_ns.map_or_else(|| "?".to_owned(), |end| duration(end.saturating_sub(op.start_ns)));
         let mark = if violation.stuck.contains(&index) && violation.state.is_some() { "  ✗" } else { "" };
         rows.push([
@@ -81,11 +83,8 @@ fn time_line(violation: &Violation) -> String {
             format!("{}{mark}", bar(&ranks, ranks.place(op))),
         ]);
     }
-    let mut out = table(&rows);
-    if violation.window.len() > SHOWN {
-        out.push_str(&format!("  and {} more\n", violation.window.len() - SHOWN));
-    }
-    out
+    let before = if hidden > 0 { format!("  {hidden} more before\n") } else { String::new() };
+    before + &table(&rows)
 }
 
 fn table(rows: &[[String; 6]]) -> String {

@@ -82,3 +82,18 @@ fn what_is_generated_is_valid_and_the_same_again() {
         assert_eq!(code, 0, "{out}");
     }
 }
+
+/// The example of docs/jepsen-lite.md: what its history gives is what stands below it.
+#[test]
+fn the_guide_shows_what_is_printed() {
+    let guide = include_str!("../../../docs/jepsen-lite.md");
+    let block = |begin: &str, end: &str| {
+        let (_, rest) = guide.split_once(begin).expect("the block begins");
+        rest.split_once(end).expect("the block ends").0.to_owned()
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("h"), block("<<'END'\n", "END\n")).expect("written");
+    let (code, out, _) = run(folder.path(), &["check", "h", "--model", "register"]);
+    assert_eq!(code, 1);
+    assert!(out.contains(&block("```text\n", "```")), "{out}");
+}

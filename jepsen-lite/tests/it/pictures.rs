@@ -2,7 +2,7 @@
 
 use crate::common::judge;
 use expect_test::{Expect, expect};
-use jepsen_lite::Model;
+use jepsen_lite::{Model, Operation};
 
 fn shows(model: Model, operations: &str, expected: &Expect) {
     expected.assert_eq(&judge(model, operations).text());
@@ -208,4 +208,36 @@ fn a_page_needs_nothing_else_and_trusts_nothing() {
         let opened = page.matches(&format!("<{tag} ")).count() + page.matches(&format!("<{tag}>")).count();
         assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
     }
+}
+
+/// Not every history can be made short; then what can't be explained is shown, and what came just before.
+#[test]
+fn of_a_long_window_the_end_is_shown() {
+    let mut report = judge(Model::Register, "0 0..5 write x 1\n1 10..20 read x → 1\n2 30..40 read x → 2");
+    let violation = &mut report.checks[0].violations[0];
+    let last = violation.window.last().expect("an operation").clone();
+    violation.window = (1..=300)
+        .map(|line| Operation {
+            line,
+            start_ns: line as u64 * 100,
+            end_ns: Some(line as u64 * 100 + 50),
+            ..last.clone()
+        })
+        .collect();
+    (violation.linearized, violation.stuck) = ((0..299).collect(), vec![299]);
+    let text = report.text();
+    for shown in [
+        "  260 more before\n",
+        "\n   261        2    0 ns  50 ns  read → 2",
+        "… 259 more\n   260  read → 2",
+        "  ✗\n",
+    ] {
+        assert!(text.contains(shown), "{shown:?} in {text}");
+    }
+    let page = report.html();
+    assert!(
+        page.contains("<p>100 more before</p>")
+            && page.contains("op stuck")
+            && page.contains("<ol start=\"260\">")
+    );
 }
