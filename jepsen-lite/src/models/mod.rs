@@ -81,6 +81,9 @@ pub(crate) trait Spec {
     type State: Clone + Eq + Hash;
     /// An operation with its answer, or without one when nobody heard it.
     type Call: Clone + Eq + Hash;
+    /// Whether the object only grows: each operation whose effect `observes` tells to be seen must have come before, and
+    /// those which nobody heard of may come in any order.
+    const ONLY_GROWS: bool = false;
 
     /// None if the operation can't matter: a read that nobody heard the answer of. `answered` is false for an operation
     /// whose answer must not be used.

@@ -75,6 +75,7 @@ fn elements(bits: &Bits) -> impl Iterator<Item = u32> {
 impl Spec for Set {
     type State = Bits;
     type Call = Call;
+    const ONLY_GROWS: bool = true;
 
     fn call(&mut self, op: &Operation, answered: bool) -> Result<Option<Call>, HistoryError> {
         Ok(SetOp::parse(op, answered)?.map(|op| match op {

@@ -30,6 +30,8 @@ pub(crate) struct Problem<C> {
     pub(crate) edges: Vec<Edge>,
     /// For each optional one, the one before it that can't be told from it.
     pub(crate) twin: Vec<Option<usize>>,
+    /// For each optional one, whether another optional one may need it.
+    pub(crate) chained: Vec<bool>,
     /// For each edge, how many optional ones have begun before it.
     pub(crate) begun: Vec<usize>,
 }
@@ -70,6 +72,7 @@ impl<C: Clone + Eq + std::hash::Hash> Problem<C> {
         Ok(Self {
             edges: edges.collect(),
             twin: twins(&optional),
+            chained: chained(spec, &optional),
             required: required.into_iter().map(|(item, _)| item).collect(),
             optional,
             begun,
@@ -89,6 +92,20 @@ pub(super) fn call<S: Spec>(
         Some(part) => spec.part(&call, part),
         None => Some(call),
     }))
+}
+
+/// Of very many it is not worth the time to find out.
+const CHAINED: usize = 2000;
+
+fn chained<S: Spec>(spec: &S, optional: &[Item<S::Call>]) -> Vec<bool> {
+    let needed = |(index, item): (usize, &Item<S::Call>)| {
+        optional.len() > CHAINED
+            || optional
+                .iter()
+                .enumerate()
+                .any(|(other, later)| other != index && spec.observes(&item.call, &later.call))
+    };
+    optional.iter().enumerate().map(needed).collect()
 }
 
 fn twins<C: Eq + std::hash::Hash>(optional: &[Item<C>]) -> Vec<Option<usize>> {

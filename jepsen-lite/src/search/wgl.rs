@@ -240,6 +240,9 @@ impl<S: Spec> Search<'_, S> {
             }
             effort.steps_left = effort.steps_left.saturating_sub(1);
             let call = &self.problem.optional[index].call;
+            if !self.is_wanted(index) {
+                continue;
+            }
             let Some(after) = self.spec.step(&self.state, call) else { continue };
             // It need not have happened: where it changes nothing, leave it for later.
             if after != self.state
@@ -250,6 +253,29 @@ impl<S: Spec> Search<'_, S> {
             }
         }
         None
+    }
+
+    /// Whether something that can come right after it needs it. Nothing is lost by waiting for that.
+    fn is_wanted(&mut self, index: usize) -> bool {
+        let call = &self.problem.optional[index].call;
+        if !S::ONLY_GROWS {
+            let mut next = self.candidates();
+            return self.problem.chained[index]
+                || next.any(|op| self.spec.observes(call, &self.problem.required[op].call));
+        }
+        let next: Vec<usize> = self.candidates().collect();
+        next.into_iter().any(|op| {
+            let next = &self.problem.required[op].call;
+            self.spec.observes(call, next) && !(0..index).any(|earlier| self.comes_first(earlier, next))
+        })
+    }
+
+    /// Whether `next` needs this one, too: of those that it needs the first is taken first.
+    fn comes_first(&mut self, index: usize, next: &S::Call) -> bool {
+        let call = &self.problem.optional[index].call;
+        !self.in_order_optional.has(index)
+            && self.spec.observes(call, next)
+            && self.spec.step(&self.state, call).is_some_and(|after| after != self.state)
     }
 
     /// Whether the operation before may never have happened, and this one comes out the same without it.
