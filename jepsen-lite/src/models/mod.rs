@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{HistoryError, Kind, Operation};
 
 pub(crate) mod job;
+mod job_op;
 pub(crate) mod mutex;
 pub(crate) mod register;
 pub(crate) mod rows;

@@ -273,7 +273,9 @@ impl<'a> Picture<'a> {
         };
         let label = words::shorten(&words::call(op), LABEL);
         let mut title = format!("line {}: {}", op.line, words::operation(op));
-        let end = op.end_ns.map_or_else(|| "no known end".to_owned(), |end| duration(end - op.start_ns));
+        let end = op
+            .end_ns
+            .map_or_else(|| "no known end".to_owned(), |end| duration(end.saturating_sub(op.start_ns)));
         title.push_str(&format!("\n{end}"));
         for (name, more) in [("node", &op.node), ("error", &op.error)] {
             if let Some(more) = more {

@@ -3,7 +3,8 @@
 use crate::common::read;
 use expect_test::{Expect, expect};
 use jepsen_lite::{Event, History, Kind, Model, Options, ReadLimits, check};
-use serde_json::json;
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
 #[test]
 fn an_event_is_written_as_it_is_read() {
@@ -225,4 +226,72 @@ fn a_line_that_never_ends_takes_no_memory_and_deep_nesting_is_an_error() {
         format!(r#"{{"type":"invoke","process":0,"time":1,"f":"read","value":{}"#, "[".repeat(100_000));
     assert!(History::read(deep.as_bytes(), &ReadLimits::default()).is_err());
     assert!(History::read(&b"\xff\xfe\n"[..], &ReadLimits::default()).is_err());
+}
+
+/// Values that fit some functions, and some that fit none.
+fn value() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![
+        json!(null),
+        json!(7),
+        json!("text"),
+        json!([1, 2]),
+        json!([1, 2, false]),
+        json!([7, true]),
+        json!([]),
+        json!({}),
+        json!({ "job": "j", "status": "running", "digest": "d", "rows": 3 }),
+        json!({ "job": 1, "status": "failed", "expect": "e", "auto_cancel": true }),
+        json!({ "status": "unknown" }),
+        json!({ "statement": "s", "rows": u64::MAX }),
+        json!({ "s": [u64::MAX, 1], "r": [0, 0] }),
+    ])
+}
+
+/// An operation as `(process, pause before, length, end, f, input, output)`.
+type Drawn = (u64, u64, u64, Kind, &'static str, Value, Value);
+
+fn operation() -> impl Strategy<Value = Drawn> {
+    let functions: Vec<&str> = Model::ALL.iter().flat_map(|model| model.functions()).copied().collect();
+    let end = prop::sample::select(vec![Kind::Ok, Kind::Ok, Kind::Ok, Kind::Fail, Kind::Info]);
+    let length = prop_oneof![20 => 0..9u64, 1 => Just(u64::MAX / 64)];
+    (0..4u64, 0..9u64, length, end, prop::sample::select(functions), value(), value())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is read, it is judged or refused, and what is found can be shown.
+    #[test]
+    fn nothing_panics(
+        ops in prop::collection::vec(operation(), 0..60),
+        model in prop::sample::select(Model::ALL.to_vec()),
+    ) {
+        let options = Options::new(model);
+        let mut clocks = [0u64; 4];
+        let mut events = Vec::new();
+        for (process, pause, length, end, f, input, output) in ops {
+            let clock = &mut clocks[usize::try_from(process).expect("small")];
+            let start = *clock + pause;
+            let pair = [Event::invoke(process, start, f).with(input), Event::new(end, process, start + length, f).with(output)];
+            // Alone it is judged or refused; those that fit are judged together.
+            if check(&History::from_events(pair.clone()).expect("a pair"), &options).is_ok() {
+                *clock = start + length;
+                events.extend(pair);
+            }
+        }
+        let history = History::from_events(events).expect("pairs");
+        // Statements have names of their own, and here they have not.
+        if let Ok(report) = check(&history, &options) {
+            prop_assert!(report.text().starts_with(&report.verdict.to_string()));
+            prop_assert!(report.html().contains("</html>"));
+            prop_assert!(serde_json::to_string(&report).is_ok());
+        }
+    }
+
+    #[test]
+    fn bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0..BEGUN.len()) {
+        let _ = History::read(bytes.as_slice(), &ReadLimits::default());
+        let damaged = [&BEGUN.as_bytes()[..cut], bytes.as_slice(), &BEGUN.as_bytes()[cut..]].concat();
+        let _ = History::read(damaged.as_slice(), &ReadLimits::default());
+    }
 }
