@@ -18,7 +18,7 @@ const TOP: usize = 34;
 /// Longer labels are cut; the whole stands in the tooltip.
 const LABEL: usize = 30;
 /// Operations that one picture shows.
-const SHOWN: usize = 200;
+const SHOWN: usize = 60;
 /// Operations of an order that are listed.
 const ORDERED: usize = 40;
 
@@ -208,10 +208,14 @@ impl<'a> Picture<'a> {
     fn svg(&self) -> String {
         let right = self.x.last().copied().unwrap_or(LABEL_WIDTH);
         let height = TOP + self.rows.len() * LANE_HEIGHT + 8;
-        let mut out = format!(
+        let mut out = match self.hidden {
+            0 => String::new(),
+            hidden => format!("<p>{hidden} more before</p>\n"),
+        };
+        out.push_str(&format!(
             "<svg width=\"{0}\" height=\"{height}\" viewBox=\"0 0 {0} {height}\" role=\"img\">\n",
             right + 24
-        );
+        ));
         let first_ns = self.ranks.moments().first().copied().unwrap_or(0);
         for (moment, x) in self.ranks.moments().iter().zip(&self.x) {
             let label = duration(moment - first_ns);
@@ -237,9 +241,6 @@ impl<'a> Picture<'a> {
             out.push_str(&self.operation(index, op));
         }
         out.push_str("</svg>\n");
-        if self.hidden > 0 {
-            out.push_str(&format!("<p>{} more before</p>\n", self.hidden));
-        }
         out
     }
 

@@ -236,7 +236,7 @@ fn of_a_long_window_the_end_is_shown() {
     }
     let page = report.html();
     assert!(
-        page.contains("<p>100 more before</p>")
+        page.contains("<p>240 more before</p>")
             && page.contains("op stuck")
             && page.contains("<ol start=\"260\">")
     );
