@@ -197,3 +197,18 @@ fn violations_beyond_ten_are_counted() {
     assert!(report.text().contains("4 more of linearizable are not shown."));
     assert_eq!(violations(Model::Register, Check::MonotonicReads, &ops), [""; 0]);
 }
+
+/// Without the submit a single status would do, but that would show another mistake than the one that was made.
+#[test]
+fn what_others_depend_on_stays_in_the_window() {
+    let ops = r#"
+        0 0..10 submit k {} → {"job":"j"}
+        2 11..12 submit k {} → {"job":"j"}
+        1 15..16 status k → {"status":"queued"}
+        1 20..30 status k → {"status":"running"}
+        1 40..50 status k → {"status":"queued"}"#;
+    let report = judge(Model::Job, ops);
+    let window = &outcome(&report, Check::Linearizable).violations[0].window;
+    let shown: Vec<(&str, u64)> = window.iter().map(|op| (op.f.as_str(), op.start_ns)).collect();
+    assert_eq!(shown, [("submit", 0), ("submit", 11), ("status", 20), ("status", 40)], "{}", report.text());
+}
