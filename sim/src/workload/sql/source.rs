@@ -23,6 +23,16 @@ pub(super) struct Source {
     pub(super) rows: u64,
 }
 
+/// By which two sources are joined.
+struct Keys {
+    on: String,
+    /// About what comes of it.
+    rows: u64,
+    /// How many rows of each side find one of the other, about.
+    left_rows: u64,
+    right_rows: u64,
+}
+
 impl Source {
     /// With its conditions.
     pub(super) fn clause(&self) -> String {
@@ -89,16 +99,21 @@ impl Generator<'_> {
     /// Joins by a key, now and then with one more condition. Without a fitting key: by a comparison with a few rows.
     pub(super) fn join_with(&mut self, left: Source, right: &Relation, kind: &str) -> Source {
         let right = self.from(right);
-        let Some((on, rows)) = self.keys(&left, &right) else {
+        let Some(Keys { on, rows, left_rows, right_rows }) = self.keys(&left, &right) else {
             return self.compared_join(left, kind);
         };
         let is_skewed = |columns: &[Column]| columns.iter().any(|c| c.is_skewed && on.contains(&c.name));
         let (lefts, rights) = (is_skewed(&left.columns), is_skewed(&right.columns));
-        // What a frequent key finds comes as often.
-        let mark = |columns: Vec<Column>, marked: bool| {
-            columns.into_iter().map(move |c| Column { is_skewed: c.is_skewed || marked, ..c })
+        // What a frequent key finds comes as often, and what finds nothing is gone.
+        let mark = |columns: Vec<Column>, marked: bool, rows: u64| {
+            columns.into_iter().map(move |c| Column {
+                is_skewed: c.is_skewed || marked,
+                distinct: c.distinct.min(rows),
+                ..c
+            })
         };
-        let both: Vec<Column> = mark(left.columns, rights).chain(mark(right.columns, lefts)).collect();
+        let lefts_of = mark(left.columns, rights, left_rows);
+        let both: Vec<Column> = lefts_of.chain(mark(right.columns, lefts, right_rows)).collect();
         let extra = if self.chance(20) {
             self.joins_by_condition = true;
             format!(" AND {}", self.condition(&both))
@@ -113,7 +128,7 @@ impl Generator<'_> {
         }
     }
 
-    fn keys(&mut self, left: &Source, right: &Source) -> Option<(String, u64)> {
+    fn keys(&mut self, left: &Source, right: &Source) -> Option<Keys> {
         for kind in [Kind::Int, Kind::Int, Kind::Int, Kind::Text, Kind::Date] {
             let (lefts, rights) = (of_kind(&left.columns, kind), of_kind(&right.columns, kind));
             for _ in 0..KEY_TRIES {
@@ -127,7 +142,16 @@ impl Generator<'_> {
                 };
                 let rows = pairs / spread.max(1);
                 if rows <= MAX_JOINED_ROWS {
-                    return Some((format!("{} = {}", a.name, b.name), rows));
+                    let common = a.distinct.min(b.distinct).max(1);
+                    let matched = |rows: u64, key: &Column| {
+                        rows.saturating_mul(common).div_ceil(key.distinct.max(1)).max(1)
+                    };
+                    return Some(Keys {
+                        on: format!("{} = {}", a.name, b.name),
+                        rows,
+                        left_rows: matched(left.rows, a),
+                        right_rows: matched(right.rows, b),
+                    });
                 }
             }
         }

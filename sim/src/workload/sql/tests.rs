@@ -8,7 +8,10 @@ use polybolos_planner::{Extensions, cluster_config, stage_graph};
 use rand::SeedableRng;
 use url::Url;
 
-use super::*;
+use super::{
+    columns::{Column, Kind},
+    *,
+};
 use crate::{
     schedule::Schedule,
     workload::{
@@ -202,4 +205,22 @@ fn the_same_seed_gives_the_same_query() {
     assert_eq!(query(), query());
     let mut random = StdRng::seed_from_u64(1);
     assert!(!random_query(&mut random, &[], &Mix::default()).sql.is_empty());
+}
+
+/// The second table has a row for each id, but after a join with few keys only those of few ids are left.
+#[test]
+fn what_a_join_leaves_of_a_key_counts_for_the_next_join() {
+    let few = |name: &str| Relation::new(name, vec![Column::new("k", Kind::Int, 3)], 2_000);
+    let ids = Relation::new("ids", vec![Column::new("id", Kind::Int, 2_600)], 2_600);
+    for seed in 0..50 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mix = Mix::default();
+        let mut generator = Generator::new(&mut random, &[], None, &mix);
+        let left = generator.from(&few("a"));
+        let two = generator.join_with(left, &ids, "JOIN");
+        assert_eq!((two.rows, two.columns.iter().map(|c| c.distinct).max()), (2_600, Some(3)), "{two:?}");
+        // 2,000 x 2,000 / 3 rows.
+        let three = generator.join_with(two, &few("b"), "JOIN");
+        assert!(three.from.contains("generate_series"), "seed {seed}: {three:?}");
+    }
 }
