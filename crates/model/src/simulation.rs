@@ -142,6 +142,9 @@ pub fn mark(mark: &'static str) {
     }
 }
 
+/// Whether this build has planted bugs, for whoever switches one on by other means than the simulator's.
+pub const HAS_MUTANTS: bool = cfg!(feature = "mutants");
+
 static MUTANT: OnceLock<String> = OnceLock::new();
 
 /// Switches one planted bug on, for the rest of this process. A second call changes nothing and returns false.

@@ -49,7 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("jepsen-lite", &[]),
-    ("polybolos-chaos", &["client", "jepsen-lite"]),
+    ("polybolos-chaos", &["client", "model", "env", "jepsen-lite"]),
 ];
 
 /// Package → rooms that may know it.

@@ -9,6 +9,15 @@ mod cli;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Names a planted bug, in a build that has such: for `polybolos-chaos run --mutant`.
+const MUTANT: &str = "POLYBOLOS_MUTANT";
+
 fn main() -> std::process::ExitCode {
+    if polybolos_model::simulation::HAS_MUTANTS
+        && let Ok(mutant) = std::env::var(MUTANT)
+    {
+        eprintln!("warning: the bug '{mutant}' is planted in this process");
+        polybolos_model::simulation::plant(mutant);
+    }
     cli::main()
 }

@@ -64,6 +64,9 @@ pub struct Scenario {
     /// A fault again and again, `every_ms` on the average, `at_most` so often, from `from_ms` on.
     #[serde(default, rename = "random-fault")]
     random_faults: Vec<Table>,
+    /// What only a run of real processes knows (`chaos/`); passed over here.
+    #[serde(default, rename = "chaos")]
+    _chaos: Table,
 }
 
 impl Scenario {

@@ -103,6 +103,7 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
             match tpch.command {
                 TpchCommand::Generate(args) => tpch::generate(args).await,
                 TpchCommand::Run(args) => tpch::run(args).await,
+                TpchCommand::Answers(args) => tpch::answers(args).await,
             }
         }),
         Command::Demo(args) => runtime.block_on(demo::run(args)),

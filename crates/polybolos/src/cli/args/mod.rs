@@ -25,7 +25,7 @@ pub(crate) use servers::{
 };
 pub(crate) use sql::{LocalArgs, SqlArgs};
 pub(crate) use status::{ExportArgs, JobArgs, JobsArgs, JobsCommand, ListArgs, ReadArgs, ShowArgs};
-pub(crate) use tpch::{GenerateArgs, ParquetCompression, RunArgs, TpchArgs, TpchCommand};
+pub(crate) use tpch::{AnswersArgs, GenerateArgs, ParquetCompression, RunArgs, TpchArgs, TpchCommand};
 
 use super::values::address;
 

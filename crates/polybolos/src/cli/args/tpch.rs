@@ -21,6 +21,19 @@ pub(crate) struct TpchArgs {
 pub(crate) enum TpchCommand {
     Generate(GenerateArgs),
     Run(RunArgs),
+    Answers(AnswersArgs),
+}
+
+/// Print what DataFusion answers in this process, one line of JSON a query: its number, text and rows
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  polybolos tpch answers --data tpch-1 --query 1")]
+pub(crate) struct AnswersArgs {
+    /// Folder that `tpch generate` made
+    #[arg(long, value_name = "DIR", env = "POLYBOLOS_DATA")]
+    pub(crate) data: PathBuf,
+    /// A query to answer, 1 to 22; may be repeated [default: all]
+    #[arg(long = "query", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=22))]
+    pub(crate) queries: Vec<u32>,
 }
 
 /// Compression of Parquet files.

@@ -1,11 +1,13 @@
 //! TPC-H: the data, the queries on a cluster, and the comparison with DataFusion in one process.
 
+mod answers;
 mod baseline;
 mod generate;
 mod report;
 mod run;
 mod verify;
 
+pub(crate) use answers::answers;
 pub(crate) use baseline::{Answer, Baseline};
 pub(crate) use generate::{Writing, generate, write_tables};
 pub(crate) use report::Times;
