@@ -128,9 +128,9 @@ impl Fault {
     /// The name by which schedules, verdicts and tables call it.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Crash { power_loss: true, .. } => "power-loss",
             Self::Crash { power_loss: false, wipe: false, .. } => "crash",
-            Self::Crash { power_loss: false, wipe: true, .. } => "wipe",
+            Self::Crash { power_loss: true, wipe: false, .. } => "power-loss",
+            Self::Crash { wipe: true, .. } => "wipe",
             Self::PowerCycle => "power-cycle",
             Self::RollingRestart { .. } => "rolling-restart",
             Self::Isolate { way: Way::Both, .. } => "isolate",

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jepsen_lite::{History, Model, Options, ReadLimits, Report};
+use jepsen_lite::{History, Model, Operation, Options, ReadLimits, Report};
 use serde::Serialize;
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
 
 /// In a log: a thread that found a bug.
 const PANIC: &str = "panicked at";
+const RELEASE: &str = "release";
 /// The models of the workloads.
 const MODELS: [Model; 3] = [Model::Job, Model::Rows, Model::Register];
 
@@ -123,7 +124,9 @@ pub fn judge(folder: &Path) -> std::result::Result<Verdict, String> {
     if checks.is_empty() {
         undecided.push("no client did anything".to_owned());
     }
-    let operations = history.operations();
+    // A result that was read is given back by itself: no operation of its own.
+    let felt = history.operations().iter().filter(|operation| operation.f != RELEASE);
+    let operations: &[Operation] = &felt.cloned().collect::<Vec<_>>();
     let figures = figures(operations, &entries);
     let faults = acts(&entries, &figures, operations);
     let missing = missing(&about, &faults);
@@ -168,7 +171,7 @@ fn broken(entries: &[Entry], folder: &Path) -> Vec<String> {
     found
 }
 
-fn acts(entries: &[Entry], figures: &Figures, operations: &[jepsen_lite::Operation]) -> Vec<Act> {
+fn acts(entries: &[Entry], figures: &Figures, operations: &[Operation]) -> Vec<Act> {
     let mut acts: BTreeMap<u32, Act> = BTreeMap::new();
     for entry in entries {
         match &entry.what {

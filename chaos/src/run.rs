@@ -133,6 +133,10 @@ pub async fn run(request: Request) -> Result<Verdict, RunError> {
     };
     let json = serde_json::to_string_pretty(&about).map_err(|error| RunError::Judge(error.to_string()))?;
     write(&folder.join("run.json"), &json)?;
+    if let Some(mutant) = &request.mutant {
+        // Bugs of the client are planted here. The nodes get theirs by their environment.
+        polybolos_model::simulation::plant(mutant.clone());
+    }
     let stage = Stage { request, folder, machine, links };
     let played = stage.play().await;
     let Stage { folder, .. } = stage;

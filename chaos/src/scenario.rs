@@ -21,8 +21,8 @@ use crate::{
     schedule::{Chaos, Cluster, Phases, Planned, Schedule, exactly, tables},
 };
 
-/// The workload warms up before random faults begin.
-const FROM_MS: u64 = 3_000;
+/// Random faults begin after this, as in the simulator.
+const FROM_MS: u64 = 800;
 const DEFAULT_HEAL_AT_MS: u64 = 120_000;
 const DEFAULT_LIVENESS_MS: u64 = 60_000;
 /// Statements that the simulator makes of the small jobs, a second.

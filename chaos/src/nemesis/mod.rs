@@ -149,7 +149,7 @@ impl Nemesis {
             Site::Theirs(theirs) => return self.inflict_theirs(theirs, planned, target).await,
         };
         match &planned.fault {
-            Fault::Crash { power_loss: true, .. } => {
+            Fault::Crash { power_loss: true, wipe: false, .. } => {
                 Err("what was not synced can't be lost here: the kernel keeps it".to_owned())
             }
             Fault::Crash { wipe, .. } => self.crash(fleet, planned, target, *wipe).await,

@@ -19,8 +19,10 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long an executor may take to hand over, and a node to be well after its restart.
 pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(100);
 const WELL_LIMIT: Duration = Duration::from_secs(60);
-/// A limit is lowered towards what is used in steps of this share.
-const SQUEEZE_PERCENT: u64 = 97;
+/// A limit is lowered as far as the kernel allows: to a share of what is used, or else to a little more than that.
+const SQUEEZE_PERCENT: u64 = 95;
+const SQUEEZE_SLACK_BYTES: u64 = 64 * 1024;
+const SQUEEZE_INTERVAL: Duration = Duration::from_millis(20);
 const SIGKILL: i32 = 9;
 
 impl Nemesis {
@@ -169,27 +171,20 @@ impl Nemesis {
         };
         let hold = self.hold(planned);
         tokio::pin!(hold);
-        let mut limit = u64::MAX;
-        loop {
-            {
-                let node = node.lock().await;
-                let used = node.group.as_ref().map_or(0, Group::used);
-                limit = limit.min(used * SQUEEZE_PERCENT / 100);
-                // Version 1 refuses what can't be had at once; it is tried again.
-                let _squeezed = node.group.as_ref().map(|group| group.limit(Some(limit.max(used / 2))));
-                if node.process().is_none() {
-                    break;
-                }
+        let mut is_over = false;
+        while !is_over && node.lock().await.process().is_some() {
+            if let Some(group) = &node.lock().await.group {
+                squeeze(group);
             }
             tokio::select! {
-                () = &mut hold => break,
-                () = sleep(POLL) => {}
+                () = &mut hold => is_over = true,
+                () = sleep(SQUEEZE_INTERVAL) => {}
             }
         }
-        let ended = node.lock().await.last_end();
-        if node.lock().await.process().is_none() {
+        if !is_over {
             hold.await;
         }
+        let ended = node.lock().await.last_end();
         let mut node = node.lock().await;
         let group = node.group.as_ref();
         let by_kernel = group.map_or(0, Group::kills).saturating_sub(kills);
@@ -206,6 +201,15 @@ impl Nemesis {
             }
             _ => Err("it lived with what it had".to_owned()),
         }
+    }
+}
+
+/// Version 1 refuses a limit below what can't be given up; the next request of the process meets the one that it takes.
+fn squeeze(group: &Group) {
+    let used = group.used();
+    if group.limit(Some(used * SQUEEZE_PERCENT / 100)).is_err() {
+        // What is used may have changed meanwhile: it is tried again soon.
+        let _taken = group.limit(Some(used + SQUEEZE_SLACK_BYTES));
     }
 }
 
