@@ -15,7 +15,7 @@ use polybolos::{
 use polybolos_proto::v1::JobDetail;
 use tokio::time::sleep;
 
-use crate::{alone, fleet::Fleet, load::rows};
+use crate::{alone, fleet::Fleet, load::rows, upgrade::version_in_use};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const FILES: u64 = 6;
@@ -27,6 +27,8 @@ const SQL: &str = "SELECT a.n, count(*) AS c FROM n a JOIN n b ON a.n = b.n GROU
 
 /// Submits the query and waits for its success. Nothing of it is read.
 async fn unread(fleet: &Fleet, client: &Client) -> (JobHandle, JobDetail) {
+    // Before, a cluster keeps no plans of what has ended.
+    version_in_use(fleet, 3).await;
     let folder = fleet.folder.path().join("n");
     fs::create_dir(&folder).unwrap();
     for file in 0..FILES {

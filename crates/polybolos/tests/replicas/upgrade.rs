@@ -10,7 +10,7 @@ use crate::{alone, fleet::Fleet};
 /// The flag that makes a replica speak no more than the first version.
 const HELD: [&str; 2] = ["--hold-version", "1"];
 
-async fn version_in_use(fleet: &Fleet, expected: u64) {
+pub(crate) async fn version_in_use(fleet: &Fleet, expected: u64) {
     let started = Instant::now();
     loop {
         let status = fleet.run(&["status", "--format", "json"]).exits(0).json();

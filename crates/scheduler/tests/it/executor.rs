@@ -140,6 +140,7 @@ impl FakeExecutor {
             In::Committed(committed) => self.acks.extend(committed.sequences),
             In::Cancel(cancel) => self.cancelled.extend(cancel.attempts),
             In::Heartbeat(_) => self.answered_beats += 1,
+            In::Lost(_) => {}
             other => panic!("unexpected {other:?}"),
         }
     }
