@@ -44,7 +44,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a scenario, or all of a suite
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List the scenarios that come with the program
     List,
     /// Judge a run's folder again, and write its report
@@ -117,7 +117,7 @@ pub fn main() -> u8 {
             }
             match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
                 Ok(runtime) => {
-                    let code = runtime.block_on(runs(args));
+                    let code = runtime.block_on(runs(*args));
                     runtime.shutdown_timeout(Duration::from_secs(1));
                     code
                 }

@@ -7,6 +7,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -160,9 +161,17 @@ pub(crate) fn run_with_stdin(args: &[&str], text: &str) -> Ended {
     process.wait(COMMAND_DEADLINE)
 }
 
-/// Free now.
+/// Free now, and given to nobody else by this process. Below the ports that Linux gives to outgoing connections, of which
+/// one could take it before it is listened on; each process of tests begins elsewhere.
 pub(crate) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(97);
+    let ports =
+        std::iter::repeat_with(|| FIRST + begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % COUNT);
+    let mut addresses = ports.take(COUNT as usize).map(|port| format!("127.0.0.1:{port}"));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).unwrap()
 }
 
 pub(crate) fn write(path: &Path, text: impl AsRef<[u8]>) -> String {
