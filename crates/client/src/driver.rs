@@ -122,9 +122,10 @@ impl Driver {
         (self.updates, self.look) = (None, None);
         match outcome {
             Ok(Outcome::Complete) => {
+                // Before the end: whoever has seen that may wait for what is under way in the background.
+                self.give_back(None);
                 // Fails if the reader has left after the last batch, which is as well.
                 let _ = self.out.send(Item::End).await;
-                self.give_back(None);
             }
             Ok(Outcome::Left) => self.give_back(Some("its client has left the result")),
             Err(error) => {
