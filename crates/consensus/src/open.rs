@@ -286,8 +286,11 @@ fn of_kv(data_dir: &Path, error: KvError) -> OpenError {
         KvError::Locked => OpenError::Locked { data_dir: data_dir.to_owned() },
         KvError::Full { free_bytes } => OpenError::Full { data_dir: data_dir.to_owned(), free_bytes },
         error @ KvError::Version { .. } => newer(data_dir, error),
+        error @ KvError::Stopped { .. } => {
+            OpenError::Stopped { data_dir: data_dir.to_owned(), reason: error.to_string() }
+        }
         // sled panics on some kinds of damage.
-        error @ (KvError::Damaged { .. } | KvError::Stopped { .. }) => damaged(data_dir, error),
+        error @ (KvError::Damaged { .. } | KvError::Panicked { .. }) => damaged(data_dir, error),
     }
 }
 

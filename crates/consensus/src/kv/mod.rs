@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 pub(crate) mod crash_disk;
+mod guarded;
 pub(crate) mod journal;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -43,8 +44,11 @@ pub(crate) enum KvError {
     /// Readers may see the write already, but it is not durable; the same write may be tried again.
     #[error("the disk has no room for a write: {free_bytes} bytes are free")]
     Full { free_bytes: u64 },
-    #[error("the thread that was to {operation} has ended ({reason})")]
-    Stopped { operation: &'static str, reason: String },
+    /// A bug, or damage that nobody checks for.
+    #[error("the database gave up when it was to {operation} ({reason})")]
+    Panicked { operation: &'static str, reason: String },
+    #[error("the thread that was to {operation} has ended: the process is shutting down")]
+    Stopped { operation: &'static str },
 }
 
 /// Changes that happen together or not at all. Cheap to clone.

@@ -10,17 +10,19 @@ use std::{
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use async_trait::async_trait;
 
-use super::{Batch, Durability, Kv, KvError, Pairs, when_unlocked, witness::Witness};
+use super::{Batch, Durability, Kv, KvError, Pairs, guarded::guarded, when_unlocked, witness::Witness};
 
 /// What sled may cache: far more than the log that a snapshot leaves, far less than a busy host has.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 /// What opening may write: two of sled's buffers and its map of pages.
 const OPEN_BYTES: u64 = 8 * 1024 * 1024;
+
+const READ: &str = "read the database";
 
 /// Holds the number (big-endian) of the last durable write.
 const NUMBER_KEY: &[u8] = &[0];
@@ -153,26 +155,14 @@ async fn blocking<T: Send + 'static>(
     operation: &'static str,
     work: impl FnOnce() -> Result<T, KvError> + Send + 'static,
 ) -> Result<T, KvError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => {
-            let reason = match error.try_into_panic() {
-                Ok(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-                    (Some(text), _) => format!("panic: {text}"),
-                    (_, Some(text)) => format!("panic: {text}"),
-                    _ => "panic".to_owned(),
-                },
-                Err(_) => "the process is shutting down".to_owned(),
-            };
-            Err(KvError::Stopped { operation, reason })
-        }
-    }
+    let done = tokio::task::spawn_blocking(move || guarded(operation, work)).await;
+    done.unwrap_or(Err(KvError::Stopped { operation }))
 }
 
 #[async_trait]
 impl Kv for SledKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        Ok(self.0.db.get(key)?.map(|value| value.to_vec()))
+        guarded(READ, || Ok(self.0.db.get(key)?.map(|value| value.to_vec())))
     }
 
     fn range(&self, from: &[u8], to: &[u8]) -> Pairs<'_> {
@@ -180,11 +170,7 @@ impl Kv for SledKv {
             return Box::new(std::iter::empty());
         }
         let moment = self.0.batches.read().unwrap_or_else(PoisonError::into_inner);
-        Box::new(self.0.db.range(from..to).map(move |pair| {
-            let _held = &moment;
-            let (key, value) = pair?;
-            Ok((key.to_vec(), value.to_vec()))
-        }))
+        Box::new(Range { pairs: self.0.db.range(from..to), gave_up: false, _moment: moment })
     }
 
     async fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
@@ -194,6 +180,49 @@ impl Kv for SledKv {
 
     async fn free_bytes(&self) -> Result<u64, KvError> {
         free_bytes(&self.0.folder)
+    }
+}
+
+/// An iterator of sled's, guarded step by step.
+struct Range<'a> {
+    pairs: sled::Iter,
+    /// sled's iterator is not asked again after a panic.
+    gave_up: bool,
+    _moment: RwLockReadGuard<'a, ()>,
+}
+
+impl Range<'_> {
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Option<<Self as Iterator>::Item> {
+        if self.gave_up {
+            return None;
+        }
+        let pairs = &mut self.pairs;
+        let pair = guarded(READ, || match step(pairs) {
+            Some(pair) => {
+                let (key, value) = pair?;
+                Ok(Some((key.to_vec(), value.to_vec())))
+            }
+            None => Ok(None),
+        });
+        self.gave_up = matches!(pair, Err(KvError::Panicked { .. }));
+        pair.transpose()
+    }
+}
+
+impl Iterator for Range<'_> {
+    type Item = Result<(Vec<u8>, Vec<u8>), KvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(sled::Iter::next)
+    }
+}
+
+impl DoubleEndedIterator for Range<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(sled::Iter::next_back)
     }
 }
 
