@@ -295,6 +295,12 @@ pub const MUTANTS: &[Mutant] = &[
         "leader-killed-during-submit",
     ),
     mutant(
+        "running-from-memory",
+        "a job is called running by what only the leader's memory holds",
+        &["status-forward"],
+        SWARM,
+    ),
+    mutant(
         "status-goes-back",
         "a job whose outputs were lost is queued again",
         &["status-forward"],

@@ -148,7 +148,8 @@ async fn look(client: &Client, process: &Process, key: &str, id: JobId) -> bool 
             Ok(detail) => {
                 let summary = detail.summary.unwrap_or_default();
                 let status = name(summary.state());
-                (End::Ok(json!({"status": status, "job": id.to_string()})), status != "running")
+                let ended = !matches!(status, "queued" | "running");
+                (End::Ok(json!({"status": status, "job": id.to_string()})), ended)
             }
             Err(ClientError::NotFound { .. }) => {
                 (End::Ok(json!({"status": "unknown", "job": id.to_string()})), true)
@@ -159,10 +160,10 @@ async fn look(client: &Client, process: &Process, key: &str, id: JobId) -> bool 
     process.op(Op::job("status", key), Value::Null, call).await
 }
 
-/// Queued and running are taken as one: that a task has started is not in the log, so a new leader may not know it yet.
 fn name(state: JobState) -> &'static str {
     match state {
-        JobState::Queued | JobState::Running | JobState::Unspecified => "running",
+        JobState::Queued | JobState::Unspecified => "queued",
+        JobState::Running => "running",
         JobState::Succeeded => "succeeded",
         JobState::Failed => "failed",
         JobState::Cancelled => "cancelled",

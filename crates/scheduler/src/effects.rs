@@ -79,7 +79,8 @@ impl Leader {
             | Change::VersionRaised { .. }
             | Change::RefusedCommandsCounted { .. }
             | Change::MadeDurable { .. }
-            | Change::Swept { .. } => {}
+            | Change::Swept { .. }
+            | Change::JobsStarted { .. } => {}
         }
     }
 

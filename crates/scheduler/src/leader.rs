@@ -10,7 +10,7 @@ use polybolos_proto::v1::{HeartbeatAck, scheduler_message::Message};
 use polybolos_state::{
     Beat, Command, Dispatcher, LeaderClock,
     limits::MAX_CLOCK_STEP_MS,
-    policy::{Event, takes_tasks},
+    policy::{self, Event, takes_tasks},
 };
 use tokio::time::{Duration, Instant};
 
@@ -274,6 +274,8 @@ impl Leader {
                 }
             }
         }
+        let started = self.shared.read(|state| policy::started(state, &self.shared.dispatcher()));
+        started.into_iter().for_each(|command| batch.request(command, Origin::Housekeeping));
         for (job, limit_ms) in self.shared.unwatched() {
             let reason = format!("nobody watched it for {limit_ms} ms");
             batch.request(Command::CancelJob { job, reason }, Origin::Housekeeping);

@@ -120,6 +120,10 @@ pub enum Change {
     Swept {
         job: JobId,
     },
+    /// In the order of the command.
+    JobsStarted {
+        jobs: Vec<JobId>,
+    },
 }
 
 /// What else followed from a failure or a loss. Each list is ascending.

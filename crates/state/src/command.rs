@@ -242,11 +242,18 @@ pub enum Command {
     Swept {
         job: JobId,
     },
+    /// Attempts of these queued jobs run. Starts of tasks are not logged, but what a client was told of a job's status must
+    /// outlive the leader that told it. Those that are not queued any more are skipped.
+    JobsStarted {
+        jobs: Vec<JobId>,
+    },
 }
 
 impl Command {
     /// From which version on [`Command::ReopenJob`] may be proposed.
     pub const REOPEN_VERSION: u16 = 3;
+    /// From which version on [`Command::JobsStarted`] may be proposed.
+    pub const STARTS_VERSION: u16 = 3;
 
     /// The version of entries in which this command first appeared.
     pub fn needs_version(&self) -> u16 {
@@ -285,7 +292,8 @@ impl Command {
             | Self::SubmitWrite { .. }
             | Self::Published { .. }
             | Self::AbandonWrite { .. }
-            | Self::Swept { .. } => 3,
+            | Self::Swept { .. }
+            | Self::JobsStarted { .. } => 3,
         }
     }
 }

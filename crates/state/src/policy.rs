@@ -4,6 +4,7 @@
 pub mod drain;
 mod losses;
 mod patience;
+mod started;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ pub(crate) use losses::REPLACED;
 pub use losses::{nothing_listens, noticed};
 pub use patience::{Patience, PatienceError};
 use polybolos_model::{ExecutorId, Incarnation, JobId, ReplicaId, Term};
+pub use started::started;
 pub use waiting::{takes_tasks, waits_since_ms};
 
 use crate::{Beat, ClusterState, Command, ENTRY_VERSION, Entry, Job};

@@ -1,9 +1,6 @@
 //! A job's status never goes back and its end is for good, in the log and as clients see it: a read shows at least what
-//! was committed before it was asked for, and no end that is not committed.
+//! was committed before it was asked for, and nothing that is not committed.
 //! From: the design, "status only moves forward"; linearizable reads (Ongaro, §6.4).
-//!
-//! `running` that only the leader's memory knows dies with it, so `queued` may follow while no report of a task is
-//! committed: the log's status is what a read must not fall behind.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +16,8 @@ pub(super) struct StatusForward {
     logged: BTreeMap<JobId, Vec<(u64, JobStatus)>>,
     /// The last entry that was applied when an op began.
     begun: BTreeMap<u32, u64>,
-    /// Ends that an op has seen.
-    ends: BTreeMap<(u32, JobId), JobStatus>,
+    /// What an op has seen last.
+    seen: BTreeMap<(u32, JobId), JobStatus>,
 }
 
 impl StatusForward {
@@ -46,13 +43,18 @@ impl StatusForward {
                 "op {op} saw job {job} {seen}, which was {floor} in the log before it asked"
             ));
         }
+        let before = self.seen.insert((op, job), seen).filter(|before| seen < *before);
+        if let Some(before) = before.filter(|before| !seen.is_ended() || !before.is_ended()) {
+            return Err(format!("op {op} saw job {job} {seen} after it had seen it {before}"));
+        }
         if !seen.is_ended() {
-            return match self.ends.get(&(op, job)) {
-                Some(end) => Err(format!("op {op} saw job {job} {seen} after it had seen it {end}")),
-                None => Ok(()),
+            return match last {
+                Some(last) if last < seen => {
+                    Err(format!("op {op} saw job {job} {seen}, and in the log it is {last}"))
+                }
+                Some(_) | None => Ok(()),
             };
         }
-        self.ends.insert((op, job), seen);
         // A success of which some rows are lost is shown as a failure to whoever comes to read them.
         let is_unreadable = || {
             let known = reference.state().job(job);
@@ -117,15 +119,22 @@ mod tests {
     fn reads_that_fall_behind_the_log_are_found() {
         let mut lab = Lab::with_job(StatusForward::default());
         lab.client(invoked(1)).unwrap();
-        // From the leader's memory, which its successor does not have.
-        lab.client(status(1, "running")).unwrap();
-        lab.client(status(1, "queued")).unwrap();
         lab.commit(vec![complete(1, task(0, 0), 1)]).unwrap();
         // Under way since before.
         lab.client(status(1, "queued")).unwrap();
+        lab.client(status(1, "running")).unwrap();
+        assert!(lab.client(status(1, "queued")).is_err());
         lab.client(invoked(2)).unwrap();
         lab.client(status(2, "running")).unwrap();
         assert!(lab.client(status(2, "queued")).is_err());
+    }
+
+    #[test]
+    fn what_only_the_leaders_memory_knows_is_found() {
+        let mut lab = Lab::with_job(StatusForward::default());
+        lab.client(invoked(1)).unwrap();
+        lab.client(status(1, "queued")).unwrap();
+        assert!(lab.client(status(1, "running")).is_err());
     }
 
     #[test]

@@ -78,6 +78,9 @@ fn text(command: &Command) -> String {
         Command::Published { job } => format!("published {job}"),
         Command::AbandonWrite { job, .. } => format!("abandon-write {job}"),
         Command::Swept { job } => format!("swept {job}"),
+        Command::JobsStarted { jobs } => {
+            jobs.iter().fold("jobs-started".to_owned(), |text, job| format!("{text} {job}"))
+        }
         Command::RefusedCommands { counts } => format!("refused-commands of {} executors", counts.len()),
     }
 }

@@ -21,11 +21,6 @@ pub(crate) fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// The log knows of reports only; the leader also knows of tasks that run.
-pub(crate) fn status(job: &Job, runs: bool) -> JobStatus {
-    if job.status == JobStatus::Queued && runs { JobStatus::Running } else { job.status }
-}
-
 pub(crate) fn job_state(status: JobStatus) -> JobState {
     match status {
         JobStatus::Queued => JobState::Queued,
@@ -47,11 +42,19 @@ pub(crate) fn job_error(error: &JobError) -> WireError {
     }
 }
 
+/// The log's: that tasks run only this leader knows, and what was shown is never taken back.
+pub(crate) fn status(job: &Job, dispatcher: &Dispatcher) -> JobStatus {
+    if polybolos_model::mutant!("running-from-memory") && dispatcher.running_of(job.id).next().is_some() {
+        return job.status.max(JobStatus::Running);
+    }
+    job.status
+}
+
 pub(crate) fn summary(job: &Job, dispatcher: &Dispatcher) -> JobSummary {
     let end = (0..=SUMMARY_SQL_BYTES.min(job.sql.len())).rev().find(|&at| job.sql.is_char_boundary(at));
     JobSummary {
         job_id: job.id.to_string(),
-        state: job_state(status(job, dispatcher.running_of(job.id).next().is_some())).into(),
+        state: job_state(status(job, dispatcher)).into(),
         sql: job.sql.get(..end.unwrap_or(0)).unwrap_or_default().to_owned(),
         submitted_at_ms: job.submitted_at_ms,
         ended_at_ms: job.ended_at_ms.unwrap_or_default(),

@@ -167,7 +167,7 @@ impl Watcher {
 
     /// The job's status for this watcher, and why it can't have the rows.
     fn verdict(&self, job: &Job, seen: &Seen) -> (JobStatus, Option<JobError>) {
-        let status = show::status(job, !seen.running.is_empty());
+        let status = show::status(job, &self.shared.dispatcher());
         match &seen.missing {
             Missing::None => (status, job.error.clone()),
             Missing::GivenBack(why) => (status, Some(why.clone())),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use polybolos_model::{JobId, SessionId};
+use polybolos_model::{JobId, ReplicaId, SessionId, Term};
 use polybolos_proto::{
     detail_of,
     v1::{
@@ -13,7 +13,7 @@ use polybolos_proto::{
         WatchRequest, error_detail::Reason,
     },
 };
-use polybolos_state::{ClusterState, Command, ExecutorState};
+use polybolos_state::{ClusterState, Command, Entry, ExecutorState};
 use tonic::{Code, Status};
 
 use crate::{
@@ -78,6 +78,29 @@ async fn a_new_leader_goes_on_with_what_runs_and_with_who_waits() {
     assert_eq!(harness::last(&mut watch).await.state(), JobState::Succeeded);
     let jobs = cluster.replicas[1].query.list_jobs(ListJobsRequest::default()).await.unwrap();
     assert_eq!(jobs.get_ref().jobs.len(), 3, "the key was known");
+    cluster.stop().await;
+}
+
+/// Starts of tasks are not in the log: the old leader alone knows that the only task runs.
+#[tokio::test]
+async fn a_job_that_was_called_running_is_not_called_queued_by_the_next_leader() {
+    let mut state = ClusterState::new("scripted");
+    let know = [1, 2].map(|id| Command::RegisterReplica { replica: ReplicaId(id), folder: id, version: 3 });
+    let commands = know.into_iter().chain([Command::RaiseVersion { to: 3 }]).collect();
+    let applied = state.apply(&Entry::new(state.version(), Term(0), 1, commands));
+    assert!(applied.outcomes.iter().all(Result::is_ok), "{applied:?}");
+    let mut cluster = Cluster::start_in(state, 2).await;
+    cluster.lead(0, 1);
+    let mut executor = FakeExecutor::attach(&cluster.replicas[0], "e1", 1).await;
+    let job = harness::job_of(&mut cluster.replicas[0].query, "SELECT 1").await;
+    executor.launch().await;
+    let request = WatchRequest { job_id: job, ..WatchRequest::default() };
+    let mut watch = cluster.replicas[0].query.watch(request.clone()).await.unwrap().into_inner();
+    while watch.message().await.unwrap().unwrap().state() == JobState::Queued {}
+    cluster.lead(1, 2);
+    let mut watch = cluster.replicas[1].query.watch(request).await.unwrap().into_inner();
+    let first = watch.message().await.unwrap().unwrap();
+    assert_eq!((first.state(), first.stages[0].running), (JobState::Running, 0));
     cluster.stop().await;
 }
 

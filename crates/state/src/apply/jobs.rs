@@ -163,6 +163,19 @@ impl ClusterState {
         if jobs.is_empty() { Change::Unchanged } else { Change::Expired { jobs } }
     }
 
+    /// The leader has seen attempts of these jobs run.
+    pub(crate) fn jobs_started(&mut self, ids: &[JobId]) -> Change {
+        let mut started = Vec::new();
+        for id in ids {
+            if let Some(job) = self.jobs.by_id.get_mut(id).filter(|job| job.status == JobStatus::Queued) {
+                job.status = JobStatus::Running;
+                job.revision += 1;
+                started.push(*id);
+            }
+        }
+        if started.is_empty() { Change::Unchanged } else { Change::JobsStarted { jobs: started } }
+    }
+
     fn check_active(&self, id: JobId) -> Result<(), Rejection> {
         let job = self.job(id).ok_or(Rejection::JobNotFound { job: id })?;
         match job.status.is_ended() {

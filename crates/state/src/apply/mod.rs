@@ -125,6 +125,7 @@ impl ClusterState {
             Command::Published { job } => self.published(*job),
             Command::AbandonWrite { job, error } => self.abandon_write(*job, error),
             Command::Swept { job } => self.swept(*job),
+            Command::JobsStarted { jobs } => Ok(self.jobs_started(jobs)),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What a task that does not run waits for.
 
-use polybolos_model::{ErrorClass, StageId, Term};
+use polybolos_model::{ErrorClass, JobId, StageId, Term};
 
 use super::dispatch::{attempt, id, task, with};
-use crate::{Dispatcher, Wait, transcript::Lab};
+use crate::{Command, Dispatcher, Wait, policy::started, transcript::Lab};
 
 const VERSION: [&str; 2] = ["replica 1 version=3", "raise 3"];
 
@@ -22,6 +22,19 @@ fn fail(lab: &mut Lab, d: &mut Dispatcher, line: &str, counter: u64, class: Erro
     lab.run(line);
     d.failed(&lab.state, task, attempt(1, counter), class, now_ms);
     d.ended(attempt(1, counter));
+}
+
+#[test]
+fn jobs_that_run_are_told_to_the_log_once_it_knows_the_word() {
+    let (mut lab, mut d) =
+        with(&["register a slots=2", "submit 1 one", "submit 2 one", "submit 3 one"], &["a"]);
+    assert_eq!(d.plan(&lab.state, 0).len(), 2);
+    assert_eq!(started(&lab.state, &d), None, "version 1 does not know it");
+    lab.run_all(&VERSION);
+    let command = started(&lab.state, &d).unwrap();
+    assert_eq!(command, Command::JobsStarted { jobs: vec![JobId(1), JobId(2)] });
+    lab.run("started 1 2");
+    assert_eq!(started(&lab.state, &d), None);
 }
 
 #[test]

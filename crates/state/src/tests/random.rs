@@ -61,6 +61,7 @@ fn job_line() -> impl Strategy<Value = String> {
         4 => (0..8u64).prop_map(|job| format!("published {job}")),
         1 => (0..8u64).prop_map(|job| format!("abandon {job} x")),
         4 => (0..8u64).prop_map(|job| format!("swept {job}")),
+        1 => (0..8u64, 0..8u64).prop_map(|(job, other)| format!("started {job} {other}")),
     ]
 }
 

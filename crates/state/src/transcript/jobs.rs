@@ -68,6 +68,49 @@ fn a_job_runs_stage_by_stage_to_its_end() {
 }
 
 #[test]
+fn a_job_that_runs_as_the_leader_knows_stays_one_that_runs() {
+    check(
+        "replica 1 version=3
+         raise 3
+         register a
+         submit 1 hash(1,1)
+         submit 2 one
+         started 1 2 3
+         show jobs
+         started 1 2
+         cancel 2 enough
+         started 2
+         show jobs",
+        expect![[r#"
+            replica 1 version=3
+              registered replica 1
+            raise 3
+              version 3 is in use
+            register a
+              registered a#1
+            submit 1 hash(1,1)
+              submitted 1
+            submit 2 one
+              submitted 2
+            started 1 2 3
+              started 1, 2
+            show jobs
+              1 running
+              2 running
+            started 1 2
+              unchanged
+            cancel 2 enough
+              2 cancelled
+            started 2
+              unchanged
+            show jobs
+              1 running
+              2 cancelled, released
+        "#]],
+    );
+}
+
+#[test]
 fn the_same_key_gives_the_same_job_also_after_its_end() {
     check(
         "submit 1 one key=k

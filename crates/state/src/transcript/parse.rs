@@ -36,6 +36,7 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
             Command::AbandonWrite { job: job(id), error }
         }
         ["swept", id] => Command::Swept { job: job(id) },
+        ["started", ids @ ..] => Command::JobsStarted { jobs: ids.iter().map(|id| job(id)).collect() },
         ["release", id] => Command::ReleaseJob { job: job(id) },
         ["expire"] => Command::ExpireJobs,
         ["complete", who, what, which] => complete(lab, who, task(what), attempt(lab, which), &options),
