@@ -239,6 +239,12 @@ pub const MUTANTS: &[Mutant] = &[
         "store-errors",
     ),
     mutant(
+        "running-from-memory",
+        "a job is called running by what only the leader's memory holds",
+        &["status-forward"],
+        "executor-lost",
+    ),
+    mutant(
         "second-completion-wins",
         "a later completion of a task takes the place of the first",
         &["one-visible-completion", "state-invariants"],
@@ -293,12 +299,6 @@ pub const MUTANTS: &[Mutant] = &[
         "any replica answers reads from what it has applied",
         &["acknowledged-survives", "status-forward", "answers"],
         "leader-killed-during-submit",
-    ),
-    mutant(
-        "running-from-memory",
-        "a job is called running by what only the leader's memory holds",
-        &["status-forward"],
-        SWARM,
     ),
     mutant(
         "status-goes-back",
