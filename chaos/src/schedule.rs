@@ -9,6 +9,9 @@ use toml::{Table, Value};
 
 use crate::fault::{Fault, SIMULATED_ONLY};
 
+/// Parts of a schedule that mean something to the simulator alone, and are kept for it.
+const SIMULATED: [&str; 3] = ["table", "op", "failpoint"];
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
@@ -23,7 +26,7 @@ pub struct Schedule {
     pub faults: Vec<Planned>,
     /// What of the file means nothing here, a line each.
     pub left_out: Vec<String>,
-    /// Tables and statements for the simulator.
+    /// [`SIMULATED`].
     simulated: Table,
 }
 
@@ -167,10 +170,11 @@ impl Schedule {
     /// What of it is not a schedule.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut simulated: Table = toml::from_str(text).map_err(|error| error.to_string())?;
+        simulated.retain(|key, _| SIMULATED.contains(&key));
         let own = tables(&mut file.chaos, "fault")?;
         let chaos: Chaos = exactly("chaos", file.chaos)?;
-        let mut schedule =
-            Self::new(file.seed, &file.scenario, file.cluster, file.phases, chaos, Table::new());
+        let mut schedule = Self::new(file.seed, &file.scenario, file.cluster, file.phases, chaos, simulated);
         for table in file.faults.into_iter().chain(own) {
             let name = table.get("fault").and_then(Value::as_str).unwrap_or_default().to_owned();
             match Planned::read(table) {
@@ -253,8 +257,7 @@ mod tests {
             for seed in 1..=5 {
                 let schedule = crate::scenario::expand(shipped.name, seed, Some(120_000)).unwrap();
                 let text = schedule.to_toml().unwrap();
-                let mut read = Schedule::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-                read.simulated = schedule.simulated.clone();
+                let read = Schedule::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
                 assert_eq!(read, schedule, "{text}");
             }
         }
