@@ -31,15 +31,15 @@ pub enum Way {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "kebab-case")]
 pub enum Fault {
-    /// SIGKILL, and a new start when the fault ends. With `wipe` the whole folder is gone (executors only). A power loss
-    /// that takes unsynced writes with it can't be had here.
+    /// SIGKILL, and a new start when the fault ends. With `power_loss` what was not synced is lost, or torn; with `wipe` the
+    /// whole folder is gone (executors only).
     Crash {
         target: Target,
         power_loss: bool,
         #[serde(default)]
         wipe: bool,
     },
-    /// All schedulers and executors are killed together, and start again when the fault ends.
+    /// All schedulers and executors lose their power together, and start again when the fault ends.
     PowerCycle,
     /// Each process of a role (`scheduler` or `executor`) restarts in turn by SIGTERM, each away for `down_ms`.
     RollingRestart { target: Target, down_ms: u64, gap_ms: u64 },
@@ -59,6 +59,8 @@ pub enum Fault {
     LossyLink { target: Target, rate: f64 },
     /// The connections of the target break, each read of a proxy with this probability.
     CutStreams { target: Target, rate: f64 },
+    /// Calls of the target that write or sync files take `latency_ms` more.
+    SlowDisk { target: Target, latency_ms: u64 },
     /// Nothing more can be written.
     DiskFull { target: Target },
     /// The target is killed, and so many bits of its store are flipped. A scheduler replica must refuse to start; it is
@@ -66,6 +68,8 @@ pub enum Fault {
     CorruptDisk { target: Target, bits: u32 },
     /// Bits of an executor's shuffle files are flipped while it runs.
     CorruptShuffle { target: Target, bits: u32 },
+    /// The wall clock of the target jumps by `by_ms`, for good.
+    ClockJump { target: Target, by_ms: i64 },
     /// SIGSTOP, and SIGCONT when the fault ends.
     Pause { target: Target },
     /// A new scheduler replica with the next free id starts with an empty folder and joins; the fault's end changes nothing.
@@ -89,12 +93,10 @@ pub enum Fault {
 pub const SIMULATED_ONLY: &[&str] = &[
     "client-gone",
     "clock-drift",
-    "clock-jump",
     "disk-errors",
     "duplicate-delivery",
     "memory-exhausted",
     "slow-cpu",
-    "slow-disk",
     "slow-store",
     "store-errors",
 ];
@@ -112,9 +114,11 @@ impl Fault {
             | Self::SlowLink { target, .. }
             | Self::LossyLink { target, .. }
             | Self::CutStreams { target, .. }
+            | Self::SlowDisk { target, .. }
             | Self::DiskFull { target }
             | Self::CorruptDisk { target, .. }
             | Self::CorruptShuffle { target, .. }
+            | Self::ClockJump { target, .. }
             | Self::Pause { target }
             | Self::RemoveReplica { target }
             | Self::DrainExecutor { target, .. }
@@ -143,9 +147,11 @@ impl Fault {
             Self::SlowLink { .. } => "slow-link",
             Self::LossyLink { .. } => "lossy-link",
             Self::CutStreams { .. } => "cut-streams",
+            Self::SlowDisk { .. } => "slow-disk",
             Self::DiskFull { .. } => "disk-full",
             Self::CorruptDisk { .. } => "corrupt-disk",
             Self::CorruptShuffle { .. } => "corrupt-shuffle",
+            Self::ClockJump { .. } => "clock-jump",
             Self::Pause { .. } => "pause",
             Self::AddReplica => "add-replica",
             Self::RemoveReplica { .. } => "remove-replica",
@@ -160,6 +166,17 @@ impl Fault {
     /// The simulator has none like it.
     pub fn is_only_here(&self) -> bool {
         matches!(self, Self::DeleteShuffle { .. } | Self::Bandwidth { .. } | Self::MemoryKill { .. })
+    }
+
+    /// It needs the library that nodes are started with.
+    pub fn is_of_the_shim(&self) -> bool {
+        matches!(
+            self,
+            Self::Crash { power_loss: true, .. }
+                | Self::PowerCycle
+                | Self::SlowDisk { .. }
+                | Self::ClockJump { .. }
+        )
     }
 
     /// It needs the messages between processes.

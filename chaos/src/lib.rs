@@ -35,5 +35,6 @@ mod rootless;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod shim;
 pub mod theirs;
 pub mod workload;

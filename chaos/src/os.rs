@@ -1,6 +1,7 @@
 //! The machine: programs, signals, files, time. All of this crate's dealings with it that are more than one call.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -34,14 +35,27 @@ impl OsError {
 /// # Errors
 /// It can't be started, or ends with another code than 0.
 pub async fn run(program: &str, args: &[&str]) -> Result<String, OsError> {
+    run_with::<&str>(program, args, &[]).await
+}
+
+/// The same with more variables in its environment.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with<V: AsRef<OsStr>>(
+    program: &str,
+    args: &[&str],
+    variables: &[(&str, V)],
+) -> Result<String, OsError> {
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(args).envs(variables.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).kill_on_drop(true);
     let line = || format!("{program} {}", args.join(" "));
     let output = command.output().await.map_err(|source| OsError::Spawn { command: line(), source })?;
     succeeded(&output, line)
 }
 
-/// The same, where nothing can be awaited: in a `Drop`.
+/// As [`run`], where nothing can be awaited: in a `Drop`.
 ///
 /// # Errors
 /// As [`run`].

@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, path::PathBuf};
 
-use crate::os::run;
+use crate::{os::run, shim};
 
 /// How the processes are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -22,6 +22,8 @@ pub struct Machine {
     pub mounts: Result<(), String>,
     /// The folder below which control groups with a memory limit can be made.
     pub memory_groups: Result<PathBuf, String>,
+    /// The library that nodes are started with.
+    pub shim: Result<PathBuf, String>,
 }
 
 impl Machine {
@@ -42,7 +44,8 @@ impl Machine {
         }
         // There is none if the first step failed.
         let _gone = run("ip", &["netns", "del", &name]).await;
-        Self { namespaces, netem, tbf, mounts: mounts(prefix, folder).await, memory_groups: memory(prefix) }
+        let (mounts, shim) = (mounts(prefix, folder).await, shim::find(folder).await);
+        Self { namespaces, netem, tbf, mounts, memory_groups: memory(prefix), shim }
     }
 }
 
@@ -104,6 +107,7 @@ impl fmt::Display for Machine {
         writeln!(f, "  delays (tc netem)   {}", can(&self.netem))?;
         writeln!(f, "  bandwidth (tc tbf)  {}", can(&self.tbf))?;
         writeln!(f, "  small disks (tmpfs) {}", can(&self.mounts))?;
-        write!(f, "  memory limits       {}", can(&self.memory_groups.clone().map(drop)))
+        writeln!(f, "  memory limits       {}", can(&self.memory_groups.clone().map(drop)))?;
+        write!(f, "  clocks, syncs (LD_PRELOAD) {}", can(&self.shim.clone().map(drop)))
     }
 }

@@ -144,7 +144,7 @@ pub async fn run(request: Request) -> Result<Verdict, RunError> {
     let verdict = judge::judge(&folder).map_err(RunError::Judge)?;
     if verdict.is_pass() {
         // What is of no use any more; logs and histories stay.
-        for gone in ["nodes", "shared"] {
+        for gone in ["nodes", "shared", "shim"] {
             let path = folder.join(gone);
             if path.exists() {
                 fs::remove_dir_all(&path).map_err(OsError::file("removing", &path))?;
@@ -244,6 +244,7 @@ impl Stage {
             memory_groups: schedule.has(|fault| matches!(fault, Fault::MemoryKill { .. })),
             shuffle_files: schedule
                 .has(|fault| matches!(fault, Fault::CorruptShuffle { .. } | Fault::DeleteShuffle { .. })),
+            shim: self.machine.shim.as_deref().ok().filter(|_| schedule.has(Fault::is_of_the_shim)),
         }
     }
 

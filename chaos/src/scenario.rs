@@ -45,10 +45,13 @@ macro_rules! shipped {
 pub fn all() -> &'static [Shipped] {
     shipped![
         "bandwidth",
+        "black-hole",
         "bridge",
+        "clock-jump",
         "corrupt-shuffle",
         "corrupt-store",
         "crash",
+        "cut-streams",
         "disk-full",
         "drain",
         "executor-loss",
@@ -64,8 +67,10 @@ pub fn all() -> &'static [Shipped] {
         "one-way",
         "pause",
         "power-cycle",
+        "power-loss",
         "quiet",
         "rolling-restart",
+        "slow-disk",
     ]
 }
 

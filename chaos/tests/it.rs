@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test")]
 
+#[path = "it/shim.rs"]
+mod shim;
+
 use std::process::{Command, Output};
 
 const CHAOS: &str = env!("CARGO_BIN_EXE_polybolos-chaos");

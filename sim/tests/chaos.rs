@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test")]
 
+use std::collections::BTreeSet;
+
 use polybolos_chaos::{scenario as theirs, schedule::Schedule as TheirSchedule};
 use polybolos_sim::{
     scenario::{self, Scenario},
@@ -75,6 +77,7 @@ fn a_scenario_and_seed_mean_the_same_to_both() {
 /// Each kind of fault is in one of the simulator's scenarios, so that all are met here.
 #[test]
 fn chaos_reads_the_schedules_of_the_simulator() {
+    let mut kinds = BTreeSet::new();
     for shipped in scenario::all() {
         for seed in 1..=5 {
             let schedule = scenario::expand(shipped.name, seed).expect("it means something");
@@ -84,6 +87,10 @@ fn chaos_reads_the_schedules_of_the_simulator() {
             let (all, kept) = (of_simulator(&schedule), of_chaos(&read));
             assert_eq!(kept.len() + read.left_out.len(), all.len(), "{}: {:?}", shipped.name, read.left_out);
             assert!(kept.iter().all(|fault| all.contains(fault)), "{}", shipped.name);
+            kinds.extend(kept.into_iter().map(|(_, _, kind, _)| kind));
         }
+    }
+    for kind in ["clock-jump", "slow-disk", "power-loss", "power-cycle", "black-hole", "cut-streams"] {
+        assert!(kinds.contains(kind), "{kind} is left out, or met nowhere: {kinds:?}");
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     os::OsError,
     probe::{Links, Machine},
     schedule::Cluster,
+    shim::Shim,
 };
 
 const POLL: Duration = Duration::from_millis(50);
@@ -53,6 +54,8 @@ pub struct Plan<'a> {
     pub small_disks: bool,
     pub memory_groups: bool,
     pub shuffle_files: bool,
+    /// The library that nodes are started with.
+    pub shim: Option<&'a Path>,
 }
 
 type Shared = Arc<Mutex<Node>>;
@@ -67,6 +70,7 @@ pub struct Fleet {
     binary: PathBuf,
     folder: PathBuf,
     environment: Vec<(String, String)>,
+    shim: Option<PathBuf>,
 }
 
 impl Fleet {
@@ -95,16 +99,17 @@ impl Fleet {
             binary: plan.binary.to_owned(),
             folder: plan.folder.to_owned(),
             environment,
+            shim: plan.shim.map(Path::to_owned),
         };
         for (id, host) in (1..).zip(1..=schedulers) {
-            let mut node = fleet.scheduler(id, host, &members).await;
+            let mut node = fleet.scheduler(id, host, &members).await?;
             if plan.small_disks {
                 node.disk = Some(Disk::mount(plan.prefix, &node.folder, DISK_BYTES).await?);
             }
             fleet.add(node);
         }
         for (host, (number, slots)) in (schedulers + 1..).zip((1..).zip(&plan.cluster.slots)) {
-            let mut node = fleet.executor(number, host, *slots, &addresses, plan).await;
+            let mut node = fleet.executor(number, host, *slots, &addresses, plan).await?;
             if plan.small_disks {
                 node.disk = Some(Disk::mount(plan.prefix, &node.folder, DISK_BYTES).await?);
             }
@@ -124,7 +129,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    async fn scheduler(&self, id: u64, host: usize, members: &[(u64, String)]) -> Node {
+    async fn scheduler(&self, id: u64, host: usize, members: &[(u64, String)]) -> Result<Node, OsError> {
         let listen = self.network.lock().await.listen_address(host);
         let members: Vec<String> = members.iter().map(|(id, at)| format!("{id}={at}")).collect();
         let id_text = id.to_string();
@@ -141,7 +146,7 @@ impl Fleet {
         slots: u32,
         schedulers: &[String],
         plan: &Plan<'_>,
-    ) -> Node {
+    ) -> Result<Node, OsError> {
         let (listen, advertise) = {
             let network = self.network.lock().await;
             (network.listen_address(host), network.address(host))
@@ -157,7 +162,14 @@ impl Fleet {
         self.node(name.clone(), Role::Executor, host, &args, "--work-dir").await
     }
 
-    async fn node(&self, name: String, role: Role, host: usize, args: &[&str], folder_flag: &str) -> Node {
+    async fn node(
+        &self,
+        name: String,
+        role: Role,
+        host: usize,
+        args: &[&str],
+        folder_flag: &str,
+    ) -> Result<Node, OsError> {
         let folder = self.folder.join("nodes").join(&name);
         let mut command = Vec::new();
         if let Some(namespace) = self.network.lock().await.namespace(host) {
@@ -169,7 +181,10 @@ impl Fleet {
         command.extend([folder_flag, &path, "--until-stdin-ends"].map(str::to_owned));
         let log = self.folder.join("logs").join(format!("{name}.log"));
         let environment = self.environment.clone();
-        Node::new(Parts { name, role, host, folder, log, command, environment }, Arc::clone(&self.journal))
+        let at = self.folder.join("shim").join(&name);
+        let shim = self.shim.as_ref().map(|library| Shim::make(library, &at, &folder)).transpose()?;
+        let parts = Parts { name, role, host, folder, log, command, environment, shim };
+        Ok(Node::new(parts, Arc::clone(&self.journal)))
     }
 
     fn add(&self, node: Node) {
@@ -202,7 +217,7 @@ impl Fleet {
             (host, network.address(host))
         };
         members.push((next, address));
-        let node = Arc::new(Mutex::new(self.scheduler(next, host, &members).await));
+        let node = Arc::new(Mutex::new(self.scheduler(next, host, &members).await?));
         self.nodes.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
         self.rewire().await?;
         self.launch(&node).await?;

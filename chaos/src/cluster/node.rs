@@ -18,6 +18,7 @@ use super::{Group, disk::Disk};
 use crate::{
     journal::{Journal, What},
     os::{OsError, process_state, signal},
+    shim::Shim,
 };
 
 const POLL: Duration = Duration::from_millis(20);
@@ -40,6 +41,8 @@ pub struct Node {
     pub folder: PathBuf,
     pub disk: Option<Disk>,
     pub group: Option<Group>,
+    /// What it is started with, if a fault needs that and it can be had.
+    pub shim: Option<Shim>,
     /// It is gone for good.
     pub is_removed: bool,
     /// Faults that may end it.
@@ -69,12 +72,13 @@ pub(super) struct Parts {
     /// The program and its arguments, with what starts it in its network before.
     pub(super) command: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
+    pub(super) shim: Option<Shim>,
 }
 
 impl Node {
     /// Not started yet.
     pub(super) fn new(parts: Parts, journal: Arc<Journal>) -> Self {
-        let Parts { name, role, host, folder, log, command, environment } = parts;
+        let Parts { name, role, host, folder, log, command, environment, shim } = parts;
         Self {
             name,
             role,
@@ -82,6 +86,7 @@ impl Node {
             folder,
             disk: None,
             group: None,
+            shim,
             is_removed: false,
             excuses: 0,
             downs: 0,
@@ -129,6 +134,10 @@ impl Node {
             }
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(shim) = &self.shim {
+            shim.begins()?;
+            command.envs(shim.environment());
+        }
         let child = command.spawn().map_err(failed)?;
         if let (Some(group), Some(process)) = (&self.group, child.id()) {
             group.take(process)?;
@@ -279,6 +288,6 @@ impl Node {
             let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             gone.map_err(OsError::file("removing", &path))?;
         }
-        Ok(())
+        self.shim.as_ref().map_or(Ok(()), Shim::forget)
     }
 }

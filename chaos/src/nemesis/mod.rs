@@ -10,7 +10,9 @@
 mod disks;
 mod links;
 mod members;
+mod power;
 mod processes;
+mod shimmed;
 mod target;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -150,13 +152,15 @@ impl Nemesis {
         };
         match &planned.fault {
             Fault::Crash { power_loss: true, wipe: false, .. } => {
-                Err("what was not synced can't be lost here: the kernel keeps it".to_owned())
+                self.power_loss(fleet, planned, target).await
             }
             Fault::Crash { wipe, .. } => self.crash(fleet, planned, target, *wipe).await,
             Fault::PowerCycle => self.power_cycle(fleet, planned).await,
             Fault::RollingRestart { down_ms, gap_ms, .. } => {
                 self.rolling_restart(fleet, target, *down_ms, *gap_ms).await
             }
+            Fault::ClockJump { by_ms, .. } => self.clock_jump(fleet, target, *by_ms).await,
+            Fault::SlowDisk { latency_ms, .. } => self.slow_disk(fleet, planned, target, *latency_ms).await,
             Fault::Pause { .. } => self.pause(fleet, planned, target).await,
             Fault::MemoryKill { .. } => self.memory_kill(fleet, planned, target).await,
             Fault::DiskFull { .. } => self.disk_full(fleet, planned, target).await,

@@ -2,11 +2,9 @@
 
 use std::{
     os::unix::process::ExitStatusExt,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
 use tokio::time::sleep;
 
 use super::{Acted, Nemesis, Outcome, Shared, find, of_role, told};
@@ -46,7 +44,7 @@ impl Nemesis {
     }
 
     /// A node that was held down may start again, and is waited for.
-    async fn back(&self, fleet: &Fleet, node: &Shared) -> Result<String, String> {
+    pub(super) async fn back(&self, fleet: &Fleet, node: &Shared) -> Result<String, String> {
         let began = Instant::now();
         let started = {
             let mut node = node.lock().await;
@@ -62,23 +60,6 @@ impl Nemesis {
             // Killed again by another fault, or wrong: the watchdog tells which.
             Err(error) => Ok(error.to_string()),
         }
-    }
-
-    pub(super) async fn power_cycle(&self, fleet: &Fleet, planned: &Planned) -> Acted {
-        let nodes = fleet.nodes();
-        let kill = |node: &Shared| {
-            let node = Arc::clone(node);
-            async move { node.lock().await.down().await }
-        };
-        let killed = join_all(nodes.iter().map(kill)).await;
-        let died = killed.into_iter().filter(|died| matches!(died, Ok(true))).count();
-        self.hold(planned).await;
-        for node in &nodes {
-            let mut node = node.lock().await;
-            node.up().await.map_err(told)?;
-            fleet.tell(&node).await;
-        }
-        Ok(Outcome::if_acted(died > 0, format!("{died} processes died by SIGKILL at once")))
     }
 
     pub(super) async fn pause(&self, fleet: &Fleet, planned: &Planned, target: &str) -> Acted {

@@ -49,7 +49,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("jepsen-lite", &[]),
-    ("polybolos-chaos", &["client", "model", "env", "jepsen-lite"]),
+    ("polybolos-chaos", &["client", "model", "env", "jepsen-lite", "chaos-shim"]),
+    ("polybolos-chaos-shim", &[]),
 ];
 
 /// Package → rooms that may know it.
