@@ -9,7 +9,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::os::{Clock, OsError};
+use crate::{
+    hostile::Toll,
+    os::{Clock, OsError},
+    workload::CrowdToll,
+};
 
 /// Something that happened, in milliseconds since the cluster was ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +72,22 @@ pub enum What {
     },
     /// All clients have ended.
     AtRest,
+    /// What a process has in memory, and has had at most since it began.
+    Memory {
+        node: String,
+        now_mib: u64,
+        peak_mib: u64,
+    },
+    /// What came of one kind of load or hostile input, once all clients have ended.
+    Pressed {
+        kind: String,
+        acted: bool,
+        toll: Toll,
+    },
+    /// What came of a crowd.
+    Crowd {
+        toll: CrowdToll,
+    },
     /// A promise was broken that clients can't see.
     Violation {
         what: String,
@@ -101,7 +121,9 @@ impl Journal {
     pub fn note(&self, what: What) {
         let entry = Entry { at_ms: self.clock.ms(), what };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if !inner.quiet {
+        // Too many, and none of them is news by itself.
+        let is_told = !inner.quiet && !matches!(entry.what, What::Memory { .. });
+        if is_told {
             eprintln!("{:>9.1} s  {}", entry.at_ms as f64 / 1_000.0, entry.what.line());
         }
         // In memory it is kept in any case; the report is written from there.
@@ -142,6 +164,21 @@ impl What {
             Self::Healed => "all faults have ended".to_owned(),
             Self::Well { after_ms } => format!("all is well, {after_ms} ms later"),
             Self::AtRest => "all clients have ended".to_owned(),
+            Self::Memory { node, now_mib, peak_mib } => {
+                format!("{node} has {now_mib} MiB in memory, and has had {peak_mib}")
+            }
+            Self::Pressed { kind, toll, .. } => {
+                let ends: Vec<String> =
+                    toll.ends.iter().map(|(end, count)| format!("{end} {count}")).collect();
+                format!("{kind}: {} sent; {}", toll.sent, ends.join(", "))
+            }
+            Self::Crowd { toll } => format!(
+                "a crowd of {}: {} of {} queries answered rightly in {:.1} s",
+                toll.clients,
+                toll.right,
+                toll.queries,
+                toll.took_ms as f64 / 1_000.0
+            ),
             Self::Violation { what } => format!("VIOLATION: {what}"),
             Self::Note { text } => text.clone(),
         }

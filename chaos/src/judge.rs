@@ -17,6 +17,7 @@ use crate::{
     figures::{Figures, Recovery, figures},
     journal::{Entry, What},
     os::files_below,
+    pressure::Pressure,
     report,
     run::About,
 };
@@ -57,11 +58,12 @@ pub struct Verdict {
     #[serde(flatten)]
     pub about: About,
     pub violations: Vec<String>,
-    /// Kinds of faults that had to act and did not.
+    /// Kinds of faults, load and hostile input that had to act and did not.
     pub missing: Vec<String>,
     /// Why a check could not decide.
     pub undecided: Vec<String>,
     pub faults: Vec<Act>,
+    pub pressure: Pressure,
     pub figures: Figures,
     pub checks: Vec<Report>,
     #[serde(skip)]
@@ -102,6 +104,8 @@ pub fn judge(folder: &Path) -> std::result::Result<Verdict, String> {
     let history = History::from_file(&folder.join("history.jsonl"), &ReadLimits::default())
         .map_err(|error| format!("history.jsonl: {error}"))?;
     let mut violations = broken(&entries, folder);
+    let pressure = Pressure::of(&entries);
+    violations.extend(pressure.broken(about.max_rss_mib));
     let (mut checks, mut undecided) = (Vec::new(), Vec::new());
     for model in MODELS {
         if !history.operations().iter().any(|operation| operation.model == Some(model)) {
@@ -129,18 +133,23 @@ pub fn judge(folder: &Path) -> std::result::Result<Verdict, String> {
     let operations: &[Operation] = &felt.cloned().collect::<Vec<_>>();
     let figures = figures(operations, &entries);
     let faults = acts(&entries, &figures, operations);
-    let missing = missing(&about, &faults);
+    let missing = missing(&about, &faults, &pressure);
+    let is_unweighed = about.max_rss_mib.is_some() && pressure.peak_mib.is_empty();
+    if is_unweighed {
+        undecided.push("nobody could say how much memory the nodes took".to_owned());
+    }
     let is_invalid = checks.iter().any(|report| report.verdict == jepsen_lite::Verdict::Invalid);
     let is_unknown = checks.iter().any(|report| report.verdict == jepsen_lite::Verdict::Unknown);
     let result = if !violations.is_empty() || is_invalid {
         Result::Violation
-    } else if is_unknown || !missing.is_empty() || checks.is_empty() {
+    } else if is_unknown || is_unweighed || !missing.is_empty() || checks.is_empty() {
         Result::Unknown
     } else {
         Result::Pass
     };
     let folder = folder.to_owned();
-    let verdict = Verdict { result, about, violations, missing, undecided, faults, figures, checks, folder };
+    let verdict =
+        Verdict { result, about, violations, missing, undecided, faults, pressure, figures, checks, folder };
     let save = |name: &str, text: String| {
         let path = verdict.folder.join(name);
         fs::write(&path, text).map_err(|error| format!("{} can't be written: {error}", path.display()))
@@ -203,8 +212,9 @@ fn acts(entries: &[Entry], figures: &Figures, operations: &[Operation]) -> Vec<A
     acts
 }
 
-fn missing(about: &About, faults: &[Act]) -> Vec<String> {
-    let acted = |kind: &String| faults.iter().any(|act| act.acted && act.name == *kind);
+fn missing(about: &About, faults: &[Act], pressure: &Pressure) -> Vec<String> {
+    let acted =
+        |kind: &String| faults.iter().any(|act| act.acted && act.name == *kind) || pressure.acted(kind);
     about.required.iter().filter(|kind| !acted(kind)).cloned().collect()
 }
 
@@ -237,6 +247,7 @@ pub fn summary(verdict: &Verdict) -> String {
             "  {name:<20} {acted:>3} of {planned:>3} acted; longest time without an answer: median {median} ms, worst {worst} ms"
         ));
     }
+    lines.extend(verdict.pressure.lines());
     for (class, count) in &figures.errors {
         lines.push(format!("  error {class:<14} {count:>6}"));
     }
@@ -244,7 +255,7 @@ pub fn summary(verdict: &Verdict) -> String {
         lines.push(format!("  {}: {:?}, {} operations", report.model, report.verdict, report.operations));
     }
     lines.extend(verdict.undecided.iter().map(|reason| format!("undecided: {reason}")));
-    lines.extend(verdict.missing.iter().map(|kind| format!("a required fault never acted: {kind}")));
+    lines.extend(verdict.missing.iter().map(|kind| format!("this had to act and never did: {kind}")));
     for act in verdict.faults.iter().filter(|act| !act.acted) {
         lines.push(format!("could not act: fault {} {} {}: {}", act.id, act.name, act.target, act.evidence));
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   scenario + seed ──▶ Schedule ──▶ Nemesis ──▶ Fleet: processes, network, disks
 //!                                                  ▲
+//!   hostile (bytes, frames, calls, statements) ────┤
 //!            workload (clients, over polybolos-client) ──▶ history.jsonl ──▶ jepsen-lite ─┐
 //!                                        observer, watchdog ──▶ events.jsonl ─────────────┴──▶ verdict, report
 //! ```
@@ -22,12 +23,15 @@ mod draw;
 pub mod fault;
 pub mod figures;
 pub mod history;
+pub mod hostile;
 pub mod journal;
 pub mod judge;
+mod memory;
 pub mod nemesis;
 pub mod net;
 pub mod observer;
 pub mod os;
+pub mod pressure;
 pub mod probe;
 pub mod report;
 mod rest;

@@ -76,6 +76,16 @@ fn succeeded(output: &Output, line: impl FnOnce() -> String) -> Result<String, O
     Err(OsError::Failed { command: line(), stderr })
 }
 
+/// This process may open as many files and connections as the machine allows it; how many that is.
+pub fn raise_descriptors() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    }
+}
+
 /// Sends a signal by its name, `STOP` or `KILL`, to exactly this process.
 ///
 /// # Errors

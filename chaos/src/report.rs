@@ -7,6 +7,7 @@ use jepsen_lite::{Kind, Operation};
 use crate::{
     journal::{Entry, What},
     judge::{Act, Result, Verdict},
+    pressure::Pressure,
 };
 
 /// Of the drawing, in its own units.
@@ -44,13 +45,14 @@ pub fn page(verdict: &Verdict, operations: &[Operation], entries: &[Entry]) -> S
         about.mutant.as_ref().map(|name| format!(" Planted bug: {}.", text(name))).unwrap_or_default(),
     );
     list(&mut page, "Broken promises", "violation", &verdict.violations);
-    list(&mut page, "Required faults that never acted", "unknown", &verdict.missing);
+    list(&mut page, "What had to act and never did", "unknown", &verdict.missing);
     list(&mut page, "Undecided", "unknown", &verdict.undecided);
     list(&mut page, "Left out of the schedule", "unknown", &about.left_out);
     page.push_str("<h2>What clients saw</h2>");
     page.push_str(&drawing(verdict, operations, entries));
     faults(&mut page, &verdict.faults);
     figures(&mut page, verdict);
+    pressure(&mut page, verdict);
     for report in &verdict.checks {
         let _infallible =
             write!(page, "<h2>Checks of {}</h2><pre>{}</pre>", report.model, text(&report.text()));
@@ -127,6 +129,54 @@ fn figures(page: &mut String, verdict: &Verdict) {
         page.push_str("<p></p><table><tr><th>error<th>operations</tr>");
         for (class, count) in &figures.errors {
             let _infallible = write!(page, "<tr><td>{class}<td class=num>{count}</tr>");
+        }
+        page.push_str("</table>");
+    }
+}
+
+fn pressure(page: &mut String, verdict: &Verdict) {
+    let Pressure { kinds, crowd, peak_mib } = &verdict.pressure;
+    if let Some(crowd) = crowd {
+        let errors: u32 = crowd.errors.values().sum();
+        let _infallible = write!(
+            page,
+            "<h2>The crowd</h2><p>{} clients, {} queries: {} answered rightly, {} wrongly, {errors} tries that ended in an \
+             error; {:.0} a second over {:.1} s. Median {} ms, 99 % {} ms, worst {} ms.</p>",
+            crowd.clients,
+            crowd.queries,
+            crowd.right,
+            crowd.wrong,
+            crowd.per_second(),
+            crowd.took_ms as f64 / 1_000.0,
+            crowd.median_ms,
+            crowd.high_ms,
+            crowd.worst_ms
+        );
+    }
+    if !kinds.is_empty() {
+        page.push_str(
+            "<h2>Load and hostile input</h2><table><tr><th>kind<th>tries<th>refused<th>hung<th>taken<th>ends</tr>",
+        );
+        for (kind, (acted, toll)) in kinds {
+            let ends: Vec<String> = toll.ends.iter().map(|(end, count)| format!("{end} {count}")).collect();
+            let _infallible = write!(
+                page,
+                "<tr{}><td>{}<td class=num>{}<td class=num>{}<td class=num>{}<td class=num>{}<td>{}</tr>",
+                if *acted { "" } else { " class=not" },
+                text(kind),
+                toll.sent,
+                toll.refused,
+                toll.hung,
+                toll.taken,
+                text(&ends.join(", "))
+            );
+        }
+        page.push_str("</table>");
+    }
+    if !peak_mib.is_empty() {
+        page.push_str("<h2>Memory</h2><table><tr><th>node<th>most, MiB</tr>");
+        for (node, peak) in peak_mib {
+            let _infallible = write!(page, "<tr><td>{}<td class=num>{peak}</tr>", text(node));
         }
         page.push_str("</table>");
     }

@@ -26,9 +26,10 @@ use crate::{
     history::Recorder,
     journal::{Journal, What},
     judge::{self, Verdict},
+    memory::{Resident, Watched},
     nemesis::{Nemesis, Site},
     observer::{INTERVAL, Observer},
-    os::{Clock, OsError},
+    os::{Clock, OsError, raise_descriptors},
     probe::{Links, Machine},
     rest::{at_rest, well},
     schedule::Schedule,
@@ -89,8 +90,11 @@ pub struct About {
     pub links: String,
     pub machine: Vec<String>,
     pub mutant: Option<String>,
-    /// Kinds of faults that have to act.
+    /// Kinds of faults, load and hostile input that have to act.
     pub required: Vec<String>,
+    /// No node may have more memory.
+    #[serde(default)]
+    pub max_rss_mib: Option<u64>,
     /// Faults of the schedule that mean nothing here.
     pub left_out: Vec<String>,
 }
@@ -101,6 +105,8 @@ pub struct About {
 /// The run could not be had, which is no verdict.
 pub async fn run(request: Request) -> Result<Verdict, RunError> {
     let folder = fresh(&request.folder)?;
+    // Crowds and idle connections need thousands; where they can't be had, that shows in what came of them.
+    raise_descriptors();
     let say = |text: &str| {
         if !request.quiet {
             eprintln!("{text}");
@@ -129,6 +135,7 @@ pub async fn run(request: Request) -> Result<Verdict, RunError> {
         machine: machine.to_string().lines().map(|line| line.trim().to_owned()).collect(),
         mutant: request.mutant.clone(),
         required: schedule.required().into_iter().map(str::to_owned).collect(),
+        max_rss_mib: schedule.chaos.max_rss_mib,
         left_out: schedule.left_out.clone(),
     };
     let json = serde_json::to_string_pretty(&about).map_err(|error| RunError::Judge(error.to_string()))?;
@@ -278,7 +285,7 @@ impl Stage {
                 fleet.watch().await;
             }
         });
-        let mut clients = workload::start(&scene, workload)?;
+        let mut clients = workload::start(&scene, workload).await?;
         let (nemesis_, schedule_) = (Arc::clone(nemesis), schedule.clone());
         let mut faults = JoinSet::new();
         faults.spawn(async move { nemesis_.run(&schedule_).await });
@@ -301,16 +308,20 @@ impl Stage {
         sleep(AFTER).await;
         stop.send_replace(true);
         let all = async {
-            while let Some(ended) = clients.join_next().await {
+            while let Some(ended) = clients.all.join_next().await {
                 if let Err(error) = ended {
                     violation(format!("a client of this program failed: {error}"));
                 }
             }
         };
         if timeout(CLIENTS_LIMIT, all).await.is_err() {
-            violation(format!("{} clients still wait {CLIENTS_LIMIT:?} after all was well", clients.len()));
-            clients.abort_all();
+            violation(format!(
+                "{} clients still wait {CLIENTS_LIMIT:?} after all was well",
+                clients.all.len()
+            ));
+            clients.all.abort_all();
         }
+        clients.tell(&nemesis.journal);
         nemesis.journal.note(What::AtRest);
         if let Err(reason) = at_rest(nemesis, liveness).await {
             violation(format!("not at rest: {reason}"));
@@ -362,7 +373,8 @@ impl Stage {
         Ok(Scene {
             addresses,
             env,
-            recorder: Recorder::open(&self.folder.join("history.jsonl"), clock)?,
+            recorder: Recorder::open(&self.folder.join("history.jsonl"), clock.clone())?,
+            clock,
             seed: self.request.schedule.seed,
             stop,
             pause_ms: workload.pause_ms,
@@ -372,12 +384,30 @@ impl Stage {
     }
 }
 
-/// Looks at the cluster for ever.
+/// Looks at the cluster and its processes for ever.
 async fn look(nemesis: &Nemesis) {
+    let mut watched = Watched::default();
     loop {
         let addresses = addresses(&nemesis.site).await;
         nemesis.observer.look(&addresses).await;
+        if let Site::Own(fleet) = &nemesis.site {
+            weigh(fleet, &nemesis.journal, &mut watched);
+        }
         sleep(INTERVAL).await;
+    }
+}
+
+/// Writes down what the processes have in memory, where that is news.
+fn weigh(fleet: &Fleet, journal: &Journal, watched: &mut Watched) {
+    for node in fleet.nodes() {
+        // One that is busy is being killed or started.
+        let Ok(node) = node.try_lock() else { continue };
+        let Some(process) = node.process() else { continue };
+        let Some(resident) = Resident::of(process) else { continue };
+        if watched.is_news(&node.name, process, journal.clock.ms(), resident) {
+            let (now_mib, peak_mib) = (resident.now_kib / 1_024, resident.peak_kib.div_ceil(1_024));
+            journal.note(What::Memory { node: node.name.clone(), now_mib, peak_mib });
+        }
     }
 }
 

@@ -51,11 +51,13 @@ pub fn all() -> &'static [Shipped] {
         "corrupt-shuffle",
         "corrupt-store",
         "crash",
+        "crowd",
         "cut-streams",
         "disk-full",
         "drain",
         "executor-loss",
         "flap",
+        "hostile",
         "isolate",
         "latency",
         "leader-hunted",
@@ -302,7 +304,9 @@ mod tests {
                 let schedule = expand(shipped.name, seed, Some(60_000)).unwrap();
                 assert_eq!(expand(shipped.name, seed, Some(60_000)).unwrap(), schedule, "the same each time");
                 assert!(schedule.left_out.is_empty(), "{:?}", schedule.left_out);
-                assert_eq!(schedule.faults.is_empty(), shipped.name == "quiet", "{} {seed}", shipped.name);
+                let has_none = ["quiet", "crowd", "hostile"].contains(&shipped.name);
+                assert_eq!(schedule.faults.is_empty(), has_none, "{} {seed}", shipped.name);
+                assert_eq!(schedule.required().is_empty(), shipped.name == "quiet", "{}", shipped.name);
             }
         }
     }

@@ -7,7 +7,11 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
-use crate::fault::{Fault, SIMULATED_ONLY};
+use crate::{
+    fault::{Fault, SIMULATED_ONLY},
+    hostile::{IDLE, KINDS, SILENT},
+    workload::NON_READER,
+};
 
 /// Parts of a schedule that mean something to the simulator alone, and are kept for it.
 const SIMULATED: [&str; 3] = ["table", "op", "failpoint"];
@@ -56,6 +60,9 @@ pub struct Chaos {
     pub workload: Workload,
     /// Kinds of faults without which a run may pass. All others have to act at least once.
     pub optional: Vec<String>,
+    /// No node may ever have more memory resident, in MiB.
+    #[serde(rename = "max-rss-mib", skip_serializing_if = "Option::is_none")]
+    pub max_rss_mib: Option<u64>,
 }
 
 /// How many clients do what. Each has connections of its own.
@@ -74,13 +81,52 @@ pub struct Workload {
     pub cancels: u32,
     /// Long results that are read slowly.
     pub streams: u32,
+    /// Clients that share `crowd_queries` small queries, and go on until all are answered.
+    pub crowd: u32,
+    pub crowd_queries: u32,
+    /// Those that ask for a long result and never read it.
+    pub non_readers: u32,
+    /// Connections that ask for nothing, to the nodes in turn. Every second one never says a word.
+    pub idle_connections: u32,
+    /// Clients that send what no server should take.
+    pub hostile: u32,
     /// A client waits so long between two operations, on the average.
     pub pause_ms: u64,
 }
 
 impl Default for Workload {
     fn default() -> Self {
-        Self { jobs: 3, tpch: 1, catalogue: 1, writes: 1, cancels: 1, streams: 1, pause_ms: 100 }
+        Self {
+            jobs: 3,
+            tpch: 1,
+            catalogue: 1,
+            writes: 1,
+            cancels: 1,
+            streams: 1,
+            crowd: 0,
+            crowd_queries: 0,
+            non_readers: 0,
+            idle_connections: 0,
+            hostile: 0,
+            pause_ms: 100,
+        }
+    }
+}
+
+impl Workload {
+    /// The kinds of load and hostile input that have to act.
+    fn presses(&self) -> Vec<&'static str> {
+        let mut kinds = Vec::new();
+        if self.non_readers > 0 {
+            kinds.push(NON_READER);
+        }
+        if self.idle_connections > 0 {
+            kinds.extend([IDLE, SILENT]);
+        }
+        if self.hostile > 0 {
+            kinds.extend(KINDS);
+        }
+        kinds
     }
 }
 
@@ -212,9 +258,10 @@ impl Schedule {
         toml::to_string(&file)
     }
 
-    /// The kinds of faults that have to act, each once.
+    /// The kinds of faults, load and hostile input that have to act, each once.
     pub fn required(&self) -> Vec<&'static str> {
         let mut kinds: Vec<&'static str> = self.faults.iter().map(|planned| planned.fault.name()).collect();
+        kinds.extend(self.chaos.workload.presses());
         kinds.retain(|kind| !self.chaos.optional.iter().any(|optional| optional == kind));
         kinds.sort_unstable();
         kinds.dedup();

@@ -9,8 +9,8 @@ use openraft::{
 use polybolos_model::ReplicaId;
 use polybolos_proto::v1::{
     AdmitRequest, AdmitResponse, AppendRequest, AppendResponse, DescribeRequest, DescribeResponse,
-    PreVoteRequest, PreVoteResponse, SnapshotChunk, SnapshotChunkResponse, TakeOverRequest, TakeOverResponse,
-    VoteRequest, VoteResponse,
+    PreVoteRequest, PreVoteResponse, Sender, SnapshotChunk, SnapshotChunkResponse, TakeOverRequest,
+    TakeOverResponse, VoteRequest, VoteResponse,
     replica_service_server::{ReplicaService, ReplicaServiceServer},
     snapshot_chunk_response,
 };
@@ -64,6 +64,26 @@ impl ReplicaRpc {
 }
 
 impl ReplicaRpc {
+    /// Who sends, if it takes part in this cluster together with this replica. Whoever does not know the cluster's name yet
+    /// must be one of its members, as those are who form it: a stranger's term would unseat every leader.
+    fn check_member(&self, sender: Option<&Sender>) -> Result<ReplicaId, Status> {
+        let node = &self.0;
+        let replica = node.member.check_admitted(sender)?;
+        let is_named = sender.is_some_and(|sender| !sender.cluster_id.is_empty());
+        if is_named
+            || node.member.cluster_id().is_empty()
+            || node.members().iter().any(|known| known.id == replica)
+        {
+            return Ok(replica);
+        }
+        node.member.count_refusal();
+        Err(Status::failed_precondition(format!(
+            "replica {replica} names no cluster and is no member of this one"
+        )))
+    }
+}
+
+impl ReplicaRpc {
     /// openraft's queue has no bound, and its core waits while the disk is full: each append keeps its permit until it is
     /// answered, also when its leader has given it up and sends it again.
     async fn append_bounded(
@@ -90,7 +110,7 @@ impl ReplicaRpc {
 impl ReplicaService for ReplicaRpc {
     async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
         let request = request.into_inner();
-        let leader = self.0.member.check_admitted(request.sender.as_ref())?;
+        let leader = self.check_member(request.sender.as_ref())?;
         let mut append = wire::from_append(request)?;
         if polybolos_model::mutant!("ignore-term") {
             let known = self.0.raft.metrics().borrow().vote;
@@ -109,7 +129,7 @@ impl ReplicaService for ReplicaRpc {
 
     async fn vote(&self, request: Request<VoteRequest>) -> Answer<VoteResponse> {
         let request = request.into_inner();
-        self.0.member.check_admitted(request.sender.as_ref())?;
+        self.check_member(request.sender.as_ref())?;
         let mut vote = wire::from_vote_request(request)?;
         if polybolos_model::mutant!("vote-ignores-log") {
             vote.last_log_id = vote.last_log_id.max(self.0.last_log_id().await.unwrap_or_default());
@@ -122,7 +142,7 @@ impl ReplicaService for ReplicaRpc {
 
     async fn install_snapshot(&self, request: Request<SnapshotChunk>) -> Answer<SnapshotChunkResponse> {
         let chunk = request.into_inner();
-        let leader = self.0.member.check_admitted(chunk.sender.as_ref())?;
+        let leader = self.check_member(chunk.sender.as_ref())?;
         if crc32fast::hash(&chunk.data) != chunk.crc {
             let at = chunk.offset;
             return Err(Status::data_loss(format!("the snapshot's chunk at {at} fails its checksum")));
@@ -143,7 +163,7 @@ impl ReplicaService for ReplicaRpc {
     async fn pre_vote(&self, request: Request<PreVoteRequest>) -> Answer<PreVoteResponse> {
         let request = request.into_inner();
         let node = &self.0;
-        let candidate = node.member.check_admitted(request.sender.as_ref())?;
+        let candidate = self.check_member(request.sender.as_ref())?;
         let last = node.last_log_id().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let asked = Asked {
             me: node.id(),
@@ -171,7 +191,7 @@ impl ReplicaService for ReplicaRpc {
     async fn take_over(&self, request: Request<TakeOverRequest>) -> Answer<TakeOverResponse> {
         let request = request.into_inner();
         let node = &self.0;
-        let leader = node.member.check_admitted(request.sender.as_ref())?;
+        let leader = self.check_member(request.sender.as_ref())?;
         let (term, known) = {
             let metrics = node.raft.metrics();
             let metrics = metrics.borrow();

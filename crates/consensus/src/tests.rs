@@ -10,6 +10,7 @@ mod net;
 mod offline;
 mod one_moment;
 mod reopen;
+mod strangers;
 mod suite;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};

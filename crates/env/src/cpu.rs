@@ -55,6 +55,10 @@ impl Drop for CpuTask {
     }
 }
 
+/// Of each thread for CPU work: trees of statements and plans are followed, copied and dropped by recursion. Only what of
+/// it is used takes memory.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
 /// A runtime of its own for CPU work.
 pub(crate) struct CpuPool {
     // Taken on drop: a runtime must not be dropped inside another one by blocking.
@@ -67,6 +71,7 @@ impl CpuPool {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("cpu")
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })

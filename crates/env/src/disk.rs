@@ -87,6 +87,12 @@ impl Disk for LocalDisk {
 
     async fn read(&self, path: &Path, offset: u64, length: usize) -> io::Result<Bytes> {
         let mut file = fs::File::open(path).await?;
+        // Before memory is taken for it: who asks may have it from a damaged file.
+        let end = u64::try_from(length).ok().and_then(|length| offset.checked_add(length));
+        let there = file.metadata().await?.len();
+        if end.is_none_or(|end| end > there) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         file.seek(SeekFrom::Start(offset)).await?;
         let mut buffer = BytesMut::zeroed(length);
         file.read_exact(&mut buffer).await?;
@@ -176,7 +182,10 @@ mod tests {
         assert_eq!(LocalDisk.list(folder.path()).await?, vec![path.clone()]);
         assert_eq!(LocalDisk.length(&path).await?, 11);
         assert_eq!(&LocalDisk.read(&path, 6, 5).await?[..], b"world");
-        assert!(LocalDisk.read(&path, 6, 6).await.is_err());
+        for (offset, length) in [(6, 6), (0, usize::MAX), (u64::MAX, 2)] {
+            let error = LocalDisk.read(&path, offset, length).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
         assert!(LocalDisk.create(&path).await.is_err());
         LocalDisk.sync_dir(folder.path()).await?;
         LocalDisk.remove_dir_all(folder.path()).await?;

@@ -3,6 +3,9 @@
 /// Largest gRPC message either side sends or accepts. A larger plan is refused with an error that says so.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Most memory that a message may take once it is decoded: many small parts are larger there than on the wire.
+pub const MAX_DECODED_BYTES: usize = 128 * 1024 * 1024;
+
 /// What the other fields of a message may need beside a plan of [`MAX_PLAN_BYTES`].
 pub const MESSAGE_OVERHEAD_BYTES: usize = 1024 * 1024;
 

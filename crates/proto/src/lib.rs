@@ -8,8 +8,10 @@ pub mod v1 {
     tonic::include_proto!("polybolos.v1");
 }
 
+mod bounded;
 mod convert;
 mod error;
 
+pub use bounded::{BoundedCodec, BoundedDecoder};
 pub use convert::{ConvertError, attempt, error_class};
 pub use error::{ERROR_DETAIL_KEY, detail_of, status_with};

@@ -39,6 +39,8 @@ pub(crate) enum PlanningError {
         "the answer is {bytes} bytes; at most {MAX_INLINE_RESULT_BYTES} are returned by this statement (select fewer rows)"
     )]
     AnswerTooLarge { bytes: usize },
+    #[error("the statement is too deep: at most {most} {what} are allowed (lists in brackets are not deep)")]
+    TooDeep { what: &'static str, most: usize },
     #[error("the statement is empty")]
     Empty,
     #[error("{count} statements were given at once; submit them one by one")]
@@ -120,6 +122,7 @@ impl From<PlanningError> for Status {
     fn from(error: PlanningError) -> Self {
         let (code, reason) = match &error {
             PlanningError::SqlTooLong { .. }
+            | PlanningError::TooDeep { .. }
             | PlanningError::AnswerTooLarge { .. }
             | PlanningError::Plan(
                 PlanError::TooLarge { .. } | PlanError::Graph(StageGraphError::TooLarge { .. }),

@@ -9,6 +9,8 @@ use bytes::{Buf, BufMut, Bytes};
 const MAGIC: u64 = u64::from_le_bytes(*b"PLYSHUF1");
 /// The largest index that is read: the entries of 10,000 partitions of 1,000 chunks each.
 pub(crate) const MAX_INDEX_BYTES: u64 = 256 * 1024 * 1024;
+/// No data file is larger: what an index says of one stays far from where numbers overflow.
+const MAX_DATA_BYTES: u64 = 1 << 60;
 /// Bytes of a chunk's entry.
 const CHUNK_ENTRY_BYTES: usize = 20;
 
@@ -74,11 +76,15 @@ impl Index {
             let length = body.try_get_u32_le().map_err(short)?;
             let mut chunks = Vec::new();
             for _ in 0..length {
-                chunks.push(Chunk {
+                let chunk = Chunk {
                     offset: body.try_get_u64_le().map_err(short)?,
                     length: body.try_get_u64_le().map_err(short)?,
                     crc: body.try_get_u32_le().map_err(short)?,
-                });
+                };
+                if chunk.offset.checked_add(chunk.length).is_none_or(|end| end > MAX_DATA_BYTES) {
+                    return Err(format!("a chunk at {} is {} bytes long", chunk.offset, chunk.length));
+                }
+                chunks.push(chunk);
             }
             partitions.push(chunks);
         }
@@ -97,13 +103,22 @@ mod tests {
     use super::*;
 
     fn index() -> impl Strategy<Value = Index> {
-        let chunk = (any::<u64>(), any::<u64>(), any::<u32>()).prop_map(|(offset, length, crc)| Chunk {
+        let within = 0..=MAX_DATA_BYTES / 2;
+        let chunk = (within.clone(), within, any::<u32>()).prop_map(|(offset, length, crc)| Chunk {
             offset,
             length,
             crc,
         });
         let chunks = prop::collection::vec(chunk, 0..5);
         prop::collection::vec(chunks, 0..8).prop_map(|partitions| Index { partitions })
+    }
+
+    #[test]
+    fn a_chunk_beyond_all_files_is_refused() {
+        for (offset, length) in [(u64::MAX, 1), (1, u64::MAX), (MAX_DATA_BYTES, 1)] {
+            let index = Index { partitions: vec![vec![Chunk { offset, length, crc: 0 }]] };
+            assert!(Index::decode(&Bytes::from(index.encode())).is_err());
+        }
     }
 
     proptest! {

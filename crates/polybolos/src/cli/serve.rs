@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use polybolos::with_table_codec;
 use polybolos_env::Env;
 use polybolos_executor::{DurableMode, Executor, ExecutorConfig, ShuffleDurable};
@@ -32,7 +33,18 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// The drawn name of an executor, in its work folder.
 const ID_FILE: &str = "executor-id";
 
+/// A process may open as many files and connections as the machine allows it. By default that is 1,024 until it asks,
+/// which a thousand idle clients use up.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
+}
+
 pub(crate) async fn scheduler(args: SchedulerArgs) -> Result<(), CliError> {
+    raise_descriptors();
     let cluster = values::members(&args.cluster)
         .map_err(|error| CliError::Flag { flag: "--cluster", reason: error.to_string() })?;
     let cluster = cluster.into_iter().map(|(id, at)| (ReplicaId(id), at)).collect();
@@ -65,6 +77,7 @@ pub(crate) async fn executor(mut args: ExecutorArgs) -> Result<(), CliError> {
 }
 
 async fn run_executor(args: ExecutorArgs) -> Result<(), CliError> {
+    raise_descriptors();
     // Both are required without a subcommand.
     let (listen, work_dir) = (args.listen.unwrap_or_default(), args.work_dir.unwrap_or_default());
     let slots = args.slots.unwrap_or_else(cores);

@@ -1,4 +1,7 @@
 //! Servers that can't start say why, and what a restart keeps.
+#![allow(clippy::disallowed_methods, reason = "drives real processes on the real machine")]
+
+use std::{net::TcpStream, process::Command};
 
 use crate::support::{Cluster, STOP_DEADLINE, command, free_address, run, scheduler, start};
 
@@ -82,4 +85,20 @@ fn a_second_executor_of_one_name_waits_and_says_why() {
     let status = cluster.run(&["status", "--format", "json"]).exits(0).json();
     assert_eq!(status["executors"].as_array().unwrap().len(), 1, "{status:#}");
     assert_eq!(cluster.sql("SELECT 1 AS a").exits(0).stdout, "a\n1\n");
+}
+
+/// A process begins with room for few files, and asks for as many as it may have.
+#[test]
+fn idle_connections_leave_room_for_queries() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, dir) = (free_address(), folder.path().to_str().unwrap());
+    let member = format!("1={address}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 100; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_polybolos"), "scheduler"]);
+    shell.args(["--id", "1", "--listen", &address, "--cluster", &member, "--data-dir", dir]);
+    let mut server = start(shell, false);
+    server.wait_for("listening on");
+    let idle: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    run(&["sql", "--schedulers", &address, "-c", "SHOW TABLES"]).exits(0);
+    assert_eq!(idle.len(), 200);
 }

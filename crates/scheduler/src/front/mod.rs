@@ -13,6 +13,7 @@ mod catalogue;
 mod explain;
 mod ipc;
 mod local;
+mod nesting;
 mod object_stores;
 mod query;
 mod relations;

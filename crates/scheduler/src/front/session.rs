@@ -16,9 +16,10 @@ use datafusion::{
     logical_expr::registry::FunctionRegistry,
     prelude::SessionConfig,
 };
+use polybolos_model::limits::MAX_TASKS_PER_STAGE;
 use polybolos_planner::{Extensions, Settings, cluster_config};
 
-use super::object_stores::ObjectStores;
+use super::{nesting::MAX_RECURSION_LIMIT, object_stores::ObjectStores};
 use crate::error::PlanningError;
 
 /// Memory of the statements that a replica runs itself, all together.
@@ -70,7 +71,7 @@ impl Sessions {
 }
 
 fn planning_config(slots: usize) -> SessionConfig {
-    let mut config = cluster_config(slots.max(1));
+    let mut config = cluster_config(slots.clamp(1, MAX_TASKS_PER_STAGE as usize));
     config.options_mut().extensions.insert(Settings::default());
     config
 }
@@ -112,11 +113,13 @@ pub(crate) fn set_option(
     if option.starts_with(RUNTIME_PREFIX) {
         return Err(PlanningError::RuntimeOption { option: option.to_owned() });
     }
-    options.set(option, value).map_err(|error| PlanningError::Option {
-        option: option.to_owned(),
-        value: value.to_owned(),
-        reason: error.find_root().message().into_owned(),
-    })
+    let wrong =
+        |reason: String| PlanningError::Option { option: option.to_owned(), value: value.to_owned(), reason };
+    options.set(option, value).map_err(|error| wrong(error.find_root().message().into_owned()))?;
+    if options.sql_parser.recursion_limit.get() > MAX_RECURSION_LIMIT {
+        return Err(wrong(format!("the most is {MAX_RECURSION_LIMIT}")));
+    }
+    Ok(())
 }
 
 /// Options whose value isn't DataFusion's default, which an executor must set to run the plan as it was planned; and this

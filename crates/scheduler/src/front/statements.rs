@@ -20,7 +20,7 @@ use polybolos_state::{Command, RelationKind};
 use super::{
     Planned, Statement, Surroundings,
     catalogue::{Catalogue, View, relation_name},
-    explain, ipc, local,
+    explain, ipc, local, nesting,
     object_stores::take_job_options,
     query,
     session::{Options, set_option},
@@ -111,13 +111,16 @@ impl Planner {
             state = self.state(&options, View { lenient: true, ..self.view() })?;
         }
         let plan = state.statement_to_plan(statement).await?;
+        nesting::check_plan(&plan)?;
         Ok(Parsed { sql: Some(sql), faults, plan, state, options })
     }
 
     fn decode(&self, bytes: &[u8], options: Options) -> Result<Parsed> {
         let state = self.state(&options, self.view())?;
+        nesting::check_encoded(bytes)?;
         let codec = self.extensions.logical_codec();
         let plan = logical_plan_from_bytes_with_extension_codec(bytes, &state.task_ctx(), codec.as_ref())?;
+        nesting::check_plan(&plan)?;
         Ok(Parsed { sql: None, faults: false, plan, state, options })
     }
 
@@ -376,6 +379,7 @@ fn one_statement(sql: &str, state: &SessionState) -> Result<datafusion::sql::par
     let Some(dialect) = dialect_from_str(options.dialect) else {
         return Err(unsupported(&format!("the SQL dialect '{}'", options.dialect)));
     };
+    nesting::check_sql(sql, dialect.as_ref())?;
     let parser = DFParserBuilder::new(sql).with_dialect(dialect.as_ref());
     let mut parser = parser.with_recursion_limit(options.recursion_limit.get()).build()?;
     let mut statements = parser.parse_statements()?;

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod explain;
+mod nesting;
 mod settings;
 mod tables_and_views;
 mod writes;

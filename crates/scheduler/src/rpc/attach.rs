@@ -16,7 +16,7 @@ use polybolos_proto::{
         executor_message::Message, executor_service_server::ExecutorService, task_report::Outcome,
     },
 };
-use polybolos_state::{Beat, ClusterState, Command, Reported};
+use polybolos_state::{Beat, ClusterState, Command, Reported, limits::MAX_ADDRESS_BYTES};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -24,6 +24,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::is_address;
 use crate::{
     error::RequestError,
     executors::{OUTGOING_MESSAGES, Outgoing, Stream, StreamId},
@@ -170,8 +171,20 @@ fn refuse(outgoing: &Outgoing, status: Status) {
 
 type Registered = (ExecutorId, Command, Vec<Reported>);
 
-fn registration(register: Register) -> Result<Registered, ConvertError> {
-    let executor = ExecutorId::new(register.executor_id)?;
+/// A registration that no executor of ours sends.
+#[derive(Debug, thiserror::Error)]
+enum Malformed {
+    #[error(transparent)]
+    Field(#[from] ConvertError),
+    #[error("'{0}' is no address: others must reach the executor at HOST:PORT")]
+    Address(String),
+}
+
+fn registration(register: Register) -> Result<Registered, Malformed> {
+    let executor = ExecutorId::new(register.executor_id).map_err(ConvertError::from)?;
+    if !is_address(&register.address) {
+        return Err(Malformed::Address(register.address.chars().take(MAX_ADDRESS_BYTES).collect()));
+    }
     let running = register.running.into_iter().map(running).collect::<Result<_, _>>()?;
     let command = Command::RegisterExecutor {
         executor: executor.clone(),

@@ -15,6 +15,7 @@ use polybolos_state::{Command, limits::MAX_ADDRESS_BYTES};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
+use super::is_address;
 use crate::{
     error::{ClusterError, RequestError},
     shared::Shared,
@@ -132,9 +133,7 @@ fn replica_id(id: u64) -> Result<ReplicaId, ClusterError> {
 }
 
 fn check_address(address: &str) -> Result<(), ClusterError> {
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-    let is_port = port.and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0);
-    if is_port && address.len() <= MAX_ADDRESS_BYTES {
+    if is_address(address) {
         return Ok(());
     }
     Err(ClusterError::Address { address: address.chars().take(MAX_ADDRESS_BYTES).collect() })

@@ -20,7 +20,7 @@ use polybolos_proto::{
     status_with,
     v1::{ErrorDetail, error_detail::Reason},
 };
-use polybolos_state::{Change, Rejection};
+use polybolos_state::{Change, Rejection, limits::MAX_ADDRESS_BYTES};
 pub(crate) use query::QueryRpc;
 use tonic::{Code, Status};
 
@@ -108,6 +108,13 @@ fn job_id(text: &str) -> Result<JobId, Status> {
         };
         status_with(Code::NotFound, error.to_string(), &detail)
     })
+}
+
+/// `HOST:PORT`, as others can connect to it.
+fn is_address(text: &str) -> bool {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    let is_port = port.and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0);
+    is_port && text.len() <= MAX_ADDRESS_BYTES
 }
 
 /// A name that may be left out.
