@@ -108,6 +108,6 @@ impl fmt::Display for Machine {
         writeln!(f, "  bandwidth (tc tbf)  {}", can(&self.tbf))?;
         writeln!(f, "  small disks (tmpfs) {}", can(&self.mounts))?;
         writeln!(f, "  memory limits       {}", can(&self.memory_groups.clone().map(drop)))?;
-        write!(f, "  clocks, syncs (LD_PRELOAD) {}", can(&self.shim.clone().map(drop)))
+        write!(f, "  clocks, power cuts  {}", can(&self.shim.clone().map(drop)))
     }
 }

@@ -76,6 +76,10 @@ fn open(folder: &Path) -> Result<SledKv, KvError> {
     let number = check_whole(&db, &witness)?;
     db.flush()?;
     file.sync_all().map_err(io("sync the database file"))?;
+    // sled writes its settings once, in two parts, never syncs them, and does not open with half of them.
+    File::open(folder.join("conf"))
+        .and_then(|settings| settings.sync_all())
+        .map_err(io("sync the database's settings"))?;
     // A new file survives a power cut once its folders do.
     let folders = [Some(folder), folder.parent(), folder.parent().and_then(Path::parent)];
     for folder in folders.into_iter().flatten().filter(|folder| !folder.as_os_str().is_empty()) {
