@@ -84,7 +84,7 @@ fn look(armed: &'static Armed, file: c_int) -> Option<&'static Inode> {
         libc::S_IFDIR => true,
         _ => return None,
     };
-    let path = kernel::read_link(&*link_of(file)?)?;
+    let path = kernel::read_link(&link_of(file)?)?;
     let rest = path.strip_prefix(armed.data.as_slice())?;
     // A file without a name is gone after a power cut.
     let is_below = rest.is_empty() || rest.starts_with(b"/");

@@ -169,7 +169,7 @@ impl State {
     /// A descriptor that can read what `file` may only be able to write.
     fn reader(&mut self, file: c_int) -> Option<c_int> {
         if self.reader.is_none() {
-            let reader = kernel::open(libc::AT_FDCWD, &*link_of(file)?, libc::O_RDONLY | libc::O_CLOEXEC, 0);
+            let reader = kernel::open(libc::AT_FDCWD, &link_of(file)?, libc::O_RDONLY | libc::O_CLOEXEC, 0);
             self.reader = (reader >= 0).then_some(reader);
         }
         self.reader
