@@ -34,10 +34,11 @@ const BLOCK_BYTES: usize = 4096;
 /// It is not there, or not loaded.
 pub async fn find(folder: &Path) -> Result<PathBuf, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let library = program.with_file_name(LIBRARY);
-    if !library.is_file() {
+    // `cargo test` leaves it where it was built.
+    let places = [program.with_file_name(LIBRARY), program.with_file_name("deps").join(LIBRARY)];
+    let Some(library) = places.into_iter().find(|place| place.is_file()) else {
         return Err(format!("there is no {LIBRARY} beside this program"));
-    }
+    };
     let at = folder.join("probe-shim");
     let tried = async {
         let shim = Shim::make(&library, &at, &at)?;
