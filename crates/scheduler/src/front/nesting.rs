@@ -278,7 +278,7 @@ mod tests {
         assert!(check_encoded(&plan(MAX_PLAN_PARTS)).is_err());
         // Rows that travel with a plan are one part, and whatever they look like.
         let rows: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        assert!(check_encoded(&[&[0x0a, 0x80, 0x8e, 0xb7, 0x01], &rows[..]].concat()).is_ok());
+        assert!(check_encoded(&[&[0x0a, 0xc0, 0x8d, 0xb7, 0x01], &rows[..]].concat()).is_ok());
     }
 
     #[test]
