@@ -101,7 +101,7 @@ pub fn shuffle_file_seeds() -> Vec<Vec<u8>> {
     vec![[&length[..], &index, &data].concat()]
 }
 
-const QUERIES: [&str; 6] = [
+pub const QUERIES: [&str; 6] = [
     "SELECT column1 AS a, column2 AS b FROM (VALUES (1, 'x'), (2, NULL)) WHERE column1 > 1",
     "SELECT column1 % 3 AS k, count(*), sum(column1) FROM (VALUES (1), (2), (3)) GROUP BY column1 % 3",
     "SELECT a.column1 FROM (VALUES (1), (2)) AS a JOIN (VALUES (2), (3)) AS b ON a.column1 = b.column1",
