@@ -28,17 +28,19 @@ const PRELOAD: &str = "LD_PRELOAD";
 /// Whole blocks are compared and written.
 const BLOCK_BYTES: usize = 4096;
 
+/// The library that was built with `program`. `cargo test` leaves it in `deps`, and one beside the program is older then.
+pub fn library(program: &Path) -> Option<PathBuf> {
+    let places = [program.with_file_name("deps").join(LIBRARY), program.with_file_name(LIBRARY)];
+    places.into_iter().find(|place| place.is_file())
+}
+
 /// The library beside this program, if programs of this machine load it.
 ///
 /// # Errors
 /// It is not there, or not loaded.
 pub async fn find(folder: &Path) -> Result<PathBuf, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    // `cargo test` leaves it where it was built.
-    let places = [program.with_file_name(LIBRARY), program.with_file_name("deps").join(LIBRARY)];
-    let Some(library) = places.into_iter().find(|place| place.is_file()) else {
-        return Err(format!("there is no {LIBRARY} beside this program"));
-    };
+    let library = library(&program).ok_or_else(|| format!("there is no {LIBRARY} beside this program"))?;
     let at = folder.join("probe-shim");
     let tried = async {
         let shim = Shim::make(&library, &at, &at)?;

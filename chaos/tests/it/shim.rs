@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use polybolos_chaos::shim::{Shim, Undone};
+use polybolos_chaos::shim::{Shim, Undone, library};
 use tempfile::TempDir;
 
 /// What the program is to do, and where it says that it has done so.
@@ -40,8 +40,7 @@ impl Node {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = fs::canonicalize(folder.path()).unwrap();
-        let library = Path::new(super::CHAOS).with_file_name("libpolybolos_chaos_shim.so");
-        assert!(library.is_file(), "cargo builds {} with the program", library.display());
+        let library = library(Path::new(super::CHAOS)).expect("cargo builds it with the program");
         let shim = Shim::make(&library, &at.join("shim"), &at.join("data")).unwrap();
         Self { folder, shim }
     }
