@@ -152,7 +152,7 @@ async fn write_all(
     if let Some((times, flood)) = then {
         let mut number = 0_u32;
         while number < times {
-            let burst = (number..times.min(number.saturating_add(BURST))).flat_map(|n| flood(n));
+            let burst = (number..times.min(number.saturating_add(BURST))).flat_map(&flood);
             write.write_all(&burst.collect::<Vec<u8>>()).await?;
             number = number.saturating_add(BURST);
         }

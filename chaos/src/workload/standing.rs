@@ -67,7 +67,7 @@ pub(super) fn idle(
         let (idle, tolls, address) = (Arc::clone(&idle), Arc::clone(tolls), target.address.clone());
         let stop = scene.stop.clone();
         let round = number as usize / targets.len();
-        clients.spawn(async move { hold(&idle, &tolls, &address, round % 2 == 0, stop).await });
+        clients.spawn(async move { hold(&idle, &tolls, &address, round.is_multiple_of(2), stop).await });
     }
     idle
 }

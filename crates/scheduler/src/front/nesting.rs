@@ -75,6 +75,32 @@ impl Level {
     }
 }
 
+/// Of a word that stands between operands.
+fn class_of(keyword: Keyword) -> Option<usize> {
+    Some(match keyword {
+        Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => SET,
+        Keyword::JOIN => JOIN,
+        Keyword::OR | Keyword::XOR => OR,
+        Keyword::AND => AND,
+        Keyword::IS
+        | Keyword::IN
+        | Keyword::LIKE
+        | Keyword::ILIKE
+        | Keyword::SIMILAR
+        | Keyword::RLIKE
+        | Keyword::REGEXP
+        | Keyword::MATCH
+        | Keyword::MEMBER
+        | Keyword::OVERLAPS
+        | Keyword::OPERATOR
+        | Keyword::BETWEEN
+        | Keyword::NOTNULL => COMPARE,
+        Keyword::DIV => MULTIPLY,
+        Keyword::AT | Keyword::COLLATE => BEHIND,
+        _ => return None,
+    })
+}
+
 /// The depth of the tree that `sql` becomes at most, and how many queries are in it; 0 and 0 if it has no tokens, as the
 /// parser will say.
 fn measure(sql: &str, dialect: &dyn Dialect) -> (usize, usize) {
@@ -114,28 +140,13 @@ fn measure(sql: &str, dialect: &dyn Dialect) -> (usize, usize) {
             Token::Comma | Token::SemiColon => level.comma(),
             Token::Word(word) => match word.keyword {
                 Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP => may_be_type = true,
-                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => level.operator(SET),
-                Keyword::JOIN => level.operator(JOIN),
-                Keyword::OR | Keyword::XOR => level.operator(OR),
-                Keyword::AND => level.operator(AND),
-                Keyword::IS
-                | Keyword::IN
-                | Keyword::LIKE
-                | Keyword::ILIKE
-                | Keyword::SIMILAR
-                | Keyword::RLIKE
-                | Keyword::REGEXP
-                | Keyword::MATCH
-                | Keyword::MEMBER
-                | Keyword::OVERLAPS
-                | Keyword::OPERATOR
-                | Keyword::BETWEEN
-                | Keyword::NOTNULL => level.operator(COMPARE),
-                Keyword::DIV => level.operator(MULTIPLY),
-                Keyword::AT | Keyword::COLLATE => level.operator(BEHIND),
                 Keyword::EXPLAIN | Keyword::NOT | Keyword::CASE | Keyword::INTERVAL => level.before += 1,
                 Keyword::FROM => queries += 1,
-                _ => {}
+                other => {
+                    if let Some(class) = class_of(other) {
+                        level.operator(class);
+                    }
+                }
             },
             Token::Number(..)
             | Token::SingleQuotedString(_)
