@@ -33,6 +33,9 @@ const DECODED_DEPTH: usize = 100;
 /// The parser's own limit can be set up to here.
 pub(super) const MAX_RECURSION_LIMIT: usize = 200;
 
+/// Planning an `EXPLAIN` of an `EXPLAIN` takes as much of the stack as so many operators do: 6.5 KiB.
+const EXPLAIN_DEPTH: usize = 8;
+
 /// Operators by how tightly they bind: a looser one begins a new operand for the tighter ones.
 const CLASSES: usize = 8;
 const SET: usize = 0;
@@ -140,7 +143,8 @@ fn measure(sql: &str, dialect: &dyn Dialect) -> (usize, usize) {
             Token::Comma | Token::SemiColon => level.comma(),
             Token::Word(word) => match word.keyword {
                 Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP => may_be_type = true,
-                Keyword::EXPLAIN | Keyword::NOT | Keyword::CASE | Keyword::INTERVAL => level.before += 1,
+                Keyword::EXPLAIN => level.before += EXPLAIN_DEPTH,
+                Keyword::NOT | Keyword::CASE | Keyword::INTERVAL => level.before += 1,
                 Keyword::FROM => queries += 1,
                 other => {
                     if let Some(class) = class_of(other) {
@@ -259,7 +263,7 @@ mod tests {
         assert_eq!(depth(&format!("SELECT 1 WHERE a = 0{}", " OR a = 1".repeat(500))), 501);
         assert_eq!(depth(&format!("SELECT 1{}", " UNION ALL SELECT 1 + 1".repeat(500))), 501);
         assert_eq!(depth(&format!("SELECT a{}", "[1]".repeat(500))), 501);
-        assert_eq!(depth(&format!("{}SELECT 1", "EXPLAIN ".repeat(500))), 500);
+        assert_eq!(depth(&format!("{}SELECT 1", "EXPLAIN ".repeat(500))), 500 * EXPLAIN_DEPTH);
         assert_eq!(depth(&format!("SELECT CAST(a AS {}INT{})", "ARRAY<".repeat(500), ">".repeat(500))), 501);
         assert_eq!(depth(&format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500))), 500);
         // A chain over something deep is deeper than both.
