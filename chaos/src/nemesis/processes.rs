@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::sleep;
+use tokio::{sync::MutexGuard, time::sleep};
 
 use super::{Acted, Nemesis, Outcome, Shared, find, of_role, told};
 use crate::{
-    cluster::{Fleet, Group},
+    cluster::{Fleet, Group, Node},
     schedule::Planned,
 };
 
@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long an executor may take to hand over, and a node to be well after its restart.
 pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(100);
 const WELL_LIMIT: Duration = Duration::from_secs(60);
+/// How long another fault may hold a node down that is to be hit.
+const ALIVE_LIMIT: Duration = Duration::from_secs(15);
 /// A limit is lowered as far as the kernel allows: to a share of what is used, or else to a little more than that.
 const SQUEEZE_PERCENT: u64 = 95;
 const SQUEEZE_SLACK_BYTES: u64 = 64 * 1024;
@@ -27,7 +29,7 @@ impl Nemesis {
     pub(super) async fn crash(&self, fleet: &Fleet, planned: &Planned, target: &str, wipe: bool) -> Acted {
         let node = find(fleet, target).await?;
         let died = {
-            let mut node = node.lock().await;
+            let mut node = self.alive(&node).await;
             let process = node.process();
             let died = node.down().await.map_err(told)?;
             if wipe {
@@ -41,6 +43,19 @@ impl Nemesis {
             Some(process) => Outcome::acted(format!("process {process} died by SIGKILL, {back}")),
             None => Outcome::not("it was dead already"),
         })
+    }
+
+    /// The node once its process is there: what another fault holds down is waited for, as long as there are faults and not for ever.
+    async fn alive<'a>(&self, node: &'a Shared) -> MutexGuard<'a, Node> {
+        let began = Instant::now();
+        loop {
+            let locked = node.lock().await;
+            if locked.process().is_some() || self.is_healed() || began.elapsed() > ALIVE_LIMIT {
+                return locked;
+            }
+            drop(locked);
+            sleep(POLL).await;
+        }
     }
 
     /// A node that was held down may start again, and is waited for.
@@ -64,7 +79,7 @@ impl Nemesis {
 
     pub(super) async fn pause(&self, fleet: &Fleet, planned: &Planned, target: &str) -> Acted {
         let node = find(fleet, target).await?;
-        let stopped = node.lock().await.stop().await;
+        let stopped = self.alive(&node).await.stop().await;
         self.hold(planned).await;
         node.lock().await.resume().await.map_err(told)?;
         match stopped.map_err(told)? {
