@@ -1,4 +1,4 @@
-//! The command, as users and CI call it. What it does to a cluster is in `.ci/run`.
+//! The command, as users and CI call it. What it does to a cluster: `polybolos-chaos run --suite ci`.
 
 #![allow(clippy::expect_used, clippy::disallowed_methods, reason = "a test")]
 
