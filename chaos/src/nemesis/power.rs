@@ -25,7 +25,7 @@ impl Nemesis {
     /// It has acted if something was lost of a file that the node syncs; an executor syncs none, so any will do there.
     pub(super) async fn power_loss(&self, fleet: &Fleet, planned: &Planned, target: &str) -> Acted {
         let node = find(fleet, target).await?;
-        shim(&*node.lock().await)?;
+        shim(&*self.alive(&node).await)?;
         let aimed = self.aim(std::slice::from_ref(&node)).await;
         let (died, is_executor, lost) = {
             let mut node = node.lock().await;

@@ -46,7 +46,7 @@ impl Nemesis {
     }
 
     /// The node once its process is there: what another fault holds down is waited for, as long as there are faults and not for ever.
-    async fn alive<'a>(&self, node: &'a Shared) -> MutexGuard<'a, Node> {
+    pub(super) async fn alive<'a>(&self, node: &'a Shared) -> MutexGuard<'a, Node> {
         let began = Instant::now();
         loop {
             let locked = node.lock().await;

@@ -193,6 +193,9 @@ impl Namespaces {
             return;
         }
         for host in self.settings.keys() {
+            // By its outer end, which takes the inner one with it: a namespace whose last process is just ending keeps its
+            // links for a while, and the next run of this process uses the same names.
+            let _gone = run_blocking("ip", &["link", "del", &self.veth(*host)]);
             let _gone = run_blocking("ip", &["netns", "del", &self.name(*host)]);
         }
         let _gone = run_blocking("ip", &["link", "del", &self.bridge()]);

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use url::Url;
 
-use crate::distribute::with_table_codec;
+use crate::{addresses::free_addresses, distribute::with_table_codec};
 
 /// From the start of the executors until all are registered.
 pub const REGISTRATION_DEADLINE: Duration = Duration::from_secs(30);
@@ -223,16 +223,6 @@ async fn start_schedulers(
         schedulers.push(start(*id, address.clone(), log).await?);
     }
     Ok(schedulers)
-}
-
-/// Free now; that another process takes one before its scheduler does is unlikely, and reported if it happens.
-async fn free_addresses(env: &Env, count: u64) -> std::io::Result<Vec<String>> {
-    // All are held until the last is found, so that none is found twice.
-    let mut held = Vec::new();
-    for _ in 0..count {
-        held.push(env.net.listen(ANY_PORT).await?);
-    }
-    held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect()
 }
 
 async fn registered(executor: &ExecutorHandle) -> Result<(), StartError> {

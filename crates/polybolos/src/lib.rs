@@ -7,9 +7,11 @@
 //!
 //! `examples/custom_functions.rs` shows both. Deliberately absent: anything that a room below does itself.
 
+mod addresses;
 mod distribute;
 mod embedded;
 
+pub use addresses::free_addresses;
 pub use distribute::{MAX_MEMORY_TABLE_BYTES, RemoteQueryExec, TableCodec, distribute, with_table_codec};
 pub use embedded::{EmbeddedCluster, EmbeddedConfig, REGISTRATION_DEADLINE, SETTLE_DEADLINE, StartError};
 pub use polybolos_client as client;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use polybolos::free_addresses;
 use polybolos_client::{Client, ReplicaStatus};
 use polybolos_env::{Env, grpc};
 use polybolos_proto::v1::{LeaderRequest, query_service_client::QueryServiceClient};
@@ -303,15 +304,6 @@ async fn ask(env: &Env, at: usize, address: &str) -> Option<Leading> {
         answer.is_self.then_some(Leading { at, term: answer.term })
     };
     timeout(LEADER_TIMEOUT, asked).await.ok()?
-}
-
-/// Free now; that another process takes one before its scheduler does is unlikely, and shows.
-async fn free_addresses(env: &Env, count: u64) -> std::io::Result<Vec<String>> {
-    let mut held = Vec::new();
-    for _ in 0..count {
-        held.push(env.net.listen(ANY_PORT).await?);
-    }
-    held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect()
 }
 
 /// `work`, unless SIGINT or SIGTERM comes before its end: then it is dropped, with the children that it has started.
