@@ -4,7 +4,8 @@ use polybolos_model::{
     Exchange, ExecutorId, IdempotencyKey, JobId, ReplicaId, SessionId, Stage, StageGraph, StageId, Term,
 };
 use polybolos_state::{
-    ClusterState, Command, ENTRY_FORMAT, ENTRY_VERSION, Entry, RelationName, SNAPSHOT_FORMAT, invariants,
+    ClusterState, CodecError, Command, ENTRY_FORMAT, ENTRY_VERSION, Entry, RelationName, SNAPSHOT_FORMAT,
+    invariants,
 };
 
 /// A state in which the newest version is in use.
@@ -31,7 +32,14 @@ pub fn entries(bytes: &[u8]) {
         invariants::check(&state).expect("every entry keeps the rules");
         invariants::check_step(&before, &state).expect("every entry keeps the rules of a step");
         let stored = state.encode().expect("every state can be encoded");
-        assert_eq!(ClusterState::decode(&stored), Ok(state));
+        match ClusterState::decode(&stored) {
+            // The entry has brought a version into use that a newer program knows: that one reads on from here.
+            Err(error) => {
+                assert!(state.version() > ENTRY_VERSION, "{error}");
+                assert!(matches!(error, CodecError::Version { .. }), "{error}");
+            }
+            read => assert_eq!(read, Ok(state)),
+        }
     }
 }
 
@@ -96,11 +104,13 @@ pub fn entry_seeds() -> Vec<Vec<u8>> {
         Command::CreateView { name, sql: "SELECT 2".to_owned(), or_replace: true, if_not_exists: false };
     let session = SessionId::new("s").expect("a name");
     let set = Command::SetSession { session, key: "a".to_owned(), value: "b".to_owned() };
+    let newer = Command::RegisterReplica { replica: ReplicaId(1), folder: 1, version: ENTRY_VERSION + 1 };
     let batches = [
         vec![],
         vec![register, submit.clone()],
         vec![submit, Command::CancelJob { job: JobId(7), reason: "enough".to_owned() }],
         vec![view, set, Command::ExpireJobs, Command::ReleaseJob { job: JobId(7) }],
+        vec![newer, Command::RaiseVersion { to: ENTRY_VERSION + 1 }],
     ];
     let entry = |commands| Entry::new(ENTRY_VERSION, Term(3), 1_700_000_000_000, commands);
     batches.into_iter().map(|commands| entry(commands).encode().expect("it can be encoded")).collect()
@@ -110,8 +120,10 @@ pub fn entry_seeds() -> Vec<Vec<u8>> {
 pub fn snapshot_seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![ClusterState::new("first").encode().expect("it can be encoded")];
     let mut state = newest();
-    for entry in entry_seeds() {
-        state.apply(&Entry::decode(&entry).expect("a seed is an entry"));
+    // The last one leads to a state that only a newer program reads.
+    let entries = entry_seeds();
+    for entry in entries.iter().rev().skip(1).rev() {
+        state.apply(&Entry::decode(entry).expect("a seed is an entry"));
         seeds.push(state.encode().expect("it can be encoded"));
     }
     seeds
