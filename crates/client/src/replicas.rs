@@ -12,6 +12,9 @@ use crate::{
     limits::MAX_BACKUP_BYTES,
 };
 
+/// How often leadership is handed over until the replica that was named has it.
+const TRANSFER_ROUNDS: u32 = 3;
+
 type Cluster = ClusterServiceClient<Channel>;
 
 impl Client {
@@ -43,18 +46,26 @@ impl Client {
         answer.await.map(|_| ())
     }
 
-    /// Hands leadership to `to`, or to the voter that is furthest, and tells who leads then and in which term.
+    /// Hands leadership to `to`, or to the voter that is furthest, and tells who leads then and in which term. Another replica
+    /// may be elected before `to`: that one is asked to hand over in its turn, up to twice, and named if it leads in the end.
     ///
     /// # Errors
     /// As [`Client::add_replica`].
     pub async fn transfer_leadership(&self, to: Option<ReplicaId>) -> Result<(ReplicaId, Term), ClientError> {
         let request = v1::TransferLeadershipRequest { to: to.map_or(0, |id| id.0) };
-        let call = Call::replicas("the transfer of leadership");
-        let answer = self
-            .shared
-            .operate(call, |mut cluster| async move { cluster.transfer_leadership(request).await })
-            .await?;
-        Ok((ReplicaId(answer.leader), Term(answer.term)))
+        let mut rounds_left = TRANSFER_ROUNDS;
+        loop {
+            let call = Call::replicas("the transfer of leadership");
+            let answer = self
+                .shared
+                .operate(call, |mut cluster| async move { cluster.transfer_leadership(request).await })
+                .await?;
+            let leader = ReplicaId(answer.leader);
+            rounds_left -= 1;
+            if rounds_left == 0 || to.is_none_or(|to| to == leader) {
+                return Ok((leader, Term(answer.term)));
+            }
+        }
     }
 
     /// Asks an executor to leave: its tasks may run for `deadline`, and its outputs go to other executors. Returns once that

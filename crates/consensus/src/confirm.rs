@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
-use openraft::error::{CheckIsLeaderError, RaftError};
+use openraft::{
+    ServerState,
+    error::{CheckIsLeaderError, RaftError},
+};
 use polybolos_model::ReplicaId;
 use tokio::{sync::Mutex, time::timeout};
 
-use crate::{ConfirmError, node::Node, runtime};
+use crate::{ConfirmError, node::Node, replicas::leader_elsewhere, runtime};
 
 /// How long a majority may take to confirm.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,6 +66,12 @@ impl Confirmer {
                 let address = forward.leader_node.map(|node| node.addr).unwrap_or_default();
                 let leader = forward.leader_id.filter(|id| *id != self.node.id().0);
                 ConfirmError::NotLeader { leader: leader.map(|id| (ReplicaId(id), address)) }
+            }
+            // Somebody answered with a higher vote, and this replica has stepped down meanwhile.
+            RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))
+                if self.node.raft.metrics().borrow().state != ServerState::Leader =>
+            {
+                ConfirmError::NotLeader { leader: leader_elsewhere(&self.node) }
             }
             RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)) => {
                 let waited_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);

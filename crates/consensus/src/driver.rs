@@ -1,17 +1,22 @@
-//! Heartbeats and campaigns: carries what [`crate::election`] and [`crate::heard`] decide to openraft and the network.
+//! Heartbeats, campaigns and the end of a reign: carries what [`crate::election`], [`crate::heard`] and the network say to
+//! openraft and the network.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use openraft::{LogId, ServerState};
+use openraft::{CommittedLeaderId, LogId, ServerState, raft::VoteRequest};
 use polybolos_proto::v1::PreVoteRequest;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 use crate::{
     DiskState,
     election::{Election, Standing, Step},
+    network::HigherVote,
     node::Node,
-    wire,
+    runtime, wire,
 };
 
 /// A snapshot replaces the log after this many bytes of commands. Their number alone (openraft counts it) would let a
@@ -68,6 +73,21 @@ pub(crate) async fn campaign(node: Arc<Node>) {
         if let Err(stopped) = campaigned {
             return tracing::debug!(%stopped, "no more campaigns");
         }
+    }
+}
+
+/// Hands higher votes to openraft's core, until it stops. The core takes each as it takes one from its own replication
+/// tasks (see [`crate::network`]): it keeps the vote and follows. Nobody is told that the vote was given.
+pub(crate) async fn step_down(node: Arc<Node>, mut votes: mpsc::Receiver<HigherVote>) {
+    // Whoever holds a higher vote judged the candidate's log; this replica has nothing to compare.
+    let any_log = LogId::new(CommittedLeaderId::new(u64::MAX, u64::MAX), u64::MAX);
+    while let Some(HigherVote { vote, heard }) = votes.recv().await {
+        let request = VoteRequest::new(vote, Some(any_log));
+        if let Err(stopped) = runtime::within(&node.env, node.raft.vote(request)).await {
+            return tracing::debug!(%stopped, "no more votes");
+        }
+        polybolos_model::sometimes!("a leader was told of a higher vote");
+        let _nobody_waits = heard.send(());
     }
 }
 

@@ -103,6 +103,11 @@ impl Heard {
         self.consent.is_some_and(|(_, at)| now < at + hold(timing))
     }
 
+    /// This replica voted for `candidate`: as after a consent, it does not campaign against it.
+    pub(crate) fn voted(&mut self, candidate: Claim, now: Instant) {
+        self.consent = Some((candidate, now));
+    }
+
     /// # Errors
     /// Why not.
     pub(crate) fn consent(
@@ -228,6 +233,18 @@ mod tests {
         heard.sign(ReplicaId(4), ms(400));
         assert_eq!(heard.consent(three, asked(), &TIMING, ms(700)), Ok(()));
         assert_eq!(heard.consent(two, asked(), &TIMING, ms(701)), refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_vote_is_a_consent_that_nobody_asked_for() {
+        let start = Instant::now();
+        let ms = |ms| start + Duration::from_millis(ms);
+        let mut heard = Heard::default();
+        heard.canvass(Some((log(5), ReplicaId(1))));
+        heard.voted((log(5), ReplicaId(3)), ms(0));
+        assert!(heard.gave_way(&TIMING, ms(149)) && !heard.gave_way(&TIMING, ms(150)));
+        let refused = Err(Refusal::Consented(ReplicaId(3)));
+        assert_eq!(heard.consent((log(5), ReplicaId(2)), asked(), &TIMING, ms(100)), refused);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,14 @@
 //! The network between replicas, as openraft wants it: one RPC each, with a deadline of ours.
+//!
+//! openraft 0.9.25 ends a replication task whose peer answers with a higher vote, and only then tells its core. A core
+//! that asks the ended task for a snapshot before it reads that takes its closed channel for a broken store and stops
+//! for good. So no replication task gets to see a higher vote: the core hears of it as of a candidate's request, and the
+//! task of a peer that gives no answer now.
 
 use std::{sync::Arc, time::Duration};
 
 use openraft::{
-    BasicNode, RaftNetwork, RaftNetworkFactory, SnapshotSegmentId,
+    BasicNode, RaftNetwork, RaftNetworkFactory, SnapshotSegmentId, Vote,
     error::{
         InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, SnapshotMismatch, Unreachable,
     },
@@ -16,6 +21,10 @@ use openraft::{
 use polybolos_model::ReplicaId;
 use polybolos_proto::v1::{Sender, snapshot_chunk_response};
 use prost::Message;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::{
     member::Member,
@@ -33,16 +42,38 @@ const VOTE_DEADLINE: Duration = Duration::from_millis(300);
 pub(crate) const CHUNK_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a replica that can't be reached is left alone.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a deposed leader's task waits for its core to step down; the core may be waiting for the disk.
+const DEPOSE_TIMEOUT: Duration = Duration::from_millis(200);
+/// Higher votes on their way to the core. What finds no room is answered again.
+const HIGHER_VOTES: usize = 8;
+
+/// A vote above this replica's, that another one answered with.
+#[derive(Debug)]
+pub(crate) struct HigherVote {
+    pub(crate) vote: Vote<u64>,
+    /// Told when the core has heard of it.
+    pub(crate) heard: oneshot::Sender<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("replica {by} knows a higher vote, {vote}: this one does not lead any more")]
+struct Deposed {
+    by: ReplicaId,
+    vote: Vote<u64>,
+}
 
 /// Makes connections to members.
 pub(crate) struct Network {
     member: Arc<Member>,
     peers: Arc<Peers>,
+    higher: mpsc::Sender<HigherVote>,
 }
 
 impl Network {
-    pub(crate) fn new(member: Arc<Member>, peers: Arc<Peers>) -> Self {
-        Self { member, peers }
+    /// Also gives where the higher votes come out: [`crate::driver::step_down`] hands them to the core.
+    pub(crate) fn new(member: Arc<Member>, peers: Arc<Peers>) -> (Self, mpsc::Receiver<HigherVote>) {
+        let (higher, votes) = mpsc::channel(HIGHER_VOTES);
+        (Self { member, peers, higher }, votes)
     }
 }
 
@@ -52,6 +83,7 @@ pub(crate) struct Peer {
     peers: Arc<Peers>,
     target: u64,
     node: BasicNode,
+    higher: mpsc::Sender<HigherVote>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -59,7 +91,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
         let (member, peers) = (Arc::clone(&self.member), Arc::clone(&self.peers));
-        Peer { member, peers, target, node: node.clone() }
+        Peer { member, peers, target, node: node.clone(), higher: self.higher.clone() }
     }
 }
 
@@ -72,6 +104,15 @@ impl Peer {
 
     fn sender(&self) -> Sender {
         self.member.sender()
+    }
+
+    /// See the module.
+    async fn deposed<E: std::error::Error>(&self, vote: Vote<u64>) -> RPCError<u64, BasicNode, E> {
+        let (heard, told) = oneshot::channel();
+        if self.higher.try_send(HigherVote { vote, heard }).is_ok() {
+            let _heard_or_later = timeout(DEPOSE_TIMEOUT, told).await;
+        }
+        RPCError::Unreachable(Unreachable::new(&Deposed { by: ReplicaId(self.target), vote }))
     }
 
     fn malformed<E: std::error::Error>(error: &polybolos_proto::ConvertError) -> RPCError<u64, BasicNode, E> {
@@ -100,7 +141,11 @@ impl RaftNetwork<TypeConfig> for Peer {
         let deadline = APPEND_DEADLINE.saturating_add(Duration::from_secs(1).saturating_mul(seconds));
         let answer =
             self.peers.call(self.to(), deadline, |mut peer| async move { peer.append(request).await }).await;
-        wire::from_appended(answer.map_err(|error| failed(&error))?).map_err(|error| Self::malformed(&error))
+        let appended = wire::from_appended(answer.map_err(|error| failed(&error))?);
+        match appended.map_err(|error| Self::malformed(&error))? {
+            AppendEntriesResponse::HigherVote(vote) => Err(self.deposed(vote).await),
+            appended => Ok(appended),
+        }
     }
 
     async fn install_snapshot(
@@ -109,6 +154,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         _: RPCOption,
     ) -> Rpc<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>> {
         let got = SnapshotSegmentId { id: rpc.meta.snapshot_id.clone(), offset: rpc.offset };
+        let mine = rpc.vote;
         let request = wire::chunk(self.sender(), rpc);
         let sent = self
             .peers
@@ -116,7 +162,7 @@ impl RaftNetwork<TypeConfig> for Peer {
         match sent.await.map_err(|error| failed(&error))?.outcome {
             Some(snapshot_chunk_response::Outcome::Vote(vote)) => {
                 let vote = wire::from_vote(Some(vote)).map_err(|error| Self::malformed(&error))?;
-                Ok(InstallSnapshotResponse { vote })
+                if vote > mine { Err(self.deposed(vote).await) } else { Ok(InstallSnapshotResponse { vote }) }
             }
             // What it expects instead is not used: the sender begins again.
             Some(snapshot_chunk_response::Outcome::Mismatch(_)) | None => {

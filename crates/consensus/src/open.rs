@@ -9,7 +9,7 @@ use std::{
 use openraft::{Config, SnapshotPolicy};
 use polybolos_env::Env;
 use polybolos_model::ReplicaId;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::{
     DiskState, Leadership, Log, OpenError, ReplicaConfig, Snapshots, Store, Timing,
@@ -25,7 +25,7 @@ use crate::{
     log_store::LogStore,
     machine::{Machine, MachineError},
     member::Member,
-    network::{CHUNK_DEADLINE, Network},
+    network::{CHUNK_DEADLINE, HigherVote, Network},
     node::Node,
     peers::Peers,
     raft::Raft,
@@ -133,7 +133,7 @@ pub(crate) async fn start(
         Member::new(config.id, &address, identity.folder, config.version, identity.cluster_id.clone());
     let (member, peers) = (Arc::new(member), Peers::new(env));
     let shared = machine.shared();
-    let network = Network::new(Arc::clone(&member), Arc::clone(&peers));
+    let (network, votes) = Network::new(Arc::clone(&member), Arc::clone(&peers));
     let raft_config = Arc::new(raft_config(config.id, config.timing, config.snapshots));
     let raft =
         runtime::within(env, Raft::new(config.id.0, raft_config, network, log_store.clone(), machine)).await;
@@ -166,13 +166,14 @@ pub(crate) async fn start(
         take_over: Notify::new(),
         appends: Arc::new(Semaphore::new(MAX_APPENDS)),
     });
-    let log = runtime::within(env, async { run(&node, leadership, identity, initialized) }).await;
+    let log = runtime::within(env, async { run(&node, votes, leadership, identity, initialized) }).await;
     Ok((Arc::new(log), service::server(node)))
 }
 
 /// Starts what runs beside openraft.
 fn run(
     node: &Arc<Node>,
+    votes: mpsc::Receiver<HigherVote>,
     leadership: watch::Sender<Leadership>,
     identity: Identity,
     initialized: bool,
@@ -183,6 +184,7 @@ fn run(
         tokio::spawn(follow),
         tokio::spawn(driver::beat(Arc::clone(node))),
         tokio::spawn(driver::campaign(Arc::clone(node))),
+        tokio::spawn(driver::step_down(Arc::clone(node), votes)),
         tokio::spawn(steward::keep_order(Arc::clone(node))),
         tokio::spawn(steward::announce(Arc::clone(node))),
         tokio::spawn(joining::check_belonging(Arc::clone(node))),

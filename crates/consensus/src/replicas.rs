@@ -41,7 +41,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn leader_elsewhere(node: &Node) -> Option<(ReplicaId, String)> {
+pub(crate) fn leader_elsewhere(node: &Node) -> Option<(ReplicaId, String)> {
     let leader = node.leadership.borrow().leader.clone();
     leader.filter(|(id, _)| *id != node.id())
 }

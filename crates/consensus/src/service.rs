@@ -129,14 +129,18 @@ impl ReplicaService for ReplicaRpc {
 
     async fn vote(&self, request: Request<VoteRequest>) -> Answer<VoteResponse> {
         let request = request.into_inner();
-        self.check_member(request.sender.as_ref())?;
+        let candidate = self.check_member(request.sender.as_ref())?;
         let mut vote = wire::from_vote_request(request)?;
+        let claim = (vote.last_log_id, candidate);
         if polybolos_model::mutant!("vote-ignores-log") {
             vote.last_log_id = vote.last_log_id.max(self.0.last_log_id().await.unwrap_or_default());
         }
         let voted = runtime::within(&self.0.env, self.0.raft.vote(vote)).await;
         let voted = voted.map_err(|error| failed(&error))?;
         polybolos_model::sometimes!("a vote was refused", !voted.vote_granted);
+        if voted.vote_granted {
+            self.0.heard().voted(claim, self.0.env.clock.now());
+        }
         Ok(Response::new(wire::voted(&voted)))
     }
 

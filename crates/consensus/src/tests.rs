@@ -1,6 +1,7 @@
 //! The room as a whole: openraft's own storage suite, what a data folder keeps, and replicas that talk to each other.
 
 mod cluster;
+mod deposed;
 mod failover;
 mod folder;
 mod full;

@@ -17,10 +17,10 @@ use std::{
 /// Stands in for cargo: runs what `cargo test` has built already.
 const SHIM: &str = r#"#!/bin/sh
 case "$1 $2 $3" in
-    "build --quiet "*) exit 0 ;;
+    "build --quiet "* | "build --release "*) exit 0 ;;
     "run --quiet --") shift 3; exec "$POLYBOLOS" "$@" ;;
     "run --quiet --example") shift 3; name=$1; shift; [ "$1" = "--" ] && shift; exec "$BUILT/examples/$name" "$@" ;;
-    "run --quiet -p") shift 3; name=$1; shift; [ "$1" = "--" ] && shift; exec "$BUILT/$name" "$@" ;;
+    "run --quiet -p" | "run --release -p") shift 3; name=$1; shift; [ "$1" = "--" ] && shift; exec "$BUILT/$name" "$@" ;;
     *) echo "the docs test does not know: cargo $*" >&2; exit 97 ;;
 esac
 "#;

@@ -19,6 +19,7 @@ pub const MARKS: &[&str] = &[
     "a job ended while its tasks ran",
     "a leader got its majority back",
     "a leader was paused",
+    "a leader was told of a higher vote",
     "a log was truncated by another leader's",
     "a lost result was made again",
     "a probe found that an executor is gone",

@@ -26,6 +26,21 @@ async fn an_operation_follows_the_hint_and_is_repeated_when_its_answer_is_lost()
 }
 
 #[tokio::test]
+async fn whoever_was_elected_instead_of_the_successor_is_asked_to_hand_over_too() {
+    let leader = Scheduler::start().await;
+    leader.on_transfer(1);
+    let client = client(&[&leader.address]);
+    assert_eq!(client.transfer_leadership(Some(ReplicaId(4))).await.unwrap().0, ReplicaId(4));
+    assert_eq!(leader.log(), ["transfer to 4", "transfer to 4"]);
+    // Not for ever, and whoever leads is named.
+    leader.on_transfer(1).on_transfer(2).on_transfer(3);
+    assert_eq!(client.transfer_leadership(Some(ReplicaId(4))).await.unwrap().0, ReplicaId(3));
+    assert_eq!(leader.log().len(), 5);
+    leader.on_transfer(2);
+    assert_eq!(client.transfer_leadership(None).await.unwrap().0, ReplicaId(2));
+}
+
+#[tokio::test]
 async fn a_refusal_is_final_and_in_the_clusters_words() {
     let leader = Scheduler::start().await;
     leader.on_operation(Err(Status::failed_precondition("replica 7 is not a member of this cluster")));

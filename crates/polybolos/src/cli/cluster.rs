@@ -57,6 +57,9 @@ async fn remove(args: RemoveArgs) -> Result<(), CliError> {
 
 async fn transfer(args: TransferArgs) -> Result<(), CliError> {
     let (leader, term) = connect(args.cluster)?.transfer_leadership(args.to.map(ReplicaId)).await?;
+    if let Some(to) = args.to.filter(|to| *to != leader.0) {
+        return Err(CliError::OtherLeads { to, leader, term });
+    }
     output::print(&format!("replica {leader} leads, in term {term}\n"))
 }
 

@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use polybolos_client::ClientError;
 use polybolos_consensus::{Fatal, OfflineError};
-use polybolos_model::{ExecutorId, JobId};
+use polybolos_model::{ExecutorId, JobId, ReplicaId, Term};
 
 use super::config::ConfigError;
 
@@ -87,6 +87,8 @@ pub(crate) enum CliError {
     NoSuchQuery(u32),
     #[error("executor {executor} was lost before it had left: {why}")]
     DrainLost { executor: ExecutorId, why: String },
+    #[error("replica {leader} was elected, in term {term}, before replica {to} was: try again")]
+    OtherLeads { to: u64, leader: ReplicaId, term: Term },
     #[error("the cluster has no live executor; start one with `polybolos executor`")]
     NoExecutors,
     #[error("the cluster answered {got} where {expected} is right, for: {sql}")]
@@ -139,6 +141,7 @@ impl CliError {
             | Self::NotRecovered { .. }
             | Self::NoSuchQuery(_)
             | Self::NoExecutors
+            | Self::OtherLeads { .. }
             | Self::DrainLost { .. }
             | Self::WrongAnswer { .. } => EXIT_FAILED,
         }

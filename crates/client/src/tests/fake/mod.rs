@@ -113,6 +113,8 @@ struct Script {
     watches: VecDeque<Vec<OnWatch>>,
     /// Answers of the services for operators; the last is for all further calls.
     operations: VecDeque<Result<(), Status>>,
+    /// Who leads after each transfer; whoever was named, when they are used up.
+    elected: VecDeque<u64>,
     /// What it says of who leads; nothing if it is `None`, as one that is paused.
     leader: Option<v1::LeaderResponse>,
     log: Vec<String>,
@@ -149,6 +151,12 @@ impl Scheduler {
 
     pub(in crate::tests) fn on_operation(&self, what: Result<(), Status>) -> &Self {
         self.script.lock().unwrap().operations.push_back(what);
+        self
+    }
+
+    /// The next transfer makes this replica lead, whoever was named.
+    pub(in crate::tests) fn on_transfer(&self, elected: u64) -> &Self {
+        self.script.lock().unwrap().elected.push_back(elected);
         self
     }
 

@@ -43,7 +43,8 @@ impl ClusterService for Scheduler {
     ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
         let to = request.into_inner().to;
         self.operate(format!("transfer to {to}"))?;
-        Ok(Response::new(v1::TransferLeadershipResponse { leader: to, term: 9 }))
+        let leader = self.script.lock().unwrap().elected.pop_front().unwrap_or(to);
+        Ok(Response::new(v1::TransferLeadershipResponse { leader, term: 9 }))
     }
 
     async fn drain_executor(
