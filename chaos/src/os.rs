@@ -30,6 +30,21 @@ impl OsError {
     }
 }
 
+/// Waits until no other run on this machine holds it; until it is dropped, none does.
+///
+/// # Errors
+/// The folder for temporary files can't be locked.
+pub async fn turn() -> Result<fs::File, OsError> {
+    let path = std::env::temp_dir();
+    let opened = path.clone();
+    let locked = tokio::task::spawn_blocking(move || {
+        let folder = fs::File::open(opened)?;
+        folder.lock()?;
+        Ok(folder)
+    });
+    locked.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(OsError::file("locking", &path))
+}
+
 /// Runs a program to its end and gives its standard output.
 ///
 /// # Errors

@@ -16,6 +16,10 @@ const LEFT: f64 = 60.0;
 const CHART: f64 = 130.0;
 const GAP: f64 = 26.0;
 const LANE: f64 = 15.0;
+/// Width of a letter of a label, rather more than less.
+const LETTER: f64 = 6.5;
+/// Up to so many faults have their names in the drawing.
+const NAMED: usize = 30;
 /// Latencies are drawn on a logarithmic scale between these.
 const MIN_MS: f64 = 1.0;
 const MAX_MS: f64 = 100_000.0;
@@ -230,11 +234,12 @@ fn drawing(verdict: &Verdict, operations: &[Operation], entries: &[Entry]) -> St
         }
     }
     let mut drawing = Drawing { svg: String::new(), total_ms, step_ms, columns };
-    let lanes = lanes(&verdict.faults);
+    let labels = labels(&verdict.faults);
+    let lanes = lanes(&verdict.faults, &labels, total_ms);
     let faults_top = 2.0 * (CHART + GAP) + 10.0;
     let lane_count = lanes.iter().max().map_or(0, |lane| lane + 1);
     let bottom = faults_top + LANE * lane_count as f64 + 8.0;
-    bands(&mut drawing, &verdict.faults, &lanes, faults_top, bottom);
+    bands(&mut drawing, verdict.faults.iter().zip(labels).zip(lanes), faults_top, bottom);
     throughput(&mut drawing);
     latency(&mut drawing);
     marks(&mut drawing, entries, bottom);
@@ -260,44 +265,58 @@ fn ticks(total_ms: u64) -> impl Iterator<Item = u64> {
     (0..=total).step_by(usize::try_from(step.unwrap_or(3_600)).unwrap_or(1))
 }
 
-/// A lane for each fault such that none meets another.
-fn lanes(acts: &[Act]) -> Vec<usize> {
+/// What is written at each fault: many of them have room for their numbers in the table only.
+fn labels(acts: &[Act]) -> Vec<String> {
+    let label = |act: &Act| match acts.len() {
+        0..=NAMED => format!("{} {}", act.name, act.target),
+        _ => act.id.to_string(),
+    };
+    acts.iter().map(label).collect()
+}
+
+/// A lane for each fault such that none meets another, nor its label.
+fn lanes(acts: &[Act], labels: &[String], total_ms: u64) -> Vec<usize> {
     let mut free_from: Vec<u64> = Vec::new();
     let mut lanes = Vec::new();
-    for act in acts {
-        let end = act.ends_ms.unwrap_or(u64::MAX);
+    for (act, label) in acts.iter().zip(labels) {
         let lane = free_from.iter().position(|from| *from <= act.begins_ms).unwrap_or(free_from.len());
         if lane == free_from.len() {
             free_from.push(0);
         }
+        let label_ms = LETTER * (label.len() + 1) as f64 * total_ms as f64 / (WIDTH - LEFT);
         if let Some(from) = free_from.get_mut(lane) {
-            // Room for its name.
-            *from = end.max(act.begins_ms.saturating_add(4_000));
+            *from = act.ends_ms.unwrap_or(u64::MAX).max(act.begins_ms.saturating_add(label_ms as u64));
         }
         lanes.push(lane);
     }
     lanes
 }
 
-fn bands(drawing: &mut Drawing, acts: &[Act], lanes: &[usize], top: f64, bottom: f64) {
-    for (act, lane) in acts.iter().zip(lanes) {
+fn bands<'a>(
+    drawing: &mut Drawing,
+    acts: impl Iterator<Item = ((&'a Act, String), usize)>,
+    top: f64,
+    bottom: f64,
+) {
+    for ((act, label), lane) in acts {
         let (from, to) = (drawing.x(act.begins_ms), drawing.x(act.ends_ms.unwrap_or(drawing.total_ms)));
         let width = (to - from).max(1.5);
-        let y = top + LANE * *lane as f64;
+        let y = top + LANE * lane as f64;
         let fill = if act.acted { "#c4472d" } else { "#c9a14a" };
         if act.acted {
             drawing.add(format_args!(
                 "<rect x={from:.1} y=0 width={width:.1} height={bottom:.1} fill=#5c6b78 opacity=.11 />"
             ));
         }
-        let label = text(&format!("{} {}", act.name, act.target));
         drawing.add(format_args!(
-            "<rect x={from:.1} y={y:.1} width={width:.1} height={:.1} fill={fill} opacity=.75><title>{label}: {}</title></rect>\
-             <text x={:.1} y={:.1}>{label}</text>",
+            "<rect x={from:.1} y={y:.1} width={width:.1} height={:.1} fill={fill} opacity=.75><title>{}: {}</title></rect>\
+             <text x={:.1} y={:.1}>{}</text>",
             LANE - 4.0,
+            text(&format!("{} {}", act.name, act.target)),
             text(&act.evidence),
             from + 3.0,
-            y + LANE - 6.0
+            y + LANE - 6.0,
+            text(&label)
         ));
     }
 }

@@ -10,7 +10,7 @@ use super::{
     CLIENTS, Matrix, Rule, Toll,
     bpf::{Side, program},
 };
-use crate::os::{OsError, run, run_blocking};
+use crate::os::{OsError, run, run_blocking, turn};
 
 /// The port that all nodes serve at; each has an address of its own.
 const PORT: u16 = 7600;
@@ -43,12 +43,15 @@ impl Namespaces {
     /// # Errors
     /// The machine refuses; what was made is taken away again.
     pub async fn make(prefix: &str, hosts: usize, has_netem: bool) -> Result<Self, OsError> {
+        // Two runs that look at the same time would find the same one.
+        let turn = turn().await?;
         let network = free_network(&run("ip", &["-4", "-o", "addr"]).await?);
         let mut made =
             Self { prefix: prefix.to_owned(), network, has_netem, settings: BTreeMap::new(), is_down: false };
         let bridge = made.bridge();
         run("ip", &["link", "add", &bridge, "type", "bridge"]).await?;
         run("ip", &["addr", "add", &format!("{}/24", made.ip(CLIENTS)), "dev", &bridge]).await?;
+        drop(turn);
         run("ip", &["link", "set", &bridge, "up"]).await?;
         for _ in 0..hosts {
             made.add_host().await?;
