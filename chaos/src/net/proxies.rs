@@ -35,6 +35,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNKS: usize = 64;
 /// A node that is dead is dialled so long before its caller is turned away.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 struct Shared {
     matrix: watch::Sender<Matrix>,
@@ -128,7 +129,12 @@ async fn free_address() -> io::Result<SocketAddr> {
 }
 
 async fn accept(listener: TcpListener, host: usize, real: SocketAddr, shared: Arc<Shared>) {
-    while let Ok((inside, peer)) = listener.accept().await {
+    loop {
+        let Ok((inside, peer)) = listener.accept().await else {
+            // Too many files are open, or the caller has gone. The next one may do better.
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let processes: Vec<(usize, u32)> =
