@@ -82,6 +82,9 @@ impl Runtime {
                 config.options_mut().set(key, value)?;
             }
         }
+        // DataFusion's nested loop join runs its left side a second time when it is out of memory. A scan whose files can be
+        // stolen gives only those then that were not read yet. A task has nobody to steal from.
+        config.options_mut().execution.enable_file_stream_work_stealing = false;
         let mut env = Arc::clone(&self.env);
         if stores {
             // Pool, spill folder and caches stay shared; only this job's stores are its own.
@@ -100,5 +103,38 @@ impl Runtime {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<BTreeMap<String, String>, Arc<SessionState>>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the test writes a file to read")]
+
+    use datafusion::{
+        physical_plan::collect,
+        prelude::{CsvReadOptions, SessionContext},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_scan_that_runs_again_gives_all_its_rows_again() {
+        let spill = DiskManagerMode::default();
+        let runtime = Runtime::new(1 << 26, None, spill, 1, Extensions::default()).unwrap();
+        let asked = BTreeMap::from([(
+            "datafusion.execution.enable_file_stream_work_stealing".to_owned(),
+            "true".to_owned(),
+        )]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.csv");
+        std::fs::write(&file, "a\n1\n2\n3\n").unwrap();
+        let state = runtime.session_state(&asked).unwrap();
+        let context = SessionContext::new_with_state(SessionState::clone(&state));
+        context.register_csv("t", file.to_str().unwrap(), CsvReadOptions::default()).await.unwrap();
+        let plan = context.sql("SELECT a FROM t").await.unwrap().create_physical_plan().await.unwrap();
+        for _ in 0..2 {
+            let batches = collect(Arc::clone(&plan), context.task_ctx()).await.unwrap();
+            assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 3);
+        }
     }
 }
