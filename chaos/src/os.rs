@@ -6,10 +6,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
     sync::{Arc, OnceLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::process::Command;
+
+/// A turn takes a few calls of `ip`; dozens of runs may wait for theirs.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+const TURN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Something that the machine refused.
 #[derive(Debug, thiserror::Error)]
@@ -33,16 +37,20 @@ impl OsError {
 /// Waits until no other run on this machine holds it; until it is dropped, none does.
 ///
 /// # Errors
-/// The folder for temporary files can't be locked.
+/// The folder for temporary files can't be locked, or another process holds it for longer than [`TURN_TIMEOUT`].
 pub async fn turn() -> Result<fs::File, OsError> {
     let path = std::env::temp_dir();
-    let opened = path.clone();
-    let locked = tokio::task::spawn_blocking(move || {
-        let folder = fs::File::open(opened)?;
-        folder.lock()?;
-        Ok(folder)
-    });
-    locked.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(OsError::file("locking", &path))
+    let folder = fs::File::open(&path).map_err(OsError::file("locking", &path))?;
+    let began = Instant::now();
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(folder),
+            Err(fs::TryLockError::WouldBlock) if began.elapsed() < TURN_TIMEOUT => {
+                tokio::time::sleep(TURN_INTERVAL).await;
+            }
+            Err(error) => return Err(OsError::file("locking", &path)(error.into())),
+        }
+    }
 }
 
 /// Runs a program to its end and gives its standard output.

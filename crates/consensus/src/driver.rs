@@ -77,7 +77,8 @@ pub(crate) async fn campaign(node: Arc<Node>) {
 }
 
 /// Hands higher votes to openraft's core, until it stops. The core takes each as it takes one from its own replication
-/// tasks (see [`crate::network`]): it keeps the vote and follows. Nobody is told that the vote was given.
+/// tasks (see [`crate::network`]): it keeps the vote and follows. Nobody is told that the vote was given. Within the lease
+/// after its own election it refuses; whoever knows the vote answers with it again.
 pub(crate) async fn step_down(node: Arc<Node>, mut votes: mpsc::Receiver<HigherVote>) {
     // Whoever holds a higher vote judged the candidate's log; this replica has nothing to compare.
     let any_log = LogId::new(CommittedLeaderId::new(u64::MAX, u64::MAX), u64::MAX);

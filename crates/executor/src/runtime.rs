@@ -83,7 +83,7 @@ impl Runtime {
             }
         }
         // DataFusion's nested loop join runs its left side a second time when it is out of memory. A scan whose files can be
-        // stolen gives only those then that were not read yet. A task has nobody to steal from.
+        // stolen gives only those then that were not read yet. A task could steal from itself only.
         config.options_mut().execution.enable_file_stream_work_stealing = false;
         let mut env = Arc::clone(&self.env);
         if stores {
