@@ -63,7 +63,10 @@ impl fmt::Debug for Extensions {
 /// DataFusion's rules for physical plans with what they get wrong mended: some don't see operators with which they go
 /// wrong (`held.rs`), and nothing is believed of columns into which nulls were put (`forget.rs`).
 pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let replacements: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3] = [
+    let replacements: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 6] = [
+        Arc::new(Holding::sort_limits()),
+        Arc::new(Holding::distinct_limits()),
+        Arc::new(Holding::top_groups()),
         Arc::new(Holding::projections()),
         Arc::new(Holding::filters(FilterPushdown::new())),
         Arc::new(Holding::filters(FilterPushdown::new_post_optimization())),

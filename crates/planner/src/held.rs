@@ -11,12 +11,15 @@
 //!   narrows one drops columns that only the filter reads.
 //! - 55.2 pushes a filter through most operators by the *names* of its columns. If two have one name, as after a join, the
 //!   filter may go to the other one, and drop rows of the wrong side. So does a dynamic filter. Found by the simulator.
+//! - Limits of sorts and of `DISTINCT` that go where rows beyond them are needed: see [`limits`].
+
+mod limits;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use datafusion::{
     common::{
-        internal_datafusion_err,
+        Statistics, internal_datafusion_err,
         tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     },
     config::ConfigOptions,
@@ -30,26 +33,37 @@ use datafusion::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
         ReplaceChildrenOptions,
         joins::{HashJoinExec, SortMergeJoinExec},
+        statistics::{ChildStats, StatisticsArgs},
     },
 };
+
+type Node = Arc<dyn ExecutionPlan>;
 
 /// A rule of DataFusion that does not see some operators.
 #[derive(Debug)]
 pub(crate) struct Holding<R> {
     rule: R,
-    is_held: fn(&dyn ExecutionPlan) -> bool,
+    hold: fn(Node) -> Result<Transformed<Node>>,
 }
 
 impl Holding<ProjectionPushdown> {
     pub(crate) fn projections() -> Self {
-        Self { rule: ProjectionPushdown::new(), is_held: is_filtered_join }
+        Self { rule: ProjectionPushdown::new(), hold: |node| hold_if(is_filtered_join, node) }
     }
 }
 
 impl Holding<FilterPushdown> {
     pub(crate) fn filters(rule: FilterPushdown) -> Self {
-        Self { rule, is_held: is_ambiguous }
+        Self { rule, hold: |node| hold_if(is_ambiguous, node) }
     }
+}
+
+fn hold_if(is_held: fn(&dyn ExecutionPlan) -> bool, node: Node) -> Result<Transformed<Node>> {
+    Ok(if is_held(node.as_ref()) {
+        Transformed::yes(Arc::new(HeldExec::new(node)))
+    } else {
+        Transformed::no(node)
+    })
 }
 
 fn is_filtered_join(node: &dyn ExecutionPlan) -> bool {
@@ -74,10 +88,7 @@ impl<R: PhysicalOptimizerRule> PhysicalOptimizerRule for Holding<R> {
         plan: Arc<dyn ExecutionPlan>,
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let held = plan.transform_up(|node| {
-            let is_held = (self.is_held)(node.as_ref());
-            Ok(if is_held { Transformed::yes(Arc::new(HeldExec(node)) as _) } else { Transformed::no(node) })
-        })?;
+        let held = plan.transform_up(self.hold)?;
         let plan = self.rule.optimize(held.data, config)?;
         if held.transformed { plan.transform_up(release).data() } else { Ok(plan) }
     }
@@ -91,16 +102,27 @@ impl<R: PhysicalOptimizerRule> PhysicalOptimizerRule for Holding<R> {
     }
 }
 
-fn release(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    let held = node.downcast_ref::<HeldExec>().map(|held| Arc::clone(&held.0));
+fn release(node: Node) -> Result<Transformed<Node>> {
+    let held = node.downcast_ref::<HeldExec>().map(|held| Arc::clone(&held.input));
     Ok(held.map_or_else(|| Transformed::no(node), Transformed::yes))
 }
 
-/// An operator that no projection is swapped with and no filter is pushed through, as none allows that unless it says so.
+/// An operator that no projection is swapped with, no filter is pushed through and no limit passes, as none allows that
+/// unless it says so.
 ///
 /// Only while the rule runs.
 #[derive(Debug)]
-struct HeldExec(Arc<dyn ExecutionPlan>);
+struct HeldExec {
+    input: Node,
+    /// Whether what is above may count on the order of what is below, and so have it changed.
+    keeps_order: bool,
+}
+
+impl HeldExec {
+    fn new(input: Node) -> Self {
+        Self { input, keeps_order: true }
+    }
+}
 
 impl DisplayAs for HeldExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,15 +136,19 @@ impl ExecutionPlan for HeldExec {
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.0.properties()
+        self.input.properties()
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.0]
+        vec![&self.input]
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![self.keeps_order]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
     }
 
     fn apply_expressions(
@@ -137,8 +163,8 @@ impl ExecutionPlan for HeldExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let child = children.pop().ok_or_else(|| internal_datafusion_err!("HeldExec needs one child"))?;
-        Ok(Arc::new(Self(child)))
+        let input = children.pop().ok_or_else(|| internal_datafusion_err!("HeldExec needs one child"))?;
+        Ok(Arc::new(Self { input, keeps_order: self.keeps_order }))
     }
 
     fn with_new_children(
@@ -149,6 +175,18 @@ impl ExecutionPlan for HeldExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.0.execute(partition, context)
+        self.input.execute(partition, context)
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(partition)]
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        inputs: &[Arc<Statistics>],
+        _args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        inputs.first().cloned().ok_or_else(|| internal_datafusion_err!("HeldExec needs one child"))
     }
 }

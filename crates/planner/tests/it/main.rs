@@ -7,6 +7,7 @@ mod cluster;
 mod compare;
 mod data;
 mod extensions;
+mod limits;
 mod odd;
 mod profile;
 mod reader;
