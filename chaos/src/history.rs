@@ -41,6 +41,7 @@ impl End {
             | ClientError::NoQuorum { may_be_done: false, .. } => Self::Fail(text),
             ClientError::NoQuorum { may_be_done: true, .. }
             | ClientError::Deadline { .. }
+            | ClientError::Unfollowed { .. }
             | ClientError::JobFailed { .. }
             | ClientError::Cancelled { .. }
             | ClientError::Ended { .. }
@@ -158,6 +159,8 @@ impl Process {
 mod tests {
     use std::time::Duration;
 
+    use polybolos_model::JobId;
+
     use super::*;
 
     #[test]
@@ -173,6 +176,10 @@ mod tests {
         };
         assert!(matches!(End::of_change(&quorum(true)), End::Info(_)));
         assert!(matches!(End::of_change(&quorum(false)), End::Fail(_)));
+        // What it was told while it followed the query says nothing of the query.
+        let unfollowed = ClientError::Unfollowed { job: JobId(7), source: Box::new(quorum(false)) };
+        assert!(matches!(End::of_change(&unfollowed), End::Info(_)));
+        assert_eq!(class(&unfollowed.to_string()), "no quorum");
         assert_eq!((class(&late.to_string()), class(&quorum(true).to_string())), ("deadline", "no quorum"));
     }
 }

@@ -134,7 +134,8 @@ impl Driver {
                     ClientError::JobFailed { .. }
                     | ClientError::Cancelled { .. }
                     | ClientError::NotFound { .. }
-                    | ClientError::Unreachable { .. } => {}
+                    | ClientError::Unreachable { .. }
+                    | ClientError::Unfollowed { .. } => {}
                     _ => self.give_back(Some("its client could not read the result")),
                 }
                 let _ = self.out.send(Item::Failed(error)).await;

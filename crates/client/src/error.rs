@@ -37,6 +37,11 @@ pub enum ClientError {
     #[error("{what} found no quorum for {:.1} s, and {}: {states}",
         waited.as_secs_f32(), if *may_be_done { "may have been done" } else { "nothing was done" })]
     NoQuorum { what: &'static str, waited: Duration, states: String, may_be_done: bool },
+    /// The query was accepted, and nobody can be asked how it goes on: it runs, or has ended.
+    #[error(
+        "query {job} was accepted, and whether it has ended is unknown (`jobs show {job}` tells later): {source}"
+    )]
+    Unfollowed { job: JobId, source: Box<ClientError> },
     /// The cluster can't do it as it is now; the message says why, and nothing was changed.
     #[error("{message}")]
     Refused { message: String },

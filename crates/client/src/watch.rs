@@ -125,8 +125,20 @@ impl Watch {
             };
             async move { query(channel).watch(request).await }
         });
-        let (updates, address) = opened.await?;
+        let (updates, address) = opened.await.map_err(|error| self.unfollowed(error))?;
         Ok(Open { updates, address })
+    }
+
+    /// That nobody could be asked says nothing of what became of the query.
+    fn unfollowed(&self, error: ClientError) -> ClientError {
+        match error {
+            unasked @ (ClientError::Unreachable { .. }
+            | ClientError::NoQuorum { .. }
+            | ClientError::Deadline { .. }) => {
+                ClientError::Unfollowed { job: self.job, source: Box::new(unasked) }
+            }
+            said => said,
+        }
     }
 
     fn troubled(&mut self) -> Duration {
@@ -139,7 +151,7 @@ impl Watch {
         tracing::debug!(job = %self.job, text, "a watch broke");
         if self.troubled() >= WATCH_PATIENCE {
             let addresses = self.shared.addresses.clone();
-            return Err(ClientError::Unreachable { addresses, last: text });
+            return Err(self.unfollowed(ClientError::Unreachable { addresses, last: text }));
         }
         sleep(self.shared.backoff(self.breaks)).await;
         self.breaks = self.breaks.saturating_add(1);

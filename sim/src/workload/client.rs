@@ -168,9 +168,10 @@ fn is_busy(error: &ClientError) -> bool {
 fn outcome(error: &ClientError) -> Outcome {
     match error {
         ClientError::Cancelled { .. } => Outcome::Cancelled,
-        ClientError::Unreachable { .. } | ClientError::Deadline { .. } | ClientError::NoQuorum { .. } => {
-            Outcome::Unknown
-        }
+        ClientError::Unreachable { .. }
+        | ClientError::Deadline { .. }
+        | ClientError::NoQuorum { .. }
+        | ClientError::Unfollowed { .. } => Outcome::Unknown,
         ClientError::Statement { .. }
         | ClientError::JobFailed { .. }
         | ClientError::Ended { .. }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use arrow::{array::AsArray, datatypes::Int32Type, record_batch::RecordBatch};
 use futures::{StreamExt, TryStreamExt};
 use polybolos_model::{ErrorClass, StageId};
-use polybolos_proto::v1::{self, JobState};
+use polybolos_proto::v1::{self, JobState, error_detail::Reason};
 
 use super::fake::{
     Executor, OnFetch, OnSubmit,
     OnWatch::{Break, Until, Update},
-    Scheduler, accepted, client, update,
+    Scheduler, accepted, client, refusal, update,
 };
 use crate::{Answer, Client, ClientError, JobHandle, SubmitOptions, limits};
 
@@ -95,6 +95,19 @@ async fn a_broken_watch_is_opened_anew() {
     assert_eq!(values(&batches), [1]);
     assert_eq!(executor.reads.lock().unwrap().len(), 1);
     assert_eq!(progress.borrow().as_ref().unwrap().state(), JobState::Succeeded);
+}
+
+/// Of a statement that writes, its client must not hear that nothing was done.
+#[tokio::test]
+async fn what_became_of_an_accepted_query_is_unknown_when_nobody_can_be_asked() {
+    let (scheduler, _executor, client) = setting(false).await;
+    scheduler.on_watch(vec![Update(update(JobState::Running, vec![])), Break]);
+    scheduler.refuses_watches(refusal(Reason::NotLeader, ""));
+    let job = job(&client).await;
+    let error = job.stream().try_collect::<Vec<_>>().await.unwrap_err();
+    let ClientError::Unfollowed { job: of, source } = &error else { panic!("{error}") };
+    assert!(*of == job.id() && matches!(**source, ClientError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("was accepted, and whether it has ended is unknown"), "{error}");
 }
 
 #[tokio::test]

@@ -119,7 +119,11 @@ impl CliError {
             | Self::Recover { .. }
             | Self::Replica(Fatal { refused: true, .. })
             | Self::File { .. } => EXIT_USAGE,
-            Self::Client(ClientError::Unreachable { .. } | ClientError::NoQuorum { .. })
+            Self::Client(
+                ClientError::Unreachable { .. }
+                | ClientError::NoQuorum { .. }
+                | ClientError::Unfollowed { .. },
+            )
             | Self::NoFreshAnswer(_) => EXIT_UNREACHABLE,
             Self::Statement { source, .. } | Self::Query { source, .. } => source.exit_code(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

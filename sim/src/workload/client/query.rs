@@ -183,6 +183,7 @@ fn is_lost(error: &ClientError) -> bool {
         | ClientError::Busy { .. }
         | ClientError::Deadline { .. }
         | ClientError::NoQuorum { .. }
+        | ClientError::Unfollowed { .. }
         | ClientError::Refused { .. }
         | ClientError::Protocol { .. } => false,
     }

@@ -111,6 +111,8 @@ pub(in crate::tests) enum OnWatch {
 struct Script {
     submits: VecDeque<OnSubmit>,
     watches: VecDeque<Vec<OnWatch>>,
+    /// The answer to all further watches.
+    no_watch: Option<Status>,
     /// Answers of the services for operators; the last is for all further calls.
     operations: VecDeque<Result<(), Status>>,
     /// Who leads after each transfer; whoever was named, when they are used up.
@@ -147,6 +149,11 @@ impl Scheduler {
     pub(in crate::tests) fn on_watch(&self, what: Vec<OnWatch>) -> &Self {
         self.script.lock().unwrap().watches.push_back(what);
         self
+    }
+
+    /// After those that it was told of.
+    pub(in crate::tests) fn refuses_watches(&self, status: Status) {
+        self.script.lock().unwrap().no_watch = Some(status);
     }
 
     pub(in crate::tests) fn on_operation(&self, what: Result<(), Status>) -> &Self {
@@ -221,7 +228,8 @@ impl QueryService for Scheduler {
             if tickets.is_empty() { String::new() } else { format!(" without {}", tickets.join(", ")) };
         self.note(format!("watch{reads}{lacks}"));
         let Some(steps) = self.script.lock().unwrap().watches.pop_front() else {
-            return Err(refusal(Reason::JobNotFound, ""));
+            let refused = self.script.lock().unwrap().no_watch.clone();
+            return Err(refused.unwrap_or_else(|| refusal(Reason::JobNotFound, "")));
         };
         let gate = self.gate.subscribe();
         let updates = stream::iter(steps).filter_map(move |step| {
