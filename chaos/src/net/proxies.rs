@@ -8,7 +8,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -26,7 +26,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{CLIENTS, Matrix, Rule, Toll, owner::owner};
+use super::{
+    CLIENTS, Matrix, Rule, Toll,
+    owner::{Owners, Processes},
+};
 use crate::os::{OsError, fork};
 
 const LOOPBACK: &str = "127.0.0.1:0";
@@ -39,7 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 struct Shared {
     matrix: watch::Sender<Matrix>,
-    processes: Mutex<BTreeMap<usize, u32>>,
+    processes: Processes,
+    owners: Owners,
     held: AtomicU64,
     shaped: AtomicU64,
     cut: AtomicU64,
@@ -62,9 +66,11 @@ impl Proxies {
     /// # Errors
     /// No port can be had.
     pub async fn make(hosts: usize, seed: u64) -> Result<Self, OsError> {
+        let processes = Processes::default();
         let shared = Shared {
             matrix: watch::Sender::new(Matrix::new()),
-            processes: Mutex::new(BTreeMap::new()),
+            owners: Owners::new(Arc::clone(&processes)),
+            processes,
             held: AtomicU64::new(0),
             shaped: AtomicU64::new(0),
             cut: AtomicU64::new(0),
@@ -98,7 +104,7 @@ impl Proxies {
     }
 
     pub(super) fn is_process(&self, host: usize, process: u32) {
-        lock(&self.shared.processes).insert(host, process);
+        self.shared.processes.lock().unwrap_or_else(PoisonError::into_inner).insert(host, process);
     }
 
     pub(super) fn apply(&self, matrix: &Matrix) {
@@ -118,11 +124,6 @@ impl Drop for Proxies {
     }
 }
 
-/// A panic elsewhere left the value as it was.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Free now; that another process takes it before its node does is unlikely, and shows.
 async fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind(LOOPBACK).await?.local_addr()
@@ -137,10 +138,8 @@ async fn accept(listener: TcpListener, host: usize, real: SocketAddr, shared: Ar
         };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let processes: Vec<(usize, u32)> =
-                lock(&shared.processes).iter().map(|(host, process)| (*host, *process)).collect();
             let from = match inside.local_addr() {
-                Ok(local) => owner(peer, local, &processes).unwrap_or(CLIENTS),
+                Ok(local) => shared.owners.of(peer, local).await.unwrap_or(CLIENTS),
                 Err(_) => CLIENTS,
             };
             // A caller of a dead node sees its connection closed.
