@@ -4,6 +4,7 @@
 //!   each query: without a kill ─▶ untimed, then --repeat times: the middle one counts
 //!               with one ─▶ SIGKILL (or --fault) at 10, 50, 90 % of that ─▶ answer compared ─▶ the executor comes back
 //!   logs of the processes ─▶ when it was noticed (schedulers), what ran for nothing (executors)
+//!   the cluster's log of the job ─▶ done tasks that ran again
 //! ```
 
 mod fault;
@@ -13,8 +14,11 @@ mod work;
 
 use std::{cell::Cell, time::Duration};
 
-use polybolos_client::{Client, ClientError, QueryResult};
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+use polybolos_client::{Answer as Submitted, Client, ClientError, QueryResult, SubmitOptions};
 use polybolos_env::Env;
+use polybolos_model::JobId;
 use tokio::time::sleep;
 
 use self::{
@@ -111,8 +115,13 @@ impl Question {
     }
 }
 
-/// How long a query took, and its end.
-type Ran = (Duration, Result<QueryResult, ClientError>);
+/// One run of a query.
+struct Ran {
+    elapsed: Duration,
+    /// If it was accepted, and is one.
+    job: Option<JobId>,
+    result: Result<QueryResult, ClientError>,
+}
 
 impl Bench {
     async fn run(&mut self, query: u32, repeat: u32, kill_at: &[u32]) -> Result<Row, CliError> {
@@ -121,10 +130,10 @@ impl Bench {
         let question = Question { sql, expected: self.baseline.run(query, sql).await?, sort_columns };
         let (mut without, mut difference) = (Times::default(), None);
         for round in 0..=repeat {
-            let (elapsed, result) = timed(&self.client, &self.env, sql).await;
-            difference = difference.or(question.difference(&result?)?);
+            let ran = timed(&self.client, &self.env, sql).await;
+            difference = difference.or(question.difference(&ran.result?)?);
             if round > 0 {
-                without.add(elapsed);
+                without.add(ran.elapsed);
             }
         }
         let without_ms = without.median_ms();
@@ -145,7 +154,7 @@ impl Bench {
         for _ in 0..TRIES {
             let victim = self.kills % self.fleet.executors.len();
             let begins = self.log_lengths()?;
-            let ((elapsed, result), killed_ms) = self.kill_during(question.sql, victim, after).await?;
+            let (ran, killed_ms) = self.kill_during(question.sql, victim, after).await?;
             let Some(killed_ms) = killed_ms else { continue };
             self.kills += 1;
             let lost_ms = match fault::is_noticed(self.fault) {
@@ -154,17 +163,19 @@ impl Bench {
             };
             let work = self.work(victim, killed_ms, &begins.executors)?;
             fault::heal(&mut self.fleet, victim, self.fault).await?;
-            let outcome = match result {
+            let redone = self.redone(ran.job).await?;
+            let outcome = match ran.result {
                 Ok(result) => Outcome::Answered {
-                    ms: elapsed.as_secs_f64() * 1_000.0,
+                    ms: ran.elapsed.as_secs_f64() * 1_000.0,
                     difference: question.difference(&result)?,
                 },
                 Err(error) => Outcome::Failed(error.to_string()),
             };
             let detection_ms = lost_ms.map(|lost_ms| (lost_ms - killed_ms).max(0.0));
-            return Ok(Kill { percent, outcome, detection_ms, work });
+            return Ok(Kill { percent, outcome, detection_ms, work, redone });
         }
-        Ok(Kill { percent, outcome: Outcome::Missed, detection_ms: None, work: Work::default() })
+        let work = Work::default();
+        Ok(Kill { percent, outcome: Outcome::Missed, detection_ms: None, work, redone: 0 })
     }
 
     /// Runs the query, and the fault strikes so long after its begin. When, in ms since the Unix epoch, or `None` if
@@ -211,6 +222,12 @@ impl Bench {
         })
     }
 
+    /// Done tasks of the job that ran again, by the cluster's log.
+    async fn redone(&self, job: Option<JobId>) -> Result<u64, CliError> {
+        let Some(job) = job else { return Ok(0) };
+        Ok(self.client.job(job).await?.toll.map_or(0, |toll| toll.lost_tasks))
+    }
+
     fn work(&self, victim: usize, killed_ms: f64, begins: &[u64]) -> Result<Work, CliError> {
         let mut logs = Vec::with_capacity(begins.len());
         for (node, &begin) in self.fleet.executors.iter().zip(begins) {
@@ -245,6 +262,13 @@ struct Begins {
 
 async fn timed(client: &Client, env: &Env, sql: &str) -> Ran {
     let started = env.clock.now();
-    let result = client.query(sql).await;
-    (env.clock.now() - started, result)
+    let (job, result) = match client.submit(sql, SubmitOptions::default()).await {
+        Ok(Submitted::Inline(result)) => (None, Ok(result)),
+        Ok(Submitted::Job(job)) => {
+            let batches: Result<Vec<RecordBatch>, _> = job.stream().try_collect().await;
+            (Some(job.id()), batches.map(|batches| QueryResult { schema: job.schema(), batches }))
+        }
+        Err(error) => (None, Err(error)),
+    };
+    Ran { elapsed: env.clock.now() - started, job, result }
 }

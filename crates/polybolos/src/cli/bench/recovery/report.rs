@@ -32,6 +32,8 @@ pub(super) struct Kill {
     /// From the kill to the committed loss.
     pub(super) detection_ms: Option<f64>,
     pub(super) work: Work,
+    /// Done tasks that ran again, by the cluster's log.
+    pub(super) redone: u64,
 }
 
 /// One query.
@@ -76,7 +78,7 @@ impl Kill {
             "kill_at_percent": self.percent, "ms": self.ms(), "ratio": self.ratio(without_ms),
             "detection_ms": self.detection_ms, "lost_task_ms": self.work.lost_ms,
             "stalled_task_ms": self.work.stalled_ms, "useful_task_ms": self.work.useful_ms, "lost_share": self.work.share(), "tasks": self.work.tasks,
-            "tasks_again": self.work.again, "tasks_completed_again": self.work.redone, "within_aim": self.within_aim(without_ms), "result": self.result(),
+            "tasks_again": self.work.again, "tasks_completed_again": self.redone, "within_aim": self.within_aim(without_ms), "result": self.result(),
         })
     }
 }
@@ -163,7 +165,8 @@ pub(super) mod tests {
             percent,
             outcome: Outcome::Answered { ms, difference: None },
             detection_ms: Some(detection),
-            work: Work { useful_ms: 200.0, lost_ms, stalled_ms: 0.0, tasks: 4, again: 1, redone: 1 },
+            work: Work { useful_ms: 200.0, lost_ms, stalled_ms: 0.0, tasks: 4, again: 1 },
+            redone: 1,
         };
         Row { query: 9, without_ms: 100.0, difference: None, kills: kills.iter().map(kill).collect() }
     }

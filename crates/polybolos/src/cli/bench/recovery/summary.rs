@@ -21,8 +21,7 @@ pub(super) struct Summary {
     lost_share: f64,
     detection_ms: Vec<f64>,
     within_aim: usize,
-    /// Tasks that were completed more than once.
-    redone: usize,
+    redone: u64,
 }
 
 impl Summary {
@@ -44,7 +43,7 @@ impl Summary {
             ratio: geometric_mean(&ratios),
             lost_share: if useful > 0.0 { lost / useful } else { 0.0 },
             within_aim: runs.iter().filter(within_aim).count(),
-            redone: runs.iter().map(|(_, kill)| kill.work.redone).sum(),
+            redone: runs.iter().map(|(_, kill)| kill.redone).sum(),
             detection_ms,
         }
     }

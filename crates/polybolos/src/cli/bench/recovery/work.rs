@@ -1,4 +1,5 @@
-//! What ran, and what of it for nothing: from the logs of the executors of one run.
+//! What ran, and what of it for nothing: from the logs of the executors of one run. What counts as done they can't tell:
+//! a task that an executor has completed is done when the cluster has committed that.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,6 @@ pub(super) struct Work {
     pub(super) tasks: usize,
     /// Tasks of which more than one attempt began.
     pub(super) again: usize,
-    /// Tasks that were completed more than once.
-    pub(super) redone: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +41,6 @@ impl Work {
         for attempts in tasks.values() {
             work.again += usize::from(attempts.len() > 1);
             let completed_at = |attempt: &Attempt| attempt.ended.filter(|(_, completed)| *completed);
-            work.redone += usize::from(attempts.values().filter_map(completed_at).count() > 1);
             let last = attempts.values().filter_map(completed_at).map(|(at, _)| at).reduce(f64::max);
             for attempt in attempts.values() {
                 match attempt.ended {
@@ -132,7 +130,7 @@ mod tests {
         ]
         .concat();
         let work = Work::of(&[other, victim], |node| node == 1, killed_ms);
-        assert_eq!((work.tasks, work.again, work.redone), (3, 2, 1));
+        assert_eq!((work.tasks, work.again), (3, 2));
         assert!((work.useful_ms - 200.0).abs() < 1.0, "{work:?}");
         assert!((work.lost_ms - 80.0).abs() < 1.0 && (work.stalled_ms - 25.0).abs() < 1.0, "{work:?}");
         assert!((work.share() - 0.4).abs() < 0.01, "{work:?}");
