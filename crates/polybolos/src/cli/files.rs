@@ -180,6 +180,11 @@ pub(crate) fn list_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Names of what a folder holds.
+pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
+    fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -76,6 +76,14 @@ impl Node {
         self.args.extend(args.iter().copied().map(str::to_owned));
     }
 
+    /// Another value for an argument that it has, before it is started.
+    pub(crate) fn set_arg(&mut self, name: &str, value: &str) {
+        let mut after = self.args.iter_mut().skip_while(|arg| *arg != name).skip(1);
+        if let Some(found) = after.next() {
+            value.clone_into(found);
+        }
+    }
+
     /// The id of its process while it runs.
     pub(crate) fn process(&self) -> Option<u32> {
         self.child.as_ref()?.id()

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{super::values::scale, ClusterArgs, ListFormat};
+use super::{
+    super::values::{Size, scale},
+    ClusterArgs, ListFormat,
+};
 
 /// Measure a running cluster, or what the loss of a leader or an executor and a commit cost on this machine
 #[derive(Debug, Args)]
@@ -21,6 +24,9 @@ pub(crate) enum BenchCommand {
     Failover(FailoverArgs),
     Log(LogArgs),
     Recovery(RecoveryArgs),
+    Tpch(BenchTpchArgs),
+    #[command(hide = true)]
+    Engine(EngineArgs),
 }
 
 /// Time `SELECT 1` from submit to answer
@@ -156,4 +162,72 @@ pub(crate) struct RecoveryArgs {
     /// How the numbers are printed
     #[arg(long, value_enum, default_value = "table", env = "POLYBOLOS_FORMAT")]
     pub(crate) format: ListFormat,
+}
+
+/// What `bench tpch` compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineKind {
+    /// Schedulers and executors as processes
+    Polybolos,
+    /// DataFusion in one process
+    Datafusion,
+    Duckdb,
+    /// A standalone cluster, with a worker for each core
+    Spark,
+}
+
+/// Run TPC-H on several engines in turn, with the same files and as many cores, and compare times, memory and answers
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  polybolos bench tpch --scale 1 --repeat 3 --chart tpch.svg")]
+pub(crate) struct BenchTpchArgs {
+    /// Engines; the others are compared with the first one, and those that are not installed are left out
+    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', env = "POLYBOLOS_ENGINES")]
+    #[arg(default_values = ["polybolos", "datafusion"])]
+    pub(crate) engines: Vec<EngineKind>,
+    /// Python that has DuckDB or Spark; crates/polybolos/engines/install.sh makes one
+    #[arg(long, value_name = "PATH", default_value = "python3", env = "POLYBOLOS_PYTHON")]
+    pub(crate) python: PathBuf,
+    /// Scale factor of the data, which is made first
+    #[arg(long, value_name = "S", default_value = "0.1", env = "POLYBOLOS_SCALE", value_parser = scale)]
+    pub(crate) scale: f64,
+    /// Folder that `tpch generate` made, instead
+    #[arg(long, value_name = "DIR", env = "POLYBOLOS_DATA", conflicts_with = "scale")]
+    pub(crate) data: Option<PathBuf>,
+    /// A query to run, 1 to 22; may be repeated [default: all]
+    #[arg(long = "query", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=22))]
+    pub(crate) queries: Vec<u32>,
+    /// Timed runs of each query on each engine, after an untimed one
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(env = "POLYBOLOS_REPEAT")]
+    pub(crate) repeat: u32,
+    /// Scheduler processes
+    // No variable: POLYBOLOS_SCHEDULERS holds addresses.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) schedulers: u64,
+    /// Executor processes of one slot; the other engines get as many cores
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(env = "POLYBOLOS_EXECUTORS")]
+    pub(crate) executors: u32,
+    /// Memory of each executor
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", env = "POLYBOLOS_MEMORY")]
+    pub(crate) memory: Size,
+    /// Where the ratios are drawn, as SVG
+    #[arg(long, value_name = "FILE", env = "POLYBOLOS_CHART")]
+    pub(crate) chart: Option<PathBuf>,
+    /// Where data, logs and shuffle files are kept meanwhile [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR", env = "POLYBOLOS_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// How the numbers are printed
+    #[arg(long, value_enum, default_value = "table", env = "POLYBOLOS_FORMAT")]
+    pub(crate) format: ListFormat,
+}
+
+/// DataFusion in a process of its own, for `bench tpch`: it answers lines of standard input
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  polybolos bench engine --data data --cores 2")]
+pub(crate) struct EngineArgs {
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    #[arg(long, value_name = "N")]
+    pub(crate) cores: u32,
 }

@@ -12,7 +12,8 @@ mod tpch;
 use std::path::PathBuf;
 
 pub(crate) use bench::{
-    BenchArgs, BenchCommand, ConcurrentArgs, FailoverArgs, LatencyArgs, LogArgs, RecoveryArgs, RecoveryFault,
+    BenchArgs, BenchCommand, BenchTpchArgs, ConcurrentArgs, EngineArgs, EngineKind, FailoverArgs,
+    LatencyArgs, LogArgs, RecoveryArgs, RecoveryFault,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use demo::DemoArgs;

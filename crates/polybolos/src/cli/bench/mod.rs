@@ -6,8 +6,10 @@ mod fsync;
 mod log;
 mod queries;
 mod recovery;
+mod tpch;
 
 pub(crate) use failover::failover;
 pub(crate) use log::log;
 pub(crate) use queries::{concurrent, latency};
 pub(crate) use recovery::recovery;
+pub(crate) use tpch::{engine, tpch};

@@ -12,6 +12,7 @@ pub(crate) use baseline::{Answer, Baseline};
 pub(crate) use generate::{Writing, generate, write_tables};
 pub(crate) use report::Times;
 pub(crate) use run::{difference, register_statements, run};
+pub(crate) use verify::difference_within;
 
 /// The eight tables, largest first.
 pub(crate) const TABLES: [&str; 8] =

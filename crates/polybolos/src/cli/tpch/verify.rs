@@ -71,7 +71,18 @@ pub(crate) fn difference(
     actual: (&SchemaRef, &[RecordBatch]),
     sort_columns: &[usize],
 ) -> Result<Option<Difference>, ArrowError> {
-    let (expected, actual) = (Side::new(expected.0, expected.1)?, Side::new(actual.0, actual.1)?);
+    difference_within(TOLERANCE, expected, actual, sort_columns)
+}
+
+/// The same with floats that may differ relatively by `tolerance`.
+pub(crate) fn difference_within(
+    tolerance: f64,
+    expected: (&SchemaRef, &[RecordBatch]),
+    actual: (&SchemaRef, &[RecordBatch]),
+    sort_columns: &[usize],
+) -> Result<Option<Difference>, ArrowError> {
+    let side = |side: (&SchemaRef, &[RecordBatch])| Side::new(side.0, side.1, tolerance);
+    let (expected, actual) = (side(expected)?, side(actual)?);
     if expected.columns != actual.columns {
         return Ok(Some(Difference::Columns { expected: expected.columns, actual: actual.columns }));
     }
@@ -97,6 +108,7 @@ struct Side {
     floats: Vec<Float64Array>,
     /// Row numbers, ascending by `exact` and then by `floats`.
     sorted: Vec<usize>,
+    tolerance: f64,
 }
 
 fn is_float(data_type: &DataType) -> bool {
@@ -117,7 +129,7 @@ fn to_rows(columns: &[ArrayRef], rows: usize) -> Result<Rows, ArrowError> {
 }
 
 impl Side {
-    fn new(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Self, ArrowError> {
+    fn new(schema: &SchemaRef, batches: &[RecordBatch], tolerance: f64) -> Result<Self, ArrowError> {
         let schema = batches.first().map_or_else(|| SchemaRef::clone(schema), RecordBatch::schema);
         let batch = concat_batches(&schema, batches)?;
         let columns =
@@ -126,7 +138,7 @@ impl Side {
             batch.columns().iter().cloned().partition(|column| is_float(column.data_type()));
         let floats = floats.iter().map(to_floats).collect::<Result<Vec<_>, _>>()?;
         let exact = to_rows(&exact, batch.num_rows())?;
-        let mut side = Self { columns, exact, floats, sorted: Vec::new(), batch };
+        let mut side = Self { columns, exact, floats, sorted: Vec::new(), batch, tolerance };
         let mut sorted: Vec<usize> = (0..side.batch.num_rows()).collect();
         sorted.sort_by(|a, b| {
             side.exact.row(*a).cmp(&side.exact.row(*b)).then_with(|| side.cmp_floats(*a, *b))
@@ -160,11 +172,11 @@ fn float(column: &Float64Array, row: usize) -> Option<f64> {
     Some(if value.is_nan() { f64::NAN } else { value + 0.0 })
 }
 
-fn close(a: Option<f64>, b: Option<f64>) -> bool {
+fn close(a: Option<f64>, b: Option<f64>, tolerance: f64) -> bool {
     match (a, b) {
         (Some(a), Some(b)) if a.is_nan() || b.is_nan() => a.is_nan() && b.is_nan(),
         (Some(a), Some(b)) => {
-            a == b || ((a - b).abs() <= TOLERANCE * a.abs().max(b.abs()) && (a - b).is_finite())
+            a == b || ((a - b).abs() <= tolerance * a.abs().max(b.abs()) && (a - b).is_finite())
         }
         (None, None) => true,
         _ => false,
@@ -213,7 +225,7 @@ fn unmatched(
     for row in group {
         let is_partner = |candidate: &usize| {
             let mut pairs = expected.floats.iter().zip(&actual.floats);
-            pairs.all(|(a, b)| close(float(a, *row), float(b, *candidate)))
+            pairs.all(|(a, b)| close(float(a, *row), float(b, *candidate), expected.tolerance))
         };
         match free.iter().position(is_partner) {
             Some(at) => drop(free.remove(at)),
@@ -238,7 +250,7 @@ fn by_order(
         let rows = 0..expected.batch.num_rows();
         let first = if is_float(key.data_type()) {
             let (a, b) = (to_floats(key)?, to_floats(other)?);
-            rows.into_iter().find(|row| !close(float(&a, *row), float(&b, *row)))
+            rows.into_iter().find(|row| !close(float(&a, *row), float(&b, *row), expected.tolerance))
         } else {
             let (a, b) = (
                 to_rows(&[ArrayRef::clone(key)], rows.len())?,
