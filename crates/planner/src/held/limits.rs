@@ -53,7 +53,7 @@ impl Holding<LimitedDistinctAggregation> {
 
 /// A sort with a limit can't have its input sorted otherwise then. One whose input is sorted anyway is still left out.
 fn hold_below_limited_sort(node: Node) -> Result<Transformed<Node>> {
-    if !node.downcast_ref::<SortExec>().is_some_and(|sort| sort.fetch().is_some()) {
+    if node.downcast_ref::<SortExec>().and_then(SortExec::fetch).is_none() {
         return Ok(Transformed::no(node));
     }
     with_inputs(node, |input| HeldExec { input, keeps_order: false })

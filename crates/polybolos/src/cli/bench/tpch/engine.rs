@@ -31,7 +31,7 @@ use super::{
 /// One that runs.
 pub(super) enum Engine {
     Cluster(Box<Fleet>, Client, Env),
-    Driver(Driver),
+    Driver(Box<Driver>),
 }
 
 /// Rows, and what moved between tasks for them.
@@ -71,7 +71,7 @@ impl Machine<'_> {
             _ => vec!["-c", driver::SCRIPT, name, &data, &cores],
         };
         Ok(match Driver::start(name, &program, &args, self.folder).await? {
-            Start::Ready(driver) => Start::Ready(Engine::Driver(driver)),
+            Start::Ready(driver) => Start::Ready(Engine::Driver(Box::new(driver))),
             Start::Missing { name, why } => Start::Missing { name, why },
         })
     }
