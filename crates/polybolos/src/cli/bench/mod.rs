@@ -1,4 +1,4 @@
-//! `bench`: how quickly a cluster answers, survives its leader, and commits.
+//! `bench`: how quickly a cluster answers, survives its leader, and commits; and how other engines do.
 
 mod failover;
 mod fake_executor;
