@@ -52,6 +52,12 @@ pub const MUTANTS: &[Mutant] = &[
         "leader-in-minority",
     ),
     mutant(
+        "ahead-of-indeterminate",
+        "readers start over outputs that the log does not have yet and that come out differently the next time",
+        &["launches-are-due"],
+        "indeterminate-outputs",
+    ),
+    mutant(
         "append-unflushed",
         "log entries count as durable before they are synced",
         &["durable-log"],

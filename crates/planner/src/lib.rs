@@ -15,6 +15,7 @@
 //! statements, the catalogue, any decision at run time, and a wire format of its own for what `datafusion-proto` can
 //! already encode.
 
+mod balance;
 mod cheap;
 mod codec;
 mod config;

@@ -25,7 +25,7 @@ use datafusion::{
     },
 };
 
-use crate::error::PlanError;
+use crate::{balance::balanced, error::PlanError};
 
 /// Bottom-up over `plan`, but not into a recursive query, which runs whole in one task.
 ///
@@ -39,6 +39,9 @@ pub(crate) fn prepare(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
     }
     if plan.is::<RecursiveQueryExec>() {
         return Ok(plan);
+    }
+    if let Some(scan) = balanced(&plan) {
+        return Ok(scan);
     }
     let children = plan.children().into_iter().cloned().map(prepare).collect::<Result<Vec<_>, _>>()?;
     let plan = replace_children_if_necessary(plan, children).map_err(PlanError::datafusion("an operator"))?;

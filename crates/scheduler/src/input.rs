@@ -1,5 +1,7 @@
 //! What reaches the run loop, and who waits for what becomes of it.
 
+use std::time::Duration;
+
 use polybolos_model::{AttemptId, ErrorClass, ExecutorId, Incarnation, TaskId, Term};
 use polybolos_state::{Beat, Change, Command, Rejection, Reported, policy::Event};
 use tokio::sync::oneshot;
@@ -19,6 +21,11 @@ const BATCH_REQUESTS: usize = 1_024;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// One number of an output's or operator's statistics, with its name, as it is logged at most.
 const STATISTIC_BYTES: usize = 32;
+
+/// See [`Batch::bears_a_wait`]. About as long as an entry takes to be committed on a disk of the slower sort.
+const HOLD: Duration = Duration::from_millis(10);
+/// As long as the smallest task takes; others are submitted that much later, and run meanwhile.
+const SUBMIT_HOLD: Duration = Duration::from_millis(3);
 
 /// Why a command had no effect.
 #[derive(Debug)]
@@ -127,6 +134,37 @@ pub(crate) struct Batch {
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()
+    }
+
+    /// The commands that are asked for, unless anything else has happened that the leader decides about.
+    pub(crate) fn requests_alone(&self) -> Option<impl Iterator<Item = &Command> + Clone> {
+        let is_quiet = |event: &Event| {
+            matches!(event, Event::Request(_) | Event::Beat(_) | Event::Silence { .. } | Event::Tick)
+        };
+        let requests = self.events.iter().filter_map(|event| match event {
+            Event::Request(command) => Some(command),
+            _ => None,
+        });
+        self.events.iter().all(is_quiet).then_some(requests)
+    }
+
+    /// How long it may wait for what comes next, if its one job goes on without: completions, so that a job costs few
+    /// entries and its last one finds none under way; the submit of a job of one task, whose end may come into the same entry.
+    /// An executor reports again what its leader takes with it.
+    pub(crate) fn bears_a_wait(&self) -> Option<Duration> {
+        let mut hold = HOLD;
+        for event in &self.events {
+            match event {
+                Event::Request(Command::CompleteTask { .. } | Command::CompleteTaskIn { .. }) => {}
+                Event::Request(Command::SubmitJob { graph, .. })
+                    if graph.stages.iter().map(|stage| stage.tasks).sum::<u32>() == 1 =>
+                {
+                    hold = SUBMIT_HOLD;
+                }
+                _ => return None,
+            }
+        }
+        (!self.events.is_empty()).then_some(hold)
     }
 
     pub(crate) fn has_room(&self) -> bool {

@@ -163,6 +163,43 @@ impl Leader {
         self.wake_at(wakes_at);
     }
 
+    /// Starts what follows from the commands that are on the way into the log, as far as that is sure. See
+    /// [`ClusterState::ahead`]. Whether the job will not have ended by then.
+    pub(crate) fn look_ahead<'a>(&mut self, under_way: impl Iterator<Item = &'a Command> + Clone) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let (term, now_ms) = (self.term(), self.led_ms());
+        let seen = shared.read(|state| {
+            let ahead = state.ahead(under_way, term)?;
+            let launches = shared.dispatcher().plan_ahead(&ahead, now_ms);
+            Some((self.orders(ahead.state(), launches), ahead.goes_on()))
+        });
+        let Some((orders, goes_on)) = seen else { return false };
+        for order in orders {
+            polybolos_model::sometimes!("a task was launched before the log had what it needs");
+            self.give(order);
+        }
+        goes_on
+    }
+
+    /// Jobs of which tasks may have been launched, while their submit was on the way into the log. It has no effect if its
+    /// job is not there now: then nobody wants them.
+    pub(crate) fn forget_unsubmitted(&mut self, mut jobs: Vec<JobId>) {
+        let shared = Arc::clone(&self.shared);
+        if !jobs.is_empty() {
+            jobs.iter().for_each(|job| shared.dispatcher().came(*job));
+            shared.read(|state| jobs.retain(|job| state.job(*job).is_none()));
+        }
+        if jobs.is_empty() {
+            return;
+        }
+        polybolos_model::sometimes!("a job was not submitted after all");
+        for job in jobs {
+            self.stages.forget_job(job);
+        }
+        self.check_running = true;
+        self.dispatch();
+    }
+
     /// One order for each executor and stage, in the order of the launches.
     fn orders(&mut self, state: &ClusterState, launches: Vec<Launch>) -> Vec<Order> {
         let mut orders: Vec<Order> = Vec::new();

@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant};
 use crate::{
     drains::Drains,
     executors::{StreamId, Streams},
-    input::{Batch, Origin},
+    input::{Batch, Origin, Report, Reports},
     launch::StageCache,
     probe::{Probes, Verdict},
     publish::Settlers,
@@ -212,6 +212,16 @@ impl Leader {
         }
     }
 
+    /// Slots of tasks that tell that they are done are free.
+    pub(crate) fn heard_of(&self, reports: &Reports) {
+        let mut dispatcher = self.shared.dispatcher();
+        for Report { attempt, command, .. } in &reports.reports {
+            if matches!(command, Command::CompleteTask { .. } | Command::CompleteTaskIn { .. }) {
+                dispatcher.reported(*attempt);
+            }
+        }
+    }
+
     /// The stream ended by itself.
     pub(crate) fn stream_ended(&mut self, executor: &ExecutorId, stream: StreamId) {
         if self.streams.ended(executor, stream) {
@@ -234,6 +244,11 @@ impl Leader {
         }
         self.last_tick = now;
         self.ticked = true;
+    }
+
+    /// It is time for an entry, whatever else is asked for.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due || self.ticked || !self.follow_ups.is_empty()
     }
 
     /// Adds what the leader itself has for the next entry. False if there is nothing to decide.

@@ -6,7 +6,9 @@
 //!          └────────── what arrives meanwhile: the next batch ◀────────────┴─────────────────┘
 //! ```
 //!
-//! While an entry is being committed the next one fills up: group commit without a delay. Nothing waits for an entry:
+//! While an entry is being committed the next one fills up: group commit without a delay. What it will change is looked
+//! ahead to meanwhile, so that tasks start whose inputs are on their way into the log ([`polybolos_state::ClusterState::ahead`]). Nothing
+//! waits for an entry:
 //! a leader that loses its lead or its majority, or that is told to stop, reacts at once. Without a majority nothing is
 //! proposed; requests are refused and reports kept until one is back or another replica leads.
 //!
@@ -16,8 +18,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use polybolos_consensus::{Committed, Leadership, ProposeError, read_with};
-use polybolos_model::Term;
-use polybolos_state::{Change, Command, policy};
+use polybolos_model::{JobId, Term};
+use polybolos_state::{Change, Command, is_foreseeable, policy, submitted};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -43,6 +45,10 @@ pub(crate) struct RunLoop {
     /// What goes into the next entry. Empty without a leader.
     next: Batch,
     in_flight: Option<InFlight>,
+    /// There is something on the way into the log that nobody has looked ahead over.
+    is_news: bool,
+    /// `next` may wait until then for more: the one job that it is about goes on without.
+    hold_until: Option<Instant>,
 }
 
 /// An entry that was proposed.
@@ -51,13 +57,27 @@ struct InFlight {
     origins: Vec<Origin>,
     /// What the policy put behind the commands of `origins`.
     added: Vec<Command>,
+    /// All of its commands, unless nothing can be told by them of what comes next.
+    foreseen: Option<Vec<Command>>,
+    /// Jobs that it submits.
+    submits: Vec<JobId>,
     outcome: BoxFuture<'static, Outcome>,
 }
 
 impl RunLoop {
     pub(crate) fn new(shared: Arc<Shared>, inputs: mpsc::Receiver<Input>) -> Self {
         let (leadership, life) = (shared.log.leadership(), shared.life());
-        Self { shared, inputs, leadership, life, leader: None, next: Batch::default(), in_flight: None }
+        Self {
+            shared,
+            inputs,
+            leadership,
+            life,
+            leader: None,
+            next: Batch::default(),
+            in_flight: None,
+            is_news: false,
+            hold_until: None,
+        }
     }
 
     /// Runs until it is told to stop, or the log or all senders of inputs are gone.
@@ -66,7 +86,9 @@ impl RunLoop {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.follow_leadership();
         loop {
+            self.look_ahead();
             self.advance();
+            let held_until = self.hold_until.filter(|_| self.in_flight.is_none());
             tokio::select! {
                 biased;
                 _ = self.life.changed() => {
@@ -91,6 +113,7 @@ impl RunLoop {
                         leader.wake();
                     }
                 }
+                () = wake(held_until) => self.hold_until = None,
                 input = self.inputs.recv(), if self.next.has_room() => match input {
                     Some(input) => self.take(input),
                     None => break,
@@ -161,6 +184,9 @@ impl RunLoop {
 
     fn add(&mut self, input: Input) {
         let serves = self.serves();
+        if !matches!(input, Input::Reports(_) | Input::Beat { .. } | Input::Probed { .. }) {
+            self.hold_until = None;
+        }
         let Some(leader) = &mut self.leader else {
             return refuse_input(input, || self.shared.not_serving());
         };
@@ -168,7 +194,10 @@ impl RunLoop {
             Input::Request { .. } | Input::Registration(_) if !serves => {
                 refuse_input(input, || self.shared.not_serving());
             }
-            Input::Request { command, answer } => self.next.request(*command, Origin::Client(answer)),
+            Input::Request { command, answer } => {
+                self.is_news |= matches!(*command, Command::SubmitJob { .. });
+                self.next.request(*command, Origin::Client(answer));
+            }
             // An executor keeps what it holds for the cluster by its name.
             Input::Registration(_) if self.shared.read(|state| state.cluster_id().is_empty()) => {
                 refuse_input(input, || RequestError::Founding);
@@ -176,7 +205,9 @@ impl RunLoop {
             Input::Registration(registration) => self.next.registration(*registration),
             // A report over a stream that was dropped meanwhile comes again over the next one.
             Input::Reports(reports) if leader.is_current(&reports.executor, reports.stream) => {
+                leader.heard_of(&reports);
                 self.next.reports(reports);
+                self.is_news = true;
             }
             Input::Reports(_) => {}
             Input::Beat { stream, beat } => leader.beat(stream, beat, serves, &mut self.next),
@@ -207,6 +238,10 @@ impl RunLoop {
     fn advance(&mut self) {
         while self.in_flight.is_none() && self.serves() {
             let Some(leader) = &mut self.leader else { return };
+            if self.hold_until.is_some() && !leader.is_due() {
+                return;
+            }
+            self.hold_until = None;
             if !leader.compose(&mut self.next) {
                 return;
             }
@@ -226,19 +261,42 @@ impl RunLoop {
                 continue;
             };
             let added = entry.commands.iter().skip(origins.len()).cloned().collect();
+            let foreseen = is_foreseeable(&entry.commands).then(|| entry.commands.clone());
             if polybolos_model::mutant!("ack-before-commit") {
                 settle::answer_submits(&mut origins, &entry.commands);
             }
+            let submits = submitted(&entry.commands).collect();
             let log = Arc::clone(&self.shared.log);
             let outcome = Box::pin(async move { held(log.propose(entry).await).await });
-            self.in_flight = Some(InFlight { term, origins, added, outcome });
+            self.in_flight = Some(InFlight { term, origins, added, foreseen, submits, outcome });
+        }
+    }
+
+    /// Launches by what the entry in flight and the requests behind it will change.
+    fn look_ahead(&mut self) {
+        if !std::mem::take(&mut self.is_news) || !self.serves() {
+            return;
+        }
+        let in_flight = match &self.in_flight {
+            Some(InFlight { foreseen: Some(commands), .. }) => commands.as_slice(),
+            Some(_) => return,
+            None => &[],
+        };
+        if let (Some(leader), Some(requests)) = (&mut self.leader, self.next.requests_alone()) {
+            let goes_on = leader.look_ahead(in_flight.iter().chain(requests));
+            let hold = self.next.bears_a_wait().filter(|_| goes_on);
+            let now = self.shared.env.clock.now();
+            self.hold_until = hold.map(|hold| self.hold_until.unwrap_or(now + hold));
         }
     }
 
     fn settle(&mut self, outcome: Outcome) {
-        let Some(InFlight { term, origins, added, .. }) = self.in_flight.take() else { return };
+        let Some(InFlight { term, origins, added, submits, .. }) = self.in_flight.take() else { return };
         match self.leader.as_mut().filter(|leader| leader.term() == term) {
-            Some(leader) => leader.settle(origins, &added, outcome),
+            Some(leader) => {
+                leader.settle(origins, &added, outcome);
+                leader.forget_unsubmitted(submits);
+            }
             None => settle::of_the_past(&self.shared, origins, outcome),
         }
         self.shared.tell_progress();

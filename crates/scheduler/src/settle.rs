@@ -105,6 +105,9 @@ impl Leader {
             }
         }
         refuse_origins(origins, || unserved(&self.shared, error));
+        // Executors may have been told of inputs that the entry held, and of others by the time that a stage is sent again.
+        self.stages.forget_all();
+        self.streams.forget_all();
     }
 
     fn register(&mut self, registration: RegistrationOrigin, outcome: Outcome) {

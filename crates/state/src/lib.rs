@@ -17,6 +17,7 @@
 //! Deliberately absent: async code, the wire, DataFusion, the log itself, and running attempts. Those are the
 //! leader's volatile memory, the [`Dispatcher`], which a new leader fills anew from what executors report.
 
+mod ahead;
 mod apply;
 mod catalogue;
 mod change;
@@ -41,6 +42,7 @@ mod story;
 mod timeline;
 mod write;
 
+pub use ahead::{Ahead, is_foreseeable, submitted};
 pub use apply::{LossCost, StageRisk, Supposed, loss_preview};
 pub use catalogue::{Catalogue, Relation, RelationKind, RelationName, TableDef};
 pub use change::{Applied, Change, Effects, LostWork};

@@ -1,10 +1,14 @@
 //! A leader launches nothing that is done or over as far as it has applied the log, and nothing whose inputs are not
-//! complete: a fail-over runs no finished work again.
+//! complete: a fail-over runs no finished work again. It may look ahead over what executors have told and the log does not
+//! have yet, but only with one job alone, and over stages that give the same rows each time.
 //! From: the design, "finished work is never run again by a fail-over"; "task starts stay off the log".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::{AttemptId, ExecutorId, JobId, TaskId, Term, simulation::Fact};
+use polybolos_model::{
+    AttemptId, ExecutorId, JobId, Stage, TaskId, Term,
+    simulation::{AttemptEnd, Fact},
+};
 use polybolos_state::{Change, ClusterState, Job};
 
 use super::{Check, Commit, Oracle, Reference, effects_of};
@@ -15,6 +19,8 @@ pub(super) struct LaunchesAreDue {
     /// Complete tasks and ended jobs, and the entry since which they are.
     done: BTreeMap<TaskId, u64>,
     ended: BTreeMap<JobId, u64>,
+    /// Tasks of which an attempt has completed, whether the log knows of it or not.
+    told: BTreeSet<TaskId>,
 }
 
 impl LaunchesAreDue {
@@ -28,25 +34,41 @@ impl LaunchesAreDue {
         }
         // One that lags behind decides by a state that the reference does not have any more.
         if applied == reference.last_index() {
-            return is_due(reference.state(), executor, task)
+            return self
+                .is_due(reference.state(), executor, task)
                 .map_err(|why| format!("{host} launched task {task}, {why}"));
         }
         Ok(())
     }
-}
 
-fn is_due(state: &ClusterState, executor: &ExecutorId, task: TaskId) -> Check {
-    let job = state.job(task.job).ok_or("whose job is not known")?;
-    let (stage, run) = job.stage(task.stage).ok_or("whose stage is not known")?;
-    if !run.open.contains(&task.partition) {
-        return Err("which is not open".to_owned());
+    fn is_due(&self, state: &ClusterState, executor: &ExecutorId, task: TaskId) -> Check {
+        match state.executor(executor) {
+            Some(executor) if executor.takes_tasks() => {}
+            Some(_) | None => return Err(format!("on {executor}, which takes no tasks")),
+        }
+        let others = state.active_jobs().any(|job| job.id != task.job);
+        let Some(job) = state.job(task.job) else {
+            // Its submit may be under way.
+            return if others { Err("whose job is not known".to_owned()) } else { Ok(()) };
+        };
+        let (stage, run) = job.stage(task.stage).ok_or("whose stage is not known")?;
+        if !run.open.contains(&task.partition) {
+            return Err("which is not open".to_owned());
+        }
+        if job.is_ready(stage) || (!others && self.will_be_ready(job, stage)) {
+            return Ok(());
+        }
+        Err("whose inputs are not complete".to_owned())
     }
-    if !job.is_ready(stage) {
-        return Err("whose inputs are not complete".to_owned());
-    }
-    match state.executor(executor) {
-        Some(executor) if executor.takes_tasks() => Ok(()),
-        Some(_) | None => Err(format!("on {executor}, which takes no tasks")),
+
+    /// Whether executors have told of all that the log lacks of the inputs.
+    fn will_be_ready(&self, job: &Job, stage: &Stage) -> bool {
+        stage.inputs.iter().filter_map(|input| job.stage(input.stage)).all(|(input, run)| {
+            let told = |partition: &u32| {
+                self.told.contains(&TaskId { job: job.id, stage: input.id, partition: *partition })
+            };
+            run.is_complete() || (input.indeterminate.is_none() && run.open.iter().all(told))
+        })
     }
 }
 
@@ -83,6 +105,9 @@ impl Oracle for LaunchesAreDue {
     }
 
     fn on_moment(&mut self, moment: &Moment, reference: &Reference) -> Check {
+        if let What::Fact(Fact::AttemptEnded { task, end: AttemptEnd::Completed, .. }) = &moment.what {
+            self.told.insert(*task);
+        }
         let What::Fact(Fact::Launched { term, executor, task, attempt }) = &moment.what else {
             return Ok(());
         };
@@ -121,6 +146,23 @@ mod tests {
         let cancel = polybolos_state::Command::CancelJob { job: JOB, reason: "asked".to_owned() };
         lab.commit(vec![cancel]).unwrap();
         assert!(lab.fact(LEADER, launched(1, task(1, 0))).is_err());
+    }
+
+    #[test]
+    fn a_look_ahead_is_over_what_executors_have_told_and_by_one_job_alone() {
+        let mut lab = Lab::with_job(LaunchesAreDue::default());
+        let told = |partition: u32| Fact::AttemptEnded {
+            executor: executor(1),
+            task: task(0, partition),
+            attempt: attempt(u64::from(partition)),
+            end: AttemptEnd::Completed,
+        };
+        lab.fact(LEADER, told(0)).unwrap();
+        assert!(lab.fact(LEADER, launched(1, task(1, 0))).is_err());
+        lab.fact(LEADER, told(1)).unwrap();
+        lab.fact(LEADER, launched(1, task(1, 0))).unwrap();
+        let unknown = TaskId { job: JobId(77), ..task(0, 0) };
+        assert!(lab.fact(LEADER, launched(1, unknown)).is_err(), "another job is active");
     }
 
     #[test]

@@ -2,15 +2,16 @@
 //! From: the design, "the readers that saw the old attempt are rolled back too".
 //!
 //! What an attempt gives is a number here, made from its task and from what its inputs gave in the epoch in which it was
-//! launched; where its stage is indeterminate each attempt gives something of its own.
+//! launched; where its stage is indeterminate each attempt gives something of its own. A leader may launch over inputs that
+//! the log does not have yet, but only of stages that give the same each time: what those will give is known.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use polybolos_model::{AttemptId, JobId, StageId, TaskId};
-use polybolos_state::{Change, Command, Job, JobStatus};
+use polybolos_model::{AttemptId, JobId, Stage, StageId, TaskId};
+use polybolos_state::{Change, Command, Job, JobStatus, TaskRun};
 
 use super::{Check, Commit, Oracle};
 
@@ -37,18 +38,23 @@ impl Oracle for ReadersAgree {
     }
 
     fn on_commit(&mut self, commit: &Commit<'_>) -> Check {
+        let mut done = Vec::new();
         for (command, outcome) in commit.entry.commands.iter().zip(&commit.applied.outcomes) {
             match (command, outcome) {
                 (_, Ok(Change::Submitted { job })) if commit.entry.version >= 3 => {
                     self.jobs.insert(*job, Known::default());
                 }
                 (Command::CompleteTaskIn { task, attempt, epoch, .. }, Ok(Change::TaskCompleted { .. })) => {
-                    let job = commit.after.job(task.job);
-                    if let (Some(job), Some(known)) = (job, self.jobs.get_mut(&task.job)) {
-                        known.completed(job, *task, *attempt, *epoch);
-                    }
+                    done.push((*task, *attempt, *epoch));
                 }
                 _ => {}
+            }
+        }
+        // What one gives is made from what those of earlier stages give, which may come behind it.
+        done.sort_unstable();
+        for (task, attempt, epoch) in done {
+            if let (Some(job), Some(known)) = (commit.after.job(task.job), self.jobs.get_mut(&task.job)) {
+                known.completed(job, task, attempt, epoch);
             }
         }
         let mut over = BTreeSet::new();
@@ -73,11 +79,28 @@ impl Oracle for ReadersAgree {
 
 impl Known {
     fn completed(&mut self, job: &Job, task: TaskId, attempt: AttemptId, epoch: u32) {
-        let reads = self.inputs.get(&(task.stage, epoch)).cloned().unwrap_or_default();
-        let is_its_own = job.graph.stage(task.stage).is_some_and(|stage| stage.indeterminate.is_some());
-        let mut hasher = DefaultHasher::new();
-        (task, &reads, is_its_own.then_some(attempt)).hash(&mut hasher);
-        self.done.insert(attempt, (reads, hasher.finish()));
+        let Some(stage) = job.graph.stage(task.stage) else { return };
+        let reads = self.inputs.get(&(task.stage, epoch)).cloned();
+        let reads = reads.unwrap_or_else(|| self.reads(job, stage));
+        let gives = made(task, &reads, stage.indeterminate.as_ref().map(|_| attempt));
+        self.done.insert(attempt, (reads, gives));
+    }
+
+    /// What the inputs of a stage give, or will once they are complete.
+    fn reads(&self, job: &Job, stage: &Stage) -> Reads {
+        let inputs = stage.inputs.iter().filter_map(|input| job.stage(input.stage));
+        let reads = inputs.map(|(input, run)| {
+            let gives = |(partition, task): (u32, &TaskRun)| match &task.completed {
+                Some(done) => self.gives(done.attempt),
+                None => {
+                    let reads = self.inputs.get(&(input.id, run.epoch)).cloned();
+                    let reads = reads.unwrap_or_else(|| self.reads(job, input));
+                    made(TaskId { job: job.id, stage: input.id, partition }, &reads, None)
+                }
+            };
+            (input.id, (0..).zip(&run.tasks).map(gives).collect())
+        });
+        reads.collect()
     }
 
     /// Stages that can run now will be told where their inputs are now.
@@ -87,11 +110,7 @@ impl Known {
             if self.inputs.contains_key(&key) || !job.is_ready(stage) {
                 continue;
             }
-            let reads = stage.inputs.iter().map(|input| {
-                let maps = job.run(input.stage).into_iter().flat_map(|run| run.completed());
-                (input.stage, maps.map(|(_, done)| self.gives(done.attempt)).collect())
-            });
-            let reads: Reads = reads.collect();
+            let reads = self.reads(job, stage);
             self.inputs.insert(key, reads);
         }
     }
@@ -120,6 +139,13 @@ impl Known {
         }
         Ok(())
     }
+}
+
+/// The number for what an attempt of `task` gives; `attempt` where it is one of an indeterminate stage.
+fn made(task: TaskId, reads: &Reads, attempt: Option<AttemptId>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (task, reads, attempt).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -165,6 +191,21 @@ mod tests {
             // Of the attempt that is void the completion is refused.
             lab.commit(vec![complete_in(2, task(1, 1), 5, 0), complete_in(2, task(1, 0), 6, 1)]).unwrap();
             lab.commit(vec![complete_in(2, task(1, 1), 7, 1)]).unwrap();
+            assert!(lab.state.active_jobs().next().is_none());
+        }
+    }
+
+    #[test]
+    fn readers_may_complete_with_their_inputs_or_before_them() {
+        for together in [true, false] {
+            let mut lab = half_done(false);
+            lab.commit(vec![lose(1, 1)]).unwrap();
+            let (input, reader) = (complete_in(2, task(0, 0), 4, 0), complete_in(2, task(1, 1), 5, 0));
+            if together {
+                lab.commit(vec![input, reader]).unwrap();
+            } else {
+                lab.commit(vec![reader]).unwrap();
+            }
             assert!(lab.state.active_jobs().next().is_none());
         }
     }

@@ -77,6 +77,8 @@ pub(crate) enum CliError {
     Baseline { query: u32, source: Box<DataFusionError> },
     #[error("the in-process DataFusion can't be set up: {0}")]
     BaselineSetup(Box<DataFusionError>),
+    #[error("the shuffle failed: {0}")]
+    Shuffle(Box<DataFusionError>),
     #[error("query {query}: {source}")]
     Query { query: u32, source: Box<CliError> },
     #[error("{count} of the queries gave another answer than DataFusion: {queries}")]
@@ -141,6 +143,7 @@ impl CliError {
             | Self::StatesDiffer { .. }
             | Self::Baseline { .. }
             | Self::BaselineSetup(_)
+            | Self::Shuffle(_)
             | Self::Mismatch { .. }
             | Self::NotRecovered { .. }
             | Self::NoSuchQuery(_)

@@ -114,6 +114,8 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
                 BenchCommand::Failover(args) => bench::failover(args).await,
                 BenchCommand::Log(args) => bench::log(args).await,
                 BenchCommand::Recovery(args) => bench::recovery(args).await,
+                BenchCommand::Scheduler(args) => bench::scheduler(args).await,
+                BenchCommand::Shuffle(args) => bench::shuffle(args).await,
                 BenchCommand::Tpch(args) => bench::tpch(args).await,
                 BenchCommand::Engine(args) => bench::engine(args).await,
             }

@@ -1,4 +1,4 @@
-//! TPC-H by the command line: data, queries, verification, the demo.
+//! TPC-H by the command line: data, queries, verification, the demo; and the shuffle's bench.
 
 use std::path::Path;
 
@@ -57,6 +57,17 @@ fn a_few_queries_on_an_embedded_cluster() {
     assert_eq!(lines.len(), 4, "{ended:?}");
     assert!(lines[1].contains("equal") && lines[3].contains("geometric mean"), "{ended:?}");
     run(&["tpch", "run", "--data", &out, "--query", "23"]).exits(2);
+}
+
+#[test]
+fn rows_get_through_a_shuffle_on_each_way() {
+    let found =
+        run(&["bench", "shuffle", "--size", "2MB", "--partitions", "3", "--repeat", "1", "--format", "json"])
+            .exits(0)
+            .json();
+    let lines = found["lines"].as_array().unwrap();
+    assert_eq!(lines.len(), 12, "{found:#}");
+    assert!(lines.iter().all(|line| line["gb_per_second"].as_f64().unwrap() > 0.0), "{found:#}");
 }
 
 #[test]

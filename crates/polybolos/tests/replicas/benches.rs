@@ -36,6 +36,21 @@ fn the_log_is_measured_beside_the_disk() {
 }
 
 #[test]
+fn the_cost_of_a_task_is_measured() {
+    alone(Duration::from_secs(100), async {
+        let shape = ["--executors", "2,20", "--slots", "100", "--tasks", "50", "--stages", "3"];
+        let what = ["--total", "500", "--format", "json"];
+        let found = run(&[&["bench", "scheduler"], &shape[..], &what[..]].concat()).exits(0).json();
+        let lines = found["lines"].as_array().unwrap();
+        assert_eq!(lines.len(), 4, "{found:#}");
+        for line in lines {
+            assert!(number(line, "tasks") >= 450.0 && number(line, "tasks_per_second") > 0.0, "{found:#}");
+        }
+        assert!(found["growth"]["executors"].is_number(), "{found:#}");
+    });
+}
+
+#[test]
 fn the_cost_of_a_lost_executor_is_measured() {
     alone(Duration::from_secs(200), async {
         let sizes = ["--scale", "0.1", "--schedulers", "1", "--executors", "2", "--repeat", "1"];

@@ -26,7 +26,7 @@ pub(crate) struct Submission<'a> {
 
 impl<'a> Submission<'a> {
     /// `None` of commands that submit nothing.
-    fn of(command: &'a Command) -> Option<Self> {
+    pub(crate) fn of(command: &'a Command) -> Option<Self> {
         match command {
             Command::SubmitJob {
                 job,

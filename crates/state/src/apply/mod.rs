@@ -20,6 +20,7 @@ mod writes;
 
 use executors::Registration;
 pub use foresight::LossCost;
+pub(crate) use jobs::Submission;
 pub use preview::{StageRisk, Supposed, loss_preview};
 
 use crate::{

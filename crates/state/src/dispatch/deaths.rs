@@ -36,7 +36,9 @@ impl Dispatcher {
             let attempts = self.by_executor.get(&executor).into_iter().flatten();
             let ran = attempts.filter_map(|attempt| Some((attempt, self.running.get(attempt)?)));
             let tasks: Vec<_> = ran
-                .filter(|(_, running)| running.incarnation == incarnation)
+                .filter(|(attempt, running)| {
+                    running.incarnation == incarnation && !self.reported.contains(attempt)
+                })
                 .map(|(attempt, running)| (running.task, *attempt))
                 .collect();
             (is_live && !tasks.is_empty()).then_some(Command::TasksDied { executor, incarnation, tasks })

@@ -60,7 +60,7 @@ impl Dispatcher {
         now_ms: u64,
         steps: &mut DrainSteps,
     ) {
-        let running = self.busy_slots(&executor.id);
+        let running = self.running_on(&executor.id);
         if is_over(drain, now_ms) {
             let attempts: Vec<AttemptId> =
                 self.by_executor.get(&executor.id).into_iter().flatten().copied().collect();

@@ -4,6 +4,7 @@
 //! the executors that attach to it. What is wrong here costs a second run of a task, never a wrong result: the
 //! first completion that commits wins.
 
+mod ahead;
 mod alone;
 mod choose;
 mod deaths;
@@ -91,6 +92,10 @@ pub struct Dispatcher {
     /// No empty sets, and at most [`MAX_ATTEMPTS_AT_ONCE`] each.
     by_task: BTreeMap<TaskId, BTreeSet<AttemptId>>,
     by_executor: BTreeMap<ExecutorId, BTreeSet<AttemptId>>,
+    /// Of the running attempts those that have told that they completed.
+    reported: BTreeSet<AttemptId>,
+    /// Jobs whose submit is on its way into the log, and of which attempts were launched meanwhile.
+    coming: BTreeSet<JobId>,
     /// Numbers of running attempts; no zeros.
     by_job: BTreeMap<JobId, u32>,
     /// Executors with an open stream to this leader.
@@ -116,6 +121,8 @@ impl Dispatcher {
             running: BTreeMap::new(),
             by_task: BTreeMap::new(),
             by_executor: BTreeMap::new(),
+            reported: BTreeSet::new(),
+            coming: BTreeSet::new(),
             by_job: BTreeMap::new(),
             attached: BTreeMap::new(),
             awaited: BTreeSet::new(),
@@ -220,6 +227,7 @@ impl Dispatcher {
     /// The attempt's end was reported and committed or refused, or its launch could not be sent.
     pub fn ended(&mut self, attempt: AttemptId) -> Option<Running> {
         let ended = self.running.remove(&attempt)?;
+        self.reported.remove(&attempt);
         if let Some(attempts) = self.by_task.get_mut(&ended.task) {
             attempts.remove(&attempt);
             if attempts.is_empty() {
@@ -284,9 +292,15 @@ impl Dispatcher {
         running.filter_map(|(task, attempts)| Some((*task, *attempts.first()?)))
     }
 
-    /// Attempts that count against the executor's slots.
-    pub fn busy_slots(&self, executor: &ExecutorId) -> usize {
+    /// Attempts on the executor that have not ended, as far as the log knows.
+    pub fn running_on(&self, executor: &ExecutorId) -> usize {
         self.by_executor.get(executor).map_or(0, BTreeSet::len)
+    }
+
+    /// Of those the ones that take a slot: they have not told that they completed.
+    pub fn busy_slots(&self, executor: &ExecutorId) -> usize {
+        let attempts = self.by_executor.get(executor).into_iter().flatten();
+        attempts.filter(|attempt| !self.reported.contains(attempt)).count()
     }
 
     pub fn is_attached(&self, executor: &ExecutorId) -> bool {
@@ -316,12 +330,15 @@ impl Dispatcher {
 
     /// Whether the attempt's end would change anything.
     fn is_wanted(&self, state: &ClusterState, running: &Running) -> bool {
-        let Some(job) = state.running_job(running.task.job) else {
-            return false;
+        let TaskId { job: id, stage, partition } = running.task;
+        let is_wanted = match state.running_job(id) {
+            Some(job) => {
+                let task = job.task(stage, partition);
+                !state.is_void(running.task, running.epoch)
+                    && task.is_some_and(|task| task.completed.is_none())
+            }
+            None => state.job(id).is_none() && self.coming.contains(&id),
         };
-        let task = job.task(running.task.stage, running.task.partition);
-        !state.is_void(running.task, running.epoch)
-            && task.is_some_and(|task| task.completed.is_none())
-            && state.present(&running.executor, running.incarnation).is_some()
+        is_wanted && state.present(&running.executor, running.incarnation).is_some()
     }
 }

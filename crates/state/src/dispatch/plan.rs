@@ -16,7 +16,7 @@ use crate::{ClusterState, Job};
 
 /// A job's next task is searched from here on; all before it runs, is done or has to wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Cursor {
+pub(super) struct Cursor {
     stage: u32,
     partition: u32,
 }
@@ -37,7 +37,15 @@ pub(super) struct Round<'a> {
     wakes_at: Option<u64>,
 }
 
-impl Round<'_> {
+impl<'a> Round<'a> {
+    pub(super) fn new(state: &'a ClusterState, slots: Slots, wakes_at: Option<u64>) -> Self {
+        Self { state, slots, launches: Vec::new(), wakes_at }
+    }
+
+    pub(super) fn into_launches(self) -> Vec<Launch> {
+        self.launches
+    }
+
     /// There is something to do then.
     pub(super) fn wake(&mut self, at_ms: u64) {
         self.wakes_at = Some(self.wakes_at.map_or(at_ms, |wakes_at| wakes_at.min(at_ms)));
@@ -59,13 +67,13 @@ impl Dispatcher {
             return Vec::new();
         }
         let wakes_at = self.failures.wakes_at();
-        let mut round = Round { state, slots: Slots::free(self, state), launches: Vec::new(), wakes_at };
+        let mut round = Round::new(state, Slots::free(self, state), wakes_at);
         self.reserve(&mut round);
         self.take_turns(&mut round);
         self.use_idle(&mut round);
         self.speculate(&mut round);
         self.wakes_at = round.wakes_at;
-        round.launches
+        round.into_launches()
     }
 
     fn take_turns(&mut self, round: &mut Round<'_>) {
@@ -102,7 +110,7 @@ impl Dispatcher {
     }
 
     /// Launches the job's first task from `cursor` on that may run now, and says where the search goes on.
-    fn launch_next(&mut self, round: &mut Round<'_>, job: &Job, cursor: Cursor) -> Option<Cursor> {
+    pub(super) fn launch_next(&mut self, round: &mut Round<'_>, job: &Job, cursor: Cursor) -> Option<Cursor> {
         let mut from = cursor.partition;
         let stages = job.graph.stages.iter().zip(&job.runs).skip(cursor.stage as usize);
         for (stage, run) in stages {

@@ -57,6 +57,7 @@ impl Dispatcher {
         for (task, attempts) in self.by_task.iter().filter(|(_, attempts)| attempts.len() == 1) {
             let Some(attempt) = attempts.first() else { continue };
             let running = self.running.get(attempt).filter(|running| !running.copied && !running.alone);
+            let running = running.filter(|_| !self.reported.contains(attempt));
             if let Some(running) = running {
                 stages.entry((task.job, task.stage)).or_default().push((*attempt, running.since_ms));
             }

@@ -2,6 +2,7 @@
 
 mod codec;
 mod dispatch;
+mod dispatch_ahead;
 mod dispatch_alone;
 mod dispatch_copies;
 mod dispatch_deaths;

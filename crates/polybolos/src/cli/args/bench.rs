@@ -24,18 +24,23 @@ pub(crate) enum BenchCommand {
     Failover(FailoverArgs),
     Log(LogArgs),
     Recovery(RecoveryArgs),
+    Scheduler(SchedulerBenchArgs),
+    Shuffle(ShuffleBenchArgs),
     Tpch(BenchTpchArgs),
     #[command(hide = true)]
     Engine(EngineArgs),
 }
 
-/// Time `SELECT 1` from submit to answer
+/// Time queries that read next to nothing, from submit to answer: `SELECT 1`, 100 empty tasks, a row by its key
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  polybolos bench latency --schedulers 127.0.0.1:7600 --count 1000")]
 pub(crate) struct LatencyArgs {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
-    /// Timed queries, one after the other
+    /// Folder that `tpch generate` made, which all nodes can read, for the query by key; its tables replace those of the same name
+    #[arg(long, value_name = "DIR", env = "POLYBOLOS_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Timed queries of each kind, one after the other
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     #[arg(env = "POLYBOLOS_COUNT")]
     pub(crate) count: u32,
@@ -98,6 +103,58 @@ pub(crate) struct LogArgs {
     /// Where the replicas' logs are kept meanwhile [default: the system's temporary folder]
     #[arg(long, value_name = "DIR", env = "POLYBOLOS_DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// How the numbers are printed
+    #[arg(long, value_enum, default_value = "table", env = "POLYBOLOS_FORMAT")]
+    pub(crate) format: ListFormat,
+}
+
+/// Count the tasks that three scheduler processes commit a second, and what each costs them, as executors, tasks and stages grow
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  polybolos bench scheduler --executors 10,1000 --total 100000")]
+pub(crate) struct SchedulerBenchArgs {
+    /// Executors that run nothing and report at once
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [10, 100, 1_000])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000), env = "POLYBOLOS_EXECUTORS")]
+    pub(crate) executors: Vec<u32>,
+    /// Tasks that all executors together run at once
+    #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(env = "POLYBOLOS_SLOTS")]
+    pub(crate) slots: u32,
+    /// Tasks of a stage
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000), env = "POLYBOLOS_TASKS")]
+    pub(crate) tasks: Vec<u32>,
+    /// Stages of a job
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [2, 10, 40])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100), env = "POLYBOLOS_STAGES")]
+    pub(crate) stages: Vec<u32>,
+    /// Tasks of all jobs of a measurement together
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(env = "POLYBOLOS_TOTAL")]
+    pub(crate) total: u32,
+    /// Where the replicas' logs are kept meanwhile [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR", env = "POLYBOLOS_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// How the numbers are printed
+    #[arg(long, value_enum, default_value = "table", env = "POLYBOLOS_FORMAT")]
+    pub(crate) format: ListFormat,
+}
+
+/// Move rows between tasks in memory, through files and over Flight, and compare with DataFusion's exchange in one process
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  polybolos bench shuffle --size 1GB --partitions 8")]
+pub(crate) struct ShuffleBenchArgs {
+    /// Rows that are moved
+    #[arg(long, value_name = "SIZE", default_value = "256MB", env = "POLYBOLOS_SIZE")]
+    pub(crate) size: Size,
+    /// Into how many parts they are divided
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    #[arg(env = "POLYBOLOS_PARTITIONS")]
+    pub(crate) partitions: u32,
+    /// Timed rounds of each way, after an untimed one
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(env = "POLYBOLOS_REPEAT")]
+    pub(crate) repeat: u32,
     /// How the numbers are printed
     #[arg(long, value_enum, default_value = "table", env = "POLYBOLOS_FORMAT")]
     pub(crate) format: ListFormat,

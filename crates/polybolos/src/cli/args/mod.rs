@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub(crate) use bench::{
     BenchArgs, BenchCommand, BenchTpchArgs, ConcurrentArgs, EngineArgs, EngineKind, FailoverArgs,
-    LatencyArgs, LogArgs, RecoveryArgs, RecoveryFault,
+    LatencyArgs, LogArgs, RecoveryArgs, RecoveryFault, SchedulerBenchArgs, ShuffleBenchArgs,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use demo::DemoArgs;

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,7 +23,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, interval},
 };
-use tonic::Streaming;
+use tonic::{Streaming, transport::Channel};
 
 use super::super::{error::CliError, tpch::Times};
 
@@ -57,6 +58,8 @@ pub(super) struct FakeExecutor {
     incarnation: u64,
     heartbeat: Duration,
     widths: watch::Receiver<Widths>,
+    /// Came before anybody knew the shape of their job.
+    held: Vec<LaunchTasks>,
     progress: Arc<Mutex<Progress>>,
     /// Reports that are not committed yet.
     waiting: HashMap<u64, (String, Instant)>,
@@ -65,27 +68,28 @@ pub(super) struct FakeExecutor {
 }
 
 impl FakeExecutor {
-    /// Registers at the leader.
+    /// Registers at the leader under the name and address of `number`.
     pub(super) async fn attach(
         env: &Env,
-        leader: &str,
+        leader: Channel,
+        number: u32,
         slots: u32,
         widths: watch::Receiver<Widths>,
     ) -> Result<Self, CliError> {
-        let channel = grpc::connect(&env.net, leader).await.map_err(|error| failed(&error))?;
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let messages =
             stream::unfold(messages, async |mut messages| Some((messages.recv().await?, messages)));
         let register = Register {
-            executor_id: "bench".to_owned(),
-            address: "127.0.0.1:1".to_owned(),
+            executor_id: format!("bench-{number}"),
+            // Nobody listens there, and nobody calls.
+            address: format!("{}:1", Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number)),
             slots,
             memory_bytes: 1 << 40,
             process_id: env.random.next_u64(),
             ..Register::default()
         };
         send(&outbox, Out::Register(register)).await?;
-        let mut service = ExecutorServiceClient::new(channel)
+        let mut service = ExecutorServiceClient::new(leader)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let attached = service.attach(Box::pin(messages)).await;
@@ -100,11 +104,17 @@ impl FakeExecutor {
             incarnation: registered.incarnation,
             heartbeat: Duration::from_millis(registered.heartbeat_interval_ms.max(1)),
             widths,
+            held: Vec::new(),
             progress: Arc::default(),
             waiting: HashMap::new(),
             sequence: 0,
             env: env.clone(),
         })
+    }
+
+    /// A connection that many of them can share.
+    pub(super) async fn connect(env: &Env, leader: &str) -> Result<Channel, CliError> {
+        grpc::connect(&env.net, leader).await.map_err(|error| failed(&error))
     }
 
     /// Shared with whoever measures; they may take out of it what they have counted.
@@ -122,7 +132,14 @@ impl FakeExecutor {
                     let heartbeat = Heartbeat { incarnation: self.incarnation, ..Heartbeat::default() };
                     send(&self.outbox, Out::Heartbeat(heartbeat)).await?;
                 }
+                known = self.widths.changed(), if !self.held.is_empty() => {
+                    known.map_err(|_| CliError::Stopped)?;
+                    for launch in std::mem::take(&mut self.held) {
+                        self.complete(launch).await?;
+                    }
+                }
                 message = next(&mut self.incoming) => match message? {
+                    In::Launch(launch) if self.widths.borrow().is_empty() => self.held.push(launch),
                     In::Launch(launch) => self.complete(launch).await?,
                     In::Committed(committed) => self.committed(&committed.sequences),
                     In::Registered(_) | In::Refused(_) => return Err(failed("it was registered twice")),
@@ -142,9 +159,7 @@ impl FakeExecutor {
     }
 
     async fn complete(&mut self, launch: LaunchTasks) -> Result<(), CliError> {
-        // The first tasks come before anybody knows the shape of their job.
-        let known = self.widths.wait_for(|widths| !widths.is_empty()).await;
-        let width = known.ok().and_then(|widths| widths.get(&launch.stage_id).copied()).unwrap_or(1);
+        let width = self.widths.borrow().get(&launch.stage_id).copied().unwrap_or(1);
         let now = self.env.clock.now();
         for tasks in launch.tasks.chunks(REPORTS_AT_ONCE) {
             let reports = tasks.iter().map(|task| {

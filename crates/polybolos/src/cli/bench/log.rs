@@ -172,7 +172,8 @@ impl Bench {
     async fn completions(&self, tasks: u32, lasting: Duration) -> Result<Commits, CliError> {
         let (widths, shape) = watch::channel(Widths::new());
         let slots = tasks.saturating_mul(u32::try_from(JOBS).unwrap_or(1));
-        let executor = FakeExecutor::attach(&self.env, &self.leader, slots, shape).await?;
+        let leader = FakeExecutor::connect(&self.env, &self.leader).await?;
+        let executor = FakeExecutor::attach(&self.env, leader, 0, slots, shape).await?;
         let progress = executor.progress();
         let running = tokio::spawn(executor.run());
         let measured = self.count_completions(tasks, lasting, &widths, &progress);

@@ -6,10 +6,14 @@ mod fsync;
 mod log;
 mod queries;
 mod recovery;
+mod scheduler;
+mod shuffle;
 mod tpch;
 
 pub(crate) use failover::failover;
 pub(crate) use log::log;
 pub(crate) use queries::{concurrent, latency};
 pub(crate) use recovery::recovery;
+pub(crate) use scheduler::scheduler;
+pub(crate) use shuffle::shuffle;
 pub(crate) use tpch::{engine, tpch};

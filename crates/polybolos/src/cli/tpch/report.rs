@@ -15,6 +15,10 @@ impl Times {
         self.runs_ms.push(elapsed.as_secs_f64() * 1_000.0);
     }
 
+    pub(crate) fn append(&mut self, mut others: Self) {
+        self.runs_ms.append(&mut others.runs_ms);
+    }
+
     pub(crate) fn best_ms(&self) -> f64 {
         self.runs_ms.iter().copied().reduce(f64::min).unwrap_or(0.0)
     }
