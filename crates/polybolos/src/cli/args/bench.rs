@@ -125,8 +125,8 @@ pub(crate) struct SchedulerBenchArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000), env = "POLYBOLOS_TASKS")]
     pub(crate) tasks: Vec<u32>,
     /// Stages of a job
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [2, 10, 40])]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=100), env = "POLYBOLOS_STAGES")]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [2, 10])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=16), env = "POLYBOLOS_STAGES")]
     pub(crate) stages: Vec<u32>,
     /// Tasks of all jobs of a measurement together
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]

@@ -97,13 +97,13 @@ pub(crate) async fn scheduler(args: SchedulerBenchArgs) -> Result<(), CliError> 
 
 async fn measure(args: SchedulerBenchArgs) -> Result<(), CliError> {
     let env = local::client_env()?;
-    let [most_executors, most_tasks] = [&args.executors, &args.tasks].map(|counts| most(counts));
-    let total = args.total;
-    let base = Load { executors: most_executors, slots: args.slots, stages: 1, tasks: most_tasks, total };
+    let [executors, tasks] = [&args.executors, &args.tasks].map(|counts| fewest(counts));
+    // One of the three grows, and the others stay small: each executor that runs a task of a stage is told where all
+    // outputs are that the stage reads, so that a product of both would measure these messages.
+    let base = Load { executors, slots: args.slots, stages: 1, tasks, total: args.total };
     let by_executors = args.executors.iter().map(|&executors| Load { executors, ..base });
     let by_tasks = args.tasks.iter().map(|&tasks| Load { tasks, ..base });
-    let deep = Load { tasks: args.tasks.iter().copied().min().unwrap_or(1), ..base };
-    let by_stages = args.stages.iter().map(|&stages| Load { stages, ..deep });
+    let by_stages = args.stages.iter().map(|&stages| Load { stages, ..base });
     let mut report = Report::default();
     let loads = by_executors
         .map(|load| (Varied::Executors, load))
@@ -123,8 +123,8 @@ async fn measure(args: SchedulerBenchArgs) -> Result<(), CliError> {
     })
 }
 
-fn most(counts: &[u32]) -> u32 {
-    counts.iter().copied().max().unwrap_or(1)
+fn fewest(counts: &[u32]) -> u32 {
+    counts.iter().copied().min().unwrap_or(1)
 }
 
 struct Run {
