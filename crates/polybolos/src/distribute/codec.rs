@@ -21,6 +21,8 @@ use datafusion::{
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use polybolos_planner::Extensions;
 
+use super::sizes;
+
 /// Largest in-memory table that travels inside of a plan, encoded. Larger ones belong into files.
 pub const MAX_MEMORY_TABLE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -195,6 +197,7 @@ fn by_value(mut bytes: &[u8], schema: SchemaRef) -> Result<Arc<dyn TableProvider
     while let Some((length, rest)) = bytes.split_first_chunk::<8>() {
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| truncated())?;
         let (rows, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
+        sizes::check(rows)?;
         partitions.push(StreamReader::try_new(rows, None)?.collect::<Result<Vec<_>, _>>()?);
         bytes = rest;
     }
@@ -278,6 +281,33 @@ mod tests {
         assert!(error.contains("larger than"), "{error}");
         let error = refusal(Arc::new(stream()));
         assert!(error.contains("table 't' can't be sent to the cluster"), "{error}");
+    }
+
+    /// Arrow's reader takes a length at its word, and a process that is refused so much memory aborts.
+    #[test]
+    fn a_table_that_claims_more_than_it_has_is_refused() {
+        let batch = rows(vec![7; 1_000]);
+        let stream = encode_partition(&batch.schema(), std::slice::from_ref(&batch)).unwrap();
+        let framed = |stream: &[u8]| [&(stream.len() as u64).to_le_bytes(), stream].concat();
+        assert!(by_value(&framed(&stream), batch.schema()).is_ok());
+        let raw = 8_000_i64.to_le_bytes();
+        let at = stream.windows(8).rposition(|bytes| bytes == raw).expect("the size of the only column");
+        for claimed in [i64::MAX, 1 << 40, 1 << 20] {
+            let mut stream = stream.clone();
+            stream[at..at + 8].copy_from_slice(&claimed.to_le_bytes());
+            let error = by_value(&framed(&stream), batch.schema()).unwrap_err().to_string();
+            assert!(error.contains("claims"), "{claimed}: {error}");
+        }
+        // The length of a body is in front of it, behind the one of the schema, which is 0.
+        let body = stream.windows(8).enumerate().filter_map(|(at, bytes)| {
+            let length = i64::from_le_bytes(bytes.try_into().unwrap());
+            (length > 0 && length < 1_000 && length % 64 == 0).then_some(at)
+        });
+        for at in body.collect::<Vec<_>>() {
+            let mut stream = stream.clone();
+            stream[at..at + 8].copy_from_slice(&(1_i64 << 60).to_le_bytes());
+            let _rows_or_error = by_value(&framed(&stream), batch.schema());
+        }
     }
 
     #[test]

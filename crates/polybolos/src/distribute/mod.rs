@@ -14,6 +14,7 @@ mod codec;
 mod exec;
 mod options;
 mod planner;
+mod sizes;
 
 use std::sync::Arc;
 
