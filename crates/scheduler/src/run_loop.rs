@@ -261,7 +261,9 @@ impl RunLoop {
                 continue;
             };
             let added = entry.commands.iter().skip(origins.len()).cloned().collect();
-            let foreseen = is_foreseeable(&entry.commands).then(|| entry.commands.clone());
+            // Under load it is not worth its copy: nobody looks ahead with several jobs.
+            let is_lonely = self.shared.read(|state| state.active_job_count() <= 1);
+            let foreseen = (is_lonely && is_foreseeable(&entry.commands)).then(|| entry.commands.clone());
             if polybolos_model::mutant!("ack-before-commit") {
                 settle::answer_submits(&mut origins, &entry.commands);
             }

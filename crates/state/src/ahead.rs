@@ -96,7 +96,7 @@ impl Bearing {
     }
 }
 
-/// Whether there is anything to look ahead to over these commands; see [`ClusterState::ahead`].
+/// Whether one may look ahead over these commands, if only one job is active; see [`ClusterState::ahead`].
 pub fn is_foreseeable(commands: &[Command]) -> bool {
     !commands.iter().any(|command| matches!(Bearing::of(command), Bearing::Disturbs))
 }
@@ -118,6 +118,9 @@ impl ClusterState {
         term: Term,
     ) -> Option<Ahead> {
         let mut jobs: BTreeSet<JobId> = self.active_jobs().take(2).map(|job| job.id).collect();
+        if jobs.len() > 1 {
+            return None;
+        }
         let mut commands = Vec::new();
         for command in under_way {
             match Bearing::of(command) {
@@ -132,13 +135,14 @@ impl ClusterState {
                 }
                 Bearing::Completes => {}
             }
-            commands.push(command.clone());
+            commands.push(command);
         }
         let id = *jobs.first()?;
         let known = self.job(id);
         if jobs.len() > 1 || commands.is_empty() || !known.is_none_or(|job| self.may_go_ahead(job)) {
             return None;
         }
+        let commands = commands.into_iter().cloned().collect();
         let mut state = self.with_job_alone(known);
         state.apply(&Entry::new(self.version, term.max(self.term), self.now_ms, commands));
         let job = state.job(id).filter(|job| outputs(&job.graph) <= MAX_OUTPUTS)?;

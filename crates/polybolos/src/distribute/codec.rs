@@ -193,11 +193,11 @@ fn encode_partition(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u
 
 fn by_value(mut bytes: &[u8], schema: SchemaRef) -> Result<Arc<dyn TableProvider>> {
     let truncated = || DataFusionError::Plan("an in-memory table in the plan is cut short".to_owned());
-    let mut partitions = Vec::new();
+    let (mut partitions, mut room) = (Vec::new(), sizes::ROOM);
     while let Some((length, rest)) = bytes.split_first_chunk::<8>() {
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| truncated())?;
         let (rows, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
-        sizes::check(rows)?;
+        sizes::check(rows, &mut room)?;
         partitions.push(StreamReader::try_new(rows, None)?.collect::<Result<Vec<_>, _>>()?);
         bytes = rest;
     }
@@ -298,6 +298,14 @@ mod tests {
             let error = by_value(&framed(&stream), batch.schema()).unwrap_err().to_string();
             assert!(error.contains("claims"), "{claimed}: {error}");
         }
+        // Each alone may be true, and all of them together are too much.
+        let batch = rows(vec![7; 1_000_000]);
+        let stream = encode_partition(&batch.schema(), std::slice::from_ref(&batch)).unwrap();
+        let many = framed(&stream).repeat(17);
+        assert!(many.len() < MAX_MEMORY_TABLE_BYTES);
+        let error = by_value(&many, batch.schema()).unwrap_err().to_string();
+        assert!(error.contains("without compression"), "{error}");
+        assert!(by_value(&framed(&stream).repeat(16), batch.schema()).is_ok());
         // The length of a body is in front of it, behind the one of the schema, which is 0.
         let body = stream.windows(8).enumerate().filter_map(|(at, bytes)| {
             let length = i64::from_le_bytes(bytes.try_into().unwrap());

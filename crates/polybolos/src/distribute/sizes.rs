@@ -5,17 +5,22 @@
 
 use arrow::ipc::{Message, RecordBatch, root_as_message};
 use datafusion::common::{DataFusionError, Result, plan_err};
+use polybolos_model::limits::MAX_DECODED_BYTES;
 
 /// Stands before the length of a message; older streams lack it.
 const CONTINUATION: [u8; 4] = [0xff; 4];
-/// LZ4 makes at most 255 bytes of one, zstd in practice not more.
+/// LZ4, with which tables travel, makes at most so many bytes of one.
 const MOST_OF_ONE: u64 = 255;
+/// What a table in a plan may take.
+pub(super) const ROOM: u64 = MAX_DECODED_BYTES as u64;
 /// Of a compressed buffer: how long it is without compression, or -1 if it is as it is.
 const PREFIX_BYTES: usize = 8;
 
+/// Counts against `room` what the buffers of all streams of a table become; it begins with [`ROOM`].
+///
 /// # Errors
-/// The stream is cut short, or claims more than its bytes can hold.
-pub(super) fn check(stream: &[u8]) -> Result<()> {
+/// The stream is cut short, claims more than its bytes can hold, or there is no room for it.
+pub(super) fn check(stream: &[u8], room: &mut u64) -> Result<()> {
     let mut rest = stream;
     while let Some((length, behind)) = rest.split_first_chunk::<4>() {
         let (length, behind) = match *length == CONTINUATION {
@@ -35,7 +40,7 @@ pub(super) fn check(stream: &[u8]) -> Result<()> {
         let length = usize::try_from(message.bodyLength()).map_err(|_| cut_short())?;
         let (body, behind) = behind.split_at_checked(length).ok_or_else(cut_short)?;
         if let Some(batch) = batch_of(&message) {
-            check_batch(&batch, body)?;
+            check_batch(&batch, body, room)?;
         }
         rest = behind;
     }
@@ -51,7 +56,7 @@ fn batch_of<'a>(message: &Message<'a>) -> Option<RecordBatch<'a>> {
     message.header_as_record_batch().or(dictionary)
 }
 
-fn check_batch(batch: &RecordBatch<'_>, body: &[u8]) -> Result<()> {
+fn check_batch(batch: &RecordBatch<'_>, body: &[u8], room: &mut u64) -> Result<()> {
     if batch.compression().is_none() {
         return Ok(());
     }
@@ -62,13 +67,21 @@ fn check_batch(batch: &RecordBatch<'_>, body: &[u8]) -> Result<()> {
         };
         let bytes = body.get(offset..).and_then(|bytes| bytes.get(..length)).ok_or_else(cut_short)?;
         let Some((claimed, packed)) = bytes.split_first_chunk::<PREFIX_BYTES>() else { continue };
-        let claimed = i64::from_le_bytes(*claimed);
-        if claimed > 0 && claimed.unsigned_abs() > packed.len() as u64 * MOST_OF_ONE {
+        // Not compressed, or malformed: then Arrow says so.
+        let Ok(claimed) = u64::try_from(i64::from_le_bytes(*claimed)) else { continue };
+        if claimed > packed.len() as u64 * MOST_OF_ONE {
             return plan_err!(
                 "an in-memory table in the plan claims that {} bytes become {claimed}",
                 packed.len()
             );
         }
+        let Some(left) = room.checked_sub(claimed) else {
+            return plan_err!(
+                "an in-memory table in the plan takes more than {ROOM} bytes without compression: write it to files that the \
+                 cluster can reach"
+            );
+        };
+        *room = left;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::{
     ClusterArgs, ListFormat,
 };
 
-/// Measure a running cluster, what the loss of a leader or an executor and a commit cost here, or other engines beside it
+/// Measure a running cluster, what losses, commits, tasks and exchanges cost here, or other engines beside it
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  polybolos bench latency --schedulers 127.0.0.1:7600")]
 pub(crate) struct BenchArgs {

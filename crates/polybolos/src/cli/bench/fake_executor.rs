@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::stream;
+use polybolos_client::Client;
 use polybolos_env::{Env, grpc};
 use polybolos_model::limits::MAX_MESSAGE_BYTES;
 use polybolos_proto::v1::{
@@ -196,6 +197,16 @@ impl FakeExecutor {
             *progress.by_job.entry(job).or_default() += 1;
         }
     }
+}
+
+/// # Errors
+/// Some of the `reported` tasks are not done: a report that was refused is acknowledged, too.
+pub(super) async fn check_done(client: &Client, reported: u64) -> Result<(), CliError> {
+    let done: u64 = client.jobs().await?.iter().map(|job| u64::from(job.tasks_done)).sum();
+    if done >= reported {
+        return Ok(());
+    }
+    Err(failed(&format!("had {reported} reports taken, but {done} tasks are done")))
 }
 
 async fn send(outbox: &mpsc::Sender<ExecutorMessage>, message: Out) -> Result<(), CliError> {

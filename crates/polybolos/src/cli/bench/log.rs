@@ -30,7 +30,7 @@ use super::{
         text,
         tpch::Times,
     },
-    fake_executor::{FakeExecutor, Progress, Widths},
+    fake_executor::{FakeExecutor, Progress, Widths, check_done},
     fsync,
 };
 
@@ -212,7 +212,7 @@ impl Bench {
                     let (times, count) = progress().take();
                     let entries = self.committed_index().await? - index;
                     let all = progress().by_job.values().sum();
-                    self.check(all).await?;
+                    check_done(&self.client, all).await?;
                     return Ok(Commits { times, count, entries, elapsed: now - started });
                 }
                 None | Some(_) => {}
@@ -227,22 +227,6 @@ impl Bench {
                 sleep(POLL).await;
             }
         }
-    }
-
-    /// # Errors
-    /// Some of the `reported` tasks are not done: a report that was refused is acknowledged, too.
-    async fn check(&self, reported: u64) -> Result<(), CliError> {
-        let jobs = self.client.jobs().await?;
-        let done: u64 = jobs.iter().map(|job| u64::from(job.tasks_done)).sum();
-        if done >= reported {
-            return Ok(());
-        }
-        let (name, log) = ("the executor of the measurement".to_owned(), String::new());
-        Err(CliError::Node {
-            name,
-            what: format!("had {reported} reports taken, but {done} tasks are done"),
-            log,
-        })
     }
 
     /// A query of a stage of `tasks` tasks below one task that reads nearly nothing.

@@ -29,7 +29,7 @@ use super::{
         processes::{Fleet, Shape, unless_interrupted},
         tpch::Times,
     },
-    fake_executor::{FakeExecutor, Progress, Widths},
+    fake_executor::{FakeExecutor, Progress, Widths, check_done},
 };
 use cost::cpu_time;
 use report::{Report, Varied};
@@ -158,7 +158,10 @@ impl Run {
         all_done?;
         let elapsed = self.env.clock.now() - started;
         let cpu = self.cpu()?.saturating_sub(before);
-        self.check(total).await?;
+        // Those of more are not remembered.
+        if self.load.jobs() as usize <= MAX_ENDED_JOBS {
+            check_done(&self.client, total).await?;
+        }
         if self.fleet.leader().await? != leading {
             eprintln!("the leader changed meanwhile, so that the numbers are of little use");
         }
@@ -233,24 +236,6 @@ impl Run {
             }
             sleep(POLL).await;
         }
-    }
-
-    /// # Errors
-    /// Some of the `reported` tasks are not done: a report that was refused is acknowledged, too.
-    async fn check(&self, reported: u64) -> Result<(), CliError> {
-        if self.load.jobs() as usize > MAX_ENDED_JOBS {
-            return Ok(());
-        }
-        let done: u64 = self.client.jobs().await?.iter().map(|job| u64::from(job.tasks_done)).sum();
-        if done == reported {
-            return Ok(());
-        }
-        let (name, log) = ("the executors of the measurement".to_owned(), String::new());
-        Err(CliError::Node {
-            name,
-            what: format!("had {reported} reports taken, but {done} tasks are done"),
-            log,
-        })
     }
 
     fn cpu(&self) -> Result<Duration, CliError> {
