@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| polybolos_fuzz::queries::plans(bytes));
+use polybolos_fuzz::{contained, queries};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| contained(|| queries::plans(bytes)));

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| polybolos_fuzz::queries::shuffle_files(bytes));
+use polybolos_fuzz::{contained, queries};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| contained(|| queries::shuffle_files(bytes)));

@@ -115,7 +115,7 @@ impl Driver {
     }
 
     pub(crate) async fn run(mut self) {
-        self.updates = Some(self.watch(Vec::new()));
+        self.updates = Some(self.job.read());
         let outcome = self.drive().await;
         // Closes the watches and the fetches before the job is released.
         self.fetches.shutdown().await;

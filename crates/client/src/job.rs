@@ -3,11 +3,16 @@
 use std::{fmt, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{
+    StreamExt, future,
+    stream::{self, BoxStream},
+};
 use polybolos_model::JobId;
 use polybolos_proto::v1;
 
-use crate::{ClientError, QueryResult, ResultStream, call::Shared, ipc, stream, watch, watch::Reading};
+use crate::{
+    ClientError, QueryResult, ResultStream, call::Shared, ipc, stream as rows, watch, watch::Reading,
+};
 
 /// A job of the cluster. Dropping it changes nothing; dropping its [`ResultStream`] early cancels the job.
 #[derive(Clone)]
@@ -17,6 +22,8 @@ pub struct JobHandle {
     schema: SchemaRef,
     explain_analyze: bool,
     ordered: bool,
+    /// If it had ended by the time of the answer.
+    ended: Option<Box<v1::JobUpdate>>,
 }
 
 impl fmt::Debug for JobHandle {
@@ -35,6 +42,7 @@ impl JobHandle {
             schema: ipc::schema(&accepted.schema)?,
             explain_analyze: accepted.explain_analyze,
             ordered: accepted.ordered,
+            ended: accepted.ended.clone().map(Box::new),
         })
     }
 
@@ -67,7 +75,15 @@ impl JobHandle {
     /// The rows, as partitions become ready. Starts at once, in the background; what nobody reads holds it back.
     /// Must be called within a tokio runtime.
     pub fn stream(&self) -> ResultStream {
-        stream::start(Arc::clone(&self.shared), self.clone())
+        rows::start(Arc::clone(&self.shared), self.clone())
+    }
+
+    /// Updates for whoever begins to read the result.
+    pub(crate) fn read(&self) -> BoxStream<'static, Result<v1::JobUpdate, ClientError>> {
+        match &self.ended {
+            Some(ended) => stream::once(future::ready(Ok(v1::JobUpdate::clone(ended)))).boxed(),
+            None => self.watch_and_read(Reading { reads: true, ..Reading::default() }),
+        }
     }
 
     pub(crate) fn watch_and_read(

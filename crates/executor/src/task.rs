@@ -8,10 +8,11 @@ use datafusion::{
 };
 use polybolos_env::Env;
 use polybolos_model::{AttemptId, ErrorClass, ExecutorId, PartitionStats, TaskError, TaskId, TaskMetrics};
-use polybolos_planner::{TaskPlan, WriteExec, Writing, task_metrics, task_plan};
+use polybolos_planner::{TaskPlan, WriteExec, Writing, spilling_task_plan, task_metrics, task_plan};
 use polybolos_shuffle::{FlightPool, OutputKey, ShuffleStore, bind_inputs, task_error, write_output};
 
 use crate::{
+    again::readable_again,
     config::DurableMode,
     core::Outcome,
     dirs::Dirs,
@@ -66,30 +67,53 @@ async fn attempt_task(
     attempt: AttemptId,
 ) -> Result<Done, TaskError> {
     let decoded = stage.decoded(&tools.runtime, task.job).await?;
-    let narrowed = task_plan(&decoded.template, task.partition).map_err(plan_error)?;
+    let key = OutputKey { task, attempt };
+    let plan = task_plan(&decoded.template, task.partition).map_err(plan_error)?;
+    let is_write = plan.plan.is::<WriteExec>();
+    let (executed, outputs) = match execute(tools, decoded, key, plan).await {
+        // What a write has staged so far would stay beside what it stages then.
+        Err(error) if error.class == ErrorClass::Resources && !is_write => {
+            let spilling = spilling_task_plan(&decoded.template, task.partition).map_err(plan_error)?;
+            let Some(spilling) = spilling else { return Err(error) };
+            tracing::info!(%error, "out of memory: its hash joins are sort-merge joins from here on");
+            polybolos_model::sometimes!("a task ran again with joins that spill");
+            execute(tools, decoded, key, spilling).await?
+        }
+        done => done?,
+    };
+    let metrics = collect_metrics(decoded, &executed, &outputs);
+    let durable = made_durable(tools, key).await?;
+    Ok(Done { outputs, metrics, durable })
+}
+
+/// Runs a task's plan, over its inputs, to its output.
+async fn execute(
+    tools: &Tools,
+    decoded: &Decoded,
+    key: OutputKey,
+    plan: TaskPlan,
+) -> Result<(TaskPlan, Vec<PartitionStats>), TaskError> {
+    let OutputKey { task, attempt } = key;
     let bound = bind_inputs(
-        Arc::clone(&narrowed.plan),
+        readable_again(Arc::clone(&plan.plan)).map_err(task_error)?,
         Arc::clone(&decoded.inputs),
         Arc::clone(&tools.store),
         Arc::clone(&tools.pool),
         &tools.me,
     );
-    let executed = narrowed.with_plan(bound.map_err(task_error)?);
+    let executed = plan.with_plan(bound.map_err(task_error)?);
     let context = Arc::new(context(tools, decoded, task, attempt));
     let write = executed.plan.downcast_ref::<WriteExec>();
     if let Some(write) = write {
         tools.staged.begin(attempt, task.job, write.staged_files(&context).map_err(task_error)?);
     }
-    let key = OutputKey { task, attempt };
     let written = write_output(&executed, Arc::clone(&executed.plan), context, &tools.store, key).await;
     let mut outputs = written.map_err(TaskError::from)?;
     if let Some(write) = write {
         // Its rows are in files; it gave none.
         outputs = vec![write.written()];
     }
-    let metrics = collect_metrics(decoded, &executed, &outputs);
-    let durable = made_durable(tools, key).await?;
-    Ok(Done { outputs, metrics, durable })
+    Ok((executed, outputs))
 }
 
 /// Copies the output if it must not count before.

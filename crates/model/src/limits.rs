@@ -47,3 +47,6 @@ pub const MAX_STAGE_RERUNS: u32 = 4;
 
 /// Executors that die while they run one task, after which its job fails, unless the job says otherwise.
 pub const MAX_TASK_DEATHS: u32 = 3;
+
+/// Longest limit that a job may set to its own time: 30 days. Longer ones are better left out.
+pub const MAX_RUN_MS: u32 = 30 * 24 * 60 * 60 * 1_000;

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use crate::limits::{MAX_STAGE_RERUNS, MAX_TASK_ATTEMPTS, MAX_TASK_DEATHS};
+use crate::limits::{MAX_RUN_MS, MAX_STAGE_RERUNS, MAX_TASK_ATTEMPTS, MAX_TASK_DEATHS};
 
 /// What the options of this program begin with. Executors have no use for them.
 pub const PREFIX: &str = "polybolos.";
@@ -31,6 +31,31 @@ pub enum Kind {
     Switch {
         default: bool,
     },
+    /// One of these words.
+    Choice {
+        default: &'static str,
+        among: &'static [&'static str],
+    },
+}
+
+/// Which jobs get free slots first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    Low,
+    #[default]
+    Normal,
+    High,
+}
+
+impl Priority {
+    /// Total, as all reading of options.
+    pub fn read(options: &BTreeMap<String, String>) -> Self {
+        match PRIORITY.choice_in(options) {
+            "low" => Self::Low,
+            "high" => Self::High,
+            _ => Self::Normal,
+        }
+    }
 }
 
 /// One setting, as `SHOW` tells of it.
@@ -42,6 +67,12 @@ pub struct Setting {
     /// One line for people.
     pub help: &'static str,
 }
+
+pub const RUN_MS: Setting = Setting {
+    name: "polybolos.max_run_ms",
+    kind: Kind::Count { default: 0, range: 0..=MAX_RUN_MS },
+    help: "a job that has not ended so many milliseconds after its submit fails; 0 for no limit",
+};
 
 pub const TASK_ATTEMPTS: Setting = Setting {
     name: "polybolos.max_task_attempts",
@@ -59,6 +90,12 @@ pub const TASK_DEATHS: Setting = Setting {
     name: "polybolos.max_task_deaths",
     kind: Kind::Count { default: MAX_TASK_DEATHS, range: 1..=16 },
     help: "executors that died while they ran one task, which fail the job; after two of them it runs alone",
+};
+
+pub const PRIORITY: Setting = Setting {
+    name: "polybolos.priority",
+    kind: Kind::Choice { default: "normal", among: &["low", "normal", "high"] },
+    help: "free slots go to jobs of a higher priority as long as these have a task for them; running tasks go on",
 };
 
 pub const SPECULATION: Setting = Setting {
@@ -87,9 +124,11 @@ pub const SPECULATION_QUANTILE: Setting = Setting {
 
 /// All there are, by name.
 pub const ALL: &[Setting] = &[
+    RUN_MS,
     STAGE_RERUNS,
     TASK_ATTEMPTS,
     TASK_DEATHS,
+    PRIORITY,
     SPECULATION,
     SPECULATION_MIN_MS,
     SPECULATION_MULTIPLIER,
@@ -122,6 +161,7 @@ pub fn check(name: &str, value: &str) -> Result<(), SettingError> {
         Kind::Count { range, .. } => count(value).is_some_and(|n| range.contains(&n)),
         Kind::Decimal { range, .. } => decimal(value).is_some_and(|n| range.contains(&n)),
         Kind::Switch { .. } => switch(value).is_some(),
+        Kind::Choice { among, .. } => choice(value, among).is_some(),
     };
     if fits {
         return Ok(());
@@ -135,6 +175,9 @@ pub struct JobSettings {
     pub max_task_attempts: u32,
     pub max_stage_reruns: u32,
     pub max_task_deaths: u32,
+    /// From the submit on; 0 for no limit.
+    pub max_run_ms: u32,
+    pub priority: Priority,
     pub speculation: bool,
     pub speculation_min_ms: u32,
     /// In thousandths, as the next.
@@ -155,6 +198,8 @@ impl JobSettings {
             max_task_attempts: TASK_ATTEMPTS.count_in(options),
             max_stage_reruns: STAGE_RERUNS.count_in(options),
             max_task_deaths: TASK_DEATHS.count_in(options),
+            max_run_ms: RUN_MS.count_in(options),
+            priority: Priority::read(options),
             speculation: SPECULATION.switch_in(options),
             speculation_min_ms: SPECULATION_MIN_MS.count_in(options),
             speculation_multiplier: SPECULATION_MULTIPLIER.decimal_in(options),
@@ -184,12 +229,19 @@ impl Setting {
         options.get(self.name).and_then(|value| switch(value)).unwrap_or(default)
     }
 
+    /// Its value among these options, one of its words; empty for a setting of another kind.
+    pub fn choice_in(&self, options: &BTreeMap<String, String>) -> &'static str {
+        let Kind::Choice { default, among } = self.kind else { return "" };
+        options.get(self.name).and_then(|value| choice(value, among)).unwrap_or(default)
+    }
+
     /// As `SHOW` tells of it when nobody has set it.
     pub fn default(&self) -> String {
         match &self.kind {
             Kind::Count { default, .. } => default.to_string(),
             Kind::Decimal { default, .. } => thousandths(*default),
             Kind::Switch { default } => default.to_string(),
+            Kind::Choice { default, .. } => (*default).to_owned(),
         }
     }
 }
@@ -202,6 +254,7 @@ impl Kind {
                 format!("a number from {} to {} is", thousandths(*range.start()), thousandths(*range.end()))
             }
             Self::Switch { .. } => "true or false is".to_owned(),
+            Self::Choice { among, .. } => format!("one of {} is", among.join(", ")),
         }
     }
 }
@@ -238,6 +291,10 @@ fn switch(value: &str) -> Option<bool> {
     }
 }
 
+fn choice(value: &str, among: &[&'static str]) -> Option<&'static str> {
+    among.iter().copied().find(|word| word.eq_ignore_ascii_case(value.trim()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,7 +322,7 @@ mod tests {
         let error = check("polybolos.max_stage_reruns", "101").unwrap_err().to_string();
         assert_eq!(error, "'101' is no value of 'polybolos.max_stage_reruns': a number from 0 to 100 is");
         let error = check("polybolos.max_stages", "1").unwrap_err().to_string();
-        assert!(error.contains("there are polybolos.max_stage_reruns, "), "{error}");
+        assert!(error.contains("there are polybolos.max_run_ms, "), "{error}");
     }
 
     #[test]
@@ -283,6 +340,37 @@ mod tests {
             (SPECULATION_MULTIPLIER.default(), SPECULATION_QUANTILE.default()),
             ("2".into(), "0.75".into())
         );
+    }
+
+    #[test]
+    fn a_priority_is_one_of_its_words() {
+        let read = |value: &str| JobSettings::read(&options("polybolos.priority", value)).priority;
+        for (value, priority) in
+            [("low", Priority::Low), (" Normal ", Priority::Normal), ("HIGH", Priority::High)]
+        {
+            assert_eq!((check("polybolos.priority", value), read(value)), (Ok(()), priority), "{value}");
+        }
+        for value in ["", "urgent", "1", "low,high"] {
+            assert!(check("polybolos.priority", value).is_err(), "{value}");
+            assert_eq!(read(value), Priority::Normal, "{value}");
+        }
+        let error = check("polybolos.priority", "urgent").unwrap_err().to_string();
+        assert_eq!(error, "'urgent' is no value of 'polybolos.priority': one of low, normal, high is");
+        assert!(Priority::Low < Priority::Normal && Priority::Normal < Priority::High);
+    }
+
+    #[test]
+    fn a_job_may_run_for_ever_or_for_up_to_thirty_days() {
+        let name = "polybolos.max_run_ms";
+        let read = |value: &str| JobSettings::read(&options(name, value)).max_run_ms;
+        for (value, limit_ms) in [("0", 0), ("1500", 1_500), ("2592000000", MAX_RUN_MS)] {
+            assert_eq!((check(name, value), read(value)), (Ok(()), limit_ms), "{value}");
+        }
+        for value in ["-1", "2592000001", "1.5", "1s", ""] {
+            assert!(check(name, value).is_err(), "{value}");
+            assert_eq!(read(value), 0, "{value}");
+        }
+        assert_eq!((RUN_MS.default(), PRIORITY.default()), ("0".into(), "normal".into()));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 mod balance;
 mod cheap;
+mod claims;
 mod codec;
 mod config;
 mod cut;
@@ -35,11 +36,14 @@ mod output;
 mod pick;
 mod prepare;
 mod settings;
+mod spilling;
 mod task;
 mod tpch;
+mod width;
 mod wire;
 mod write;
 
+pub use claims::{TABLES_ROOM, check_claims, check_stream};
 pub use config::{
     BROADCAST_BYTES, BROADCAST_ROWS, SINGLE_TASK_BYTES, cluster_config, plan_fits_one_task,
     single_task_config,
@@ -52,6 +56,7 @@ pub use metrics::{StageProfile, explain, explain_analyze, task_metrics};
 pub use output::{StageOutputExec, TaskOutput, TaskPlan};
 pub use pick::PickExec;
 pub use settings::Settings;
-pub use task::{decode_stage, task_plan};
+pub use task::{decode_stage, spilling_task_plan, task_plan};
 pub use tpch::tpch_query;
+pub use width::partitions_for_memory;
 pub use write::{StagedFiles, WriteExec, WritePlan, Writing, write_plan};

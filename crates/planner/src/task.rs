@@ -19,12 +19,14 @@ use datafusion_proto::{
 };
 
 use crate::{
+    claims::check_claims,
     error::PlanError,
     extensions::Extensions,
     held::Holding,
     narrow::narrow,
-    output::{Source, StageOutputExec, TaskPlan},
+    output::{Source, StageOutputExec, TaskOutput, TaskPlan},
     pick::PickExec,
+    spilling::with_sorted_joins,
 };
 
 /// The plan of a stage as its tasks share it. Its root is a [`StageOutputExec`]; partition `p` below is task `p`.
@@ -33,12 +35,14 @@ use crate::{
 /// those of the tasks.
 ///
 /// # Errors
-/// [`PlanError::Decode`] if the bytes are of another version or name a function that `state` lacks.
+/// [`PlanError::Decode`] if the bytes are of another version, name a function that `state` lacks, or hold rows that claim
+/// more memory than they can take.
 pub fn decode_stage(
     bytes: &[u8],
     state: &SessionState,
     extensions: &Extensions,
 ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+    check_claims(bytes).map_err(|error| PlanError::Decode(error.strip_backtrace()))?;
     let source = Source {
         bytes: Bytes::copy_from_slice(bytes),
         context: state.task_ctx(),
@@ -67,29 +71,73 @@ pub(crate) fn stage_root(plan: &Arc<dyn ExecutionPlan>) -> Result<&StageOutputEx
 /// The plan of task `partition`, with state of its own.
 ///
 /// `template` comes from [`decode_stage`]. It is decoded again: metrics, join tables, dynamic filters, work queues of
-/// scans and subquery results live inside DataFusion's operators, and no other way leaves none of them shared.
+/// scans and subquery results live inside DataFusion's operators, and no other way leaves none of them shared, or alive for
+/// as long as the template.
 /// Dynamic filters are planted here, for a task is the largest part of a query that has memory in common.
 ///
 /// # Errors
 /// [`PlanError::NoSuchTask`], [`PlanError::NotAStage`], or DataFusion's refusal to rebuild an operator.
 pub fn task_plan(template: &Arc<dyn ExecutionPlan>, partition: u32) -> Result<TaskPlan, PlanError> {
-    let template = stage_root(template)?;
-    let source = template
-        .source()
-        .ok_or_else(|| PlanError::NotAStage { root: "StageOutputExec, not decoded".to_owned() })?;
-    let tasks = template.input().output_partitioning().partition_count();
-    if partition as usize >= tasks {
-        return Err(PlanError::NoSuchTask { stage: template.stage(), tasks, partition });
+    Template::of(template)?.narrowed(partition)?.ready()
+}
+
+/// As [`task_plan`], for a task that ran out of memory: what would be hash joins, which can't go to disk, are sort-merge
+/// joins. The same rows in another order; `None` if the task has no join that could be replaced.
+///
+/// # Errors
+/// As [`task_plan`].
+pub fn spilling_task_plan(
+    template: &Arc<dyn ExecutionPlan>,
+    partition: u32,
+) -> Result<Option<TaskPlan>, PlanError> {
+    let narrowed = Template::of(template)?.narrowed(partition)?;
+    let sorted = with_sorted_joins(Arc::clone(&narrowed.plan));
+    let sorted = sorted.map_err(PlanError::datafusion("replacing hash joins"))?;
+    sorted.map(|plan| Narrowed { plan, ..narrowed }.ready()).transpose()
+}
+
+/// A decoded stage.
+struct Template<'a> {
+    root: &'a StageOutputExec,
+    source: &'a Source,
+}
+
+impl<'a> Template<'a> {
+    fn of(template: &'a Arc<dyn ExecutionPlan>) -> Result<Self, PlanError> {
+        let root = stage_root(template)?;
+        let not_decoded = || PlanError::NotAStage { root: "StageOutputExec, not decoded".to_owned() };
+        Ok(Self { root, source: root.source().ok_or_else(not_decoded)? })
     }
-    let fresh = decode(source)?;
-    let plan =
-        narrow(fresh.input(), partition as usize).map_err(PlanError::datafusion("narrowing a stage"))?;
-    let plan = Holding::filters(FilterPushdown::new_post_optimization())
-        .optimize(plan, &source.options)
-        .and_then(unseal)
-        .and_then(yield_often)
-        .map_err(PlanError::datafusion("planting dynamic filters"))?;
-    Ok(TaskPlan { plan, output: fresh.output().clone() })
+
+    /// One partition.
+    fn narrowed(&self, partition: u32) -> Result<Narrowed<'a>, PlanError> {
+        let tasks = self.root.input().output_partitioning().partition_count();
+        if partition as usize >= tasks {
+            return Err(PlanError::NoSuchTask { stage: self.root.stage(), tasks, partition });
+        }
+        let fresh = decode(self.source)?;
+        let plan =
+            narrow(fresh.input(), partition as usize).map_err(PlanError::datafusion("narrowing a stage"))?;
+        Ok(Narrowed { plan, output: fresh.output().clone(), source: self.source })
+    }
+}
+
+/// A task's plan without what is added to it at the end.
+struct Narrowed<'a> {
+    plan: Arc<dyn ExecutionPlan>,
+    output: TaskOutput,
+    source: &'a Source,
+}
+
+impl Narrowed<'_> {
+    fn ready(self) -> Result<TaskPlan, PlanError> {
+        let plan = Holding::filters(FilterPushdown::new_post_optimization())
+            .optimize(self.plan, &self.source.options)
+            .and_then(unseal)
+            .and_then(yield_often)
+            .map_err(PlanError::datafusion("planting dynamic filters"))?;
+        Ok(TaskPlan { plan, output: self.output })
+    }
 }
 
 /// Lets a cancel in. An operator that makes many batches of one input batch can keep the operators above it in a loop for

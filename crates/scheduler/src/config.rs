@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use polybolos_consensus::{Log, Snapshots, Store, Timing};
 use polybolos_model::ReplicaId;
-use polybolos_state::{ENTRY_VERSION, policy::Patience};
+use polybolos_state::{
+    ENTRY_VERSION,
+    policy::{FairShare, Patience, SchedulingPolicy},
+};
 use url::Url;
 
 /// Where the log is kept.
@@ -69,7 +72,11 @@ pub struct SchedulerConfig {
     pub heartbeat_interval: Duration,
     /// When executors are lost, and jobs that none takes up given up.
     pub patience: Patience,
-    /// How often the leader looks for silent executors, unwatched jobs and results that nobody fetched.
+    /// Which job gets the next free slot while this replica leads. Starts of tasks are off the log, so replicas may have
+    /// different ones.
+    pub scheduling: Arc<dyn SchedulingPolicy>,
+    /// How often the leader looks for silent executors, unwatched jobs, jobs whose time is over and results that nobody
+    /// fetched.
     pub tick_interval: Duration,
     /// How long the planning of one statement may take, with the wait for its turn.
     pub planning_deadline: Duration,
@@ -83,7 +90,7 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// The default times.
+    /// The default times and order of jobs.
     pub fn new(id: ReplicaId, listen: impl Into<String>, log: LogKind) -> Self {
         Self {
             id,
@@ -91,6 +98,7 @@ impl SchedulerConfig {
             log,
             heartbeat_interval: Duration::from_millis(500),
             patience: Patience::default(),
+            scheduling: Arc::new(FairShare),
             tick_interval: Duration::from_millis(250),
             planning_deadline: Duration::from_secs(60),
             request_deadline: Duration::from_secs(10),

@@ -75,7 +75,7 @@ impl Leader {
             if dispatcher.term() == term {
                 dispatcher.restart();
             } else {
-                *dispatcher = Dispatcher::new(term);
+                *dispatcher = Dispatcher::with_policy(term, Arc::clone(&shared.config.scheduling));
             }
             dispatcher.await_executors(state);
             LeaderClock::begin(state, wall_ms, 0)
@@ -291,6 +291,9 @@ impl Leader {
         }
         let started = self.shared.read(|state| policy::started(state, &self.shared.dispatcher()));
         started.into_iter().for_each(|command| batch.request(command, Origin::Housekeeping));
+        let now_ms = self.now_ms();
+        let overruns = self.shared.read(|state| policy::overruns(state, now_ms));
+        overruns.into_iter().for_each(|command| batch.request(command, Origin::Housekeeping));
         for (job, limit_ms) in self.shared.unwatched() {
             let reason = format!("nobody watched it for {limit_ms} ms");
             batch.request(Command::CancelJob { job, reason }, Origin::Housekeeping);

@@ -36,4 +36,7 @@ pub use config::{LogKind, SchedulerConfig};
 pub use error::StartError;
 pub use handle::{Scheduler, SchedulerHandle};
 pub use polybolos_consensus::{Snapshots, Store, Timing};
-pub use polybolos_state::policy::{Patience, PatienceError};
+pub use polybolos_state::{
+    Job,
+    policy::{FairShare, Patience, PatienceError, Rank, SchedulingPolicy},
+};

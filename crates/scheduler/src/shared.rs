@@ -74,13 +74,14 @@ impl Shared {
     ) -> (Arc<Self>, mpsc::Receiver<Input>) {
         let (inputs, receiver) = mpsc::channel(crate::input::WAITING_INPUTS);
         let leaderless = Leaderless::since(env.clock.now());
+        let dispatcher = Dispatcher::with_policy(Term::default(), Arc::clone(&config.scheduling));
         let shared = Self {
             config,
             env,
             log,
             front,
             inputs,
-            dispatcher: Mutex::new(Dispatcher::new(Term::default())),
+            dispatcher: Mutex::new(dispatcher),
             watched: Mutex::default(),
             swept: Mutex::default(),
             progress: watch::Sender::new(0),

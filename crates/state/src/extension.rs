@@ -65,8 +65,11 @@ impl ExtensionV3 {
     }
 }
 
+/// The first version in which jobs have settings.
+pub(crate) const SETTINGS_VERSION: u16 = 3;
+
 /// The job's settings while `version` is in use. Programs that know only older versions take the defaults, and all must
 /// come to the same state.
 pub(crate) fn settings(job: &Job, version: u16) -> JobSettings {
-    if version < 3 { JobSettings::default() } else { JobSettings::read(&job.options) }
+    if version < SETTINGS_VERSION { JobSettings::default() } else { JobSettings::read(&job.options) }
 }

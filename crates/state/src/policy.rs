@@ -3,7 +3,9 @@
 
 pub mod drain;
 mod losses;
+mod overrun;
 mod patience;
+mod scheduling;
 mod started;
 mod waiting;
 
@@ -11,8 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use losses::REPLACED;
 pub use losses::{nothing_listens, noticed};
+pub use overrun::{Overrun, overruns};
 pub use patience::{Patience, PatienceError};
 use polybolos_model::{ExecutorId, Incarnation, JobId, ReplicaId, Term};
+pub use scheduling::{FairShare, Rank, SchedulingPolicy};
 pub use started::started;
 pub use waiting::{takes_tasks, waits_since_ms};
 

@@ -39,6 +39,7 @@ pub const MARKS: &[&str] = &[
     "a snapshot gave way to a newer one",
     "a snapshot was built",
     "a snapshot was installed",
+    "a task ran again with joins that spill",
     "a task ran alone",
     "a task was launched before the log had what it needs",
     "a vote was refused",

@@ -48,6 +48,19 @@ async fn all_partitions_of_an_unordered_result_arrive() {
 }
 
 #[tokio::test]
+async fn a_query_that_had_ended_when_it_was_answered_needs_no_watch() {
+    let (scheduler, executor) = (Scheduler::start().await, Executor::start().await);
+    let mut answer = accepted(false);
+    let Some(v1::submit_response::Answer::Job(job)) = &mut answer.answer else { panic!("no job") };
+    job.ended = Some(update(JobState::Succeeded, vec![executor.holds_rows(0, &[1, 2])]));
+    scheduler.on_submit(OnSubmit::Answer(answer));
+    let result = client(&[&scheduler.address]).query("SELECT 1").await.unwrap();
+    assert_eq!(values(&result.batches), [1, 2]);
+    scheduler.noted("release").await;
+    assert!(!scheduler.log().iter().any(|line| line.starts_with("watch")), "{:?}", scheduler.log());
+}
+
+#[tokio::test]
 async fn an_ordered_result_keeps_its_order_though_partitions_become_ready_in_another() {
     let (scheduler, executor, client) = setting(true).await;
     let late = executor.holds_rows(0, &[1, 2]);

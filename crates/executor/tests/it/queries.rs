@@ -48,6 +48,19 @@ async fn a_small_query_completes_and_its_output_is_read_until_it_is_released() {
     assert!(rig.env.disk.list(rig.work_dir.path()).await.unwrap().is_empty(), "the work folder is empty");
 }
 
+/// DataFusion's hash join keeps one side in memory, or fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_does_not_fit_into_memory_goes_to_disk() {
+    let rig = Rig::start_with_memory(64 * 1024 * 1024).await;
+    let mut session = rig.scheduler.registered(TERM, 1).await;
+    let sql = "SELECT count(*) AS n, sum(y) AS s FROM generate_series(1, 3000000) a(x)
+               JOIN generate_series(2, 3000001) b(y) ON x = y";
+    let query = Query::new(1, sql, &Extensions::default()).await;
+    let reports = query.run(&mut session, &rig.executor.address()).await;
+    let rows = text(&rig.fetch(&reports[0], 0).await.unwrap());
+    assert!(rows.contains("| 2999999 | 4500001499999 |"), "{rows}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stages_over_parquet_pass_rows_on_and_count_them() {
     let folder = tempfile::tempdir().unwrap();

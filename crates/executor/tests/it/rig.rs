@@ -61,6 +61,15 @@ impl Rig {
         Self { env, scheduler, executor, work_dir }
     }
 
+    pub(crate) async fn start_with_memory(memory_bytes: u64) -> Self {
+        let env = Env::production(2).unwrap();
+        let scheduler = FakeScheduler::start(&env).await;
+        let work_dir = TempDir::new().unwrap();
+        let config = ExecutorConfig { memory_bytes, ..config(&[&scheduler.address], &work_dir) };
+        let executor = Executor::start(config, env.clone(), Extensions::default()).await.unwrap();
+        Self { env, scheduler, executor, work_dir }
+    }
+
     /// Waits until the executor's status is as wished.
     pub(crate) async fn wait(&self, wish: impl Fn(&ExecutorStatus) -> bool) {
         let mut status = self.executor.watch();

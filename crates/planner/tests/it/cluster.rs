@@ -13,8 +13,8 @@ use datafusion::{
 };
 use polybolos_model::{Exchange, OperatorMetrics, Stage, StageGraph, TaskMetrics};
 use polybolos_planner::{
-    Extensions, PlanError, StageInputExec, TaskOutput, TaskPlan, cluster_config, decode_stage, stage_graph,
-    task_metrics, task_plan,
+    Extensions, PlanError, StageInputExec, TaskOutput, TaskPlan, cluster_config, decode_stage,
+    spilling_task_plan, stage_graph, task_metrics, task_plan,
 };
 
 use crate::{data, reader::MemoryReader};
@@ -34,6 +34,8 @@ pub(crate) struct Run {
 pub(crate) struct Cluster {
     pub(crate) state: SessionState,
     pub(crate) extensions: Extensions,
+    /// Each task runs as one that ran out of memory.
+    pub(crate) spills: bool,
 }
 
 impl Cluster {
@@ -49,7 +51,7 @@ impl Cluster {
         let state = extensions.session_state(config, Arc::new(RuntimeEnv::default()));
         let ctx = SessionContext::new_with_state(state);
         data::register(&ctx, dir).await;
-        Self { state: ctx.state(), extensions }
+        Self { state: ctx.state(), extensions, spills: false }
     }
 
     pub(crate) async fn physical(&self, sql: &str) -> Arc<dyn ExecutionPlan> {
@@ -97,7 +99,10 @@ impl Cluster {
         let executor = self.extensions.session_state(config, Arc::clone(self.state.runtime_env()));
         let template = decode_stage(&stage.plan, &executor, &self.extensions);
         let template = template.unwrap_or_else(|e| panic!("stage {}: {e}\n{}", stage.id, stage.display));
-        let task = task_plan(&template, partition).unwrap_or_else(|e| panic!("{e}\n{}", stage.display));
+        let spilling = self.spills.then(|| spilling_task_plan(&template, partition));
+        let spilling = spilling.transpose().unwrap_or_else(|e| panic!("{e}\n{}", stage.display)).flatten();
+        let task = spilling.map_or_else(|| task_plan(&template, partition), Ok);
+        let task = task.unwrap_or_else(|e| panic!("{e}\n{}", stage.display));
         assert_eq!(task.plan.output_partitioning().partition_count(), 1, "{}", stage.display);
         (template, bind(task, outputs), TaskContext::from(&executor))
     }

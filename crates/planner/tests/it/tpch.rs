@@ -25,6 +25,36 @@ async fn all_queries_in_every_configuration() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_queries_as_tasks_that_ran_out_of_memory() {
+    let dir = data::generate();
+    let plain = plain(dir.path()).await;
+    for (name, config) in configs().into_iter().take(3) {
+        let cluster = Cluster { spills: true, ..Cluster::new(config, dir.path()).await };
+        for query in 1..=22 {
+            let sql = polybolos_planner::tpch_query(query).unwrap();
+            println!("{name}: query {query}");
+            check(&cluster, &plain, sql, !UNORDERED.contains(&query)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn joins_that_would_not_fit_into_memory_want_more_partitions() {
+    let dir = data::generate();
+    let (_, partitioned) = configs().swap_remove(2);
+    let cluster = Cluster::new(partitioned, dir.path()).await;
+    let wanted = async |query, room| {
+        let plan = cluster.physical(polybolos_planner::tpch_query(query).unwrap()).await;
+        polybolos_planner::partitions_for_memory(&plan, room)
+    };
+    assert_eq!(wanted(9, 1 << 40).await, 1);
+    let (some, more) = (wanted(9, 100_000).await, wanted(9, 10_000).await);
+    assert!(some > 1 && more.abs_diff(some * 10) < 10, "{some} and {more}");
+    // Without a join nothing has to fit.
+    assert_eq!(wanted(1, 1).await, 1);
+}
+
 #[test]
 fn there_are_22_queries() {
     let known: Vec<u32> = (0..30).filter(|&n| polybolos_planner::tpch_query(n).is_some()).collect();

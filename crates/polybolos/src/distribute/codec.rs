@@ -19,9 +19,7 @@ use datafusion::{
     logical_expr::{AggregateUDF, Extension, HigherOrderUDF, LogicalPlan, ScalarUDF, WindowUDF},
 };
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
-use polybolos_planner::Extensions;
-
-use super::sizes;
+use polybolos_planner::{Extensions, TABLES_ROOM, check_stream};
 
 /// Largest in-memory table that travels inside of a plan, encoded. Larger ones belong into files.
 pub const MAX_MEMORY_TABLE_BYTES: usize = 8 * 1024 * 1024;
@@ -193,11 +191,11 @@ fn encode_partition(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u
 
 fn by_value(mut bytes: &[u8], schema: SchemaRef) -> Result<Arc<dyn TableProvider>> {
     let truncated = || DataFusionError::Plan("an in-memory table in the plan is cut short".to_owned());
-    let (mut partitions, mut room) = (Vec::new(), sizes::ROOM);
+    let (mut partitions, mut room) = (Vec::new(), TABLES_ROOM);
     while let Some((length, rest)) = bytes.split_first_chunk::<8>() {
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| truncated())?;
         let (rows, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
-        sizes::check(rows, &mut room)?;
+        check_stream(rows, &mut room)?;
         partitions.push(StreamReader::try_new(rows, None)?.collect::<Result<Vec<_>, _>>()?);
         bytes = rest;
     }

@@ -14,7 +14,6 @@ mod codec;
 mod exec;
 mod options;
 mod planner;
-mod sizes;
 
 use std::sync::Arc;
 

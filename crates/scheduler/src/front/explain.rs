@@ -57,7 +57,7 @@ pub(crate) async fn explain(
         (vec![("stage_graph", "runs in the scheduler, in no stage".to_owned())], state.clone())
     } else {
         let job = query::plan_job(&query, state, context).await?;
-        let state = if job.single_task { query::for_one_task(state) } else { state.clone() };
+        let state = job.width.map_or_else(|| state.clone(), |width| query::of_width(state, width));
         let files = job.write.as_ref().map(|write| ("files", places(write)));
         ([("stage_graph", job.graph.to_string())].into_iter().chain(files).collect(), state)
     };

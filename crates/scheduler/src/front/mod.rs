@@ -63,13 +63,27 @@ const MAX_CONCURRENT_PLANNING: usize = 8;
 /// Statements that wait to be planned; further ones are refused.
 const MAX_WAITING_TO_PLAN: usize = 4_096;
 
+#[derive(Clone)]
 pub(crate) enum Statement {
     Sql(String),
     /// Encoded by datafusion-proto, with its tables inside.
     LogicalPlan(Bytes),
 }
 
+impl Statement {
+    /// Whether it is a query by its first word: planning it leaves nothing behind in this replica.
+    pub(crate) fn is_query(&self) -> bool {
+        let Self::Sql(sql) = self else { return false };
+        let first = sql.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty());
+        first.is_some_and(|word| QUERY_WORDS.iter().any(|query| word.eq_ignore_ascii_case(query)))
+    }
+}
+
+/// First words of queries.
+const QUERY_WORDS: [&str; 3] = ["SELECT", "WITH", "VALUES"];
+
 /// What a statement comes with.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) statement: Statement,
     pub(crate) session: Option<SessionId>,
@@ -88,15 +102,30 @@ pub(crate) enum Planned {
 }
 
 /// The part of the replicated state that planning looks at.
+#[derive(Clone)]
 pub(crate) struct Surroundings {
     /// Of executors that take tasks, all together.
     slots: usize,
+    /// The least that one of them has for each of its slots.
+    slot_memory_bytes: Option<u64>,
     /// For a look ahead.
     supposed: Supposed,
     session_options: Options,
     snapshot: Arc<Snapshot>,
     /// Of entries that is in use.
     version: u16,
+}
+
+impl Surroundings {
+    /// Whether a plan that was made in the other ones is right in these.
+    pub(crate) fn are_as(&self, other: &Self) -> bool {
+        self.slots == other.slots
+            && self.slot_memory_bytes == other.slot_memory_bytes
+            && self.supposed == other.supposed
+            && self.session_options == other.session_options
+            && Arc::ptr_eq(&self.snapshot, &other.snapshot)
+            && self.version == other.version
+    }
 }
 
 /// The front of one replica.
@@ -129,11 +158,14 @@ impl Front {
 
     /// Reads what planning needs. Short, for it runs under the state's lock.
     pub(crate) fn surroundings(&self, state: &ClusterState, session: Option<&SessionId>) -> Surroundings {
-        let live = state.executors().filter(|executor| executor.state == ExecutorState::Live);
-        let slots = live.map(|executor| executor.slots as usize).sum();
+        let live = || state.executors().filter(|executor| executor.state == ExecutorState::Live);
+        let slots = live().map(|executor| executor.slots as usize).sum();
+        let slot_memory_bytes =
+            live().map(|executor| executor.memory_bytes / u64::from(executor.slots.max(1))).min();
         let session_options = session.and_then(|id| state.session_options(id)).cloned().unwrap_or_default();
         Surroundings {
             slots,
+            slot_memory_bytes,
             supposed: Supposed::now(state),
             session_options,
             snapshot: self.catalogue.snapshot(state.catalogue()),

@@ -10,7 +10,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable},
 };
 use polybolos_model::StageGraph;
-use polybolos_planner::{Extensions, plan_fits_one_task, single_task_config, stage_graph, write_plan};
+use polybolos_planner::{Extensions, partitions_for_memory, plan_fits_one_task, stage_graph, write_plan};
 use polybolos_state::NewTable;
 use url::Url;
 
@@ -22,6 +22,11 @@ use super::{
     writes::Destination,
 };
 use crate::error::PlanningError;
+
+/// One join may take this part of a slot's memory: there are others in its task, and sorts, aggregates and the output.
+const JOIN_SHARE: u64 = 5;
+/// Most tasks of a stage for each slot, for the sake of memory.
+const MAX_WAVES: usize = 32;
 
 /// A query that is ready to be committed.
 pub(crate) struct JobPlan {
@@ -35,11 +40,12 @@ pub(crate) struct JobPlan {
     pub(crate) ordered: bool,
     /// Encoded [`PlanTexts`], for `EXPLAIN ANALYZE`.
     pub(crate) explain_analyze: Option<String>,
-    /// It was planned for one task, since it reads so little.
-    pub(crate) single_task: bool,
+    /// Partitions that it was planned for, if not as many as there are slots: one, since it reads so little, or more, so that
+    /// its joins fit into memory.
+    pub(crate) width: Option<usize>,
     /// Where its rows go, if not to the client.
     pub(crate) write: Option<Destination>,
-    texts: PlanTexts,
+    texts: Option<PlanTexts>,
 }
 
 impl JobPlan {
@@ -55,9 +61,9 @@ impl JobPlan {
         self
     }
 
-    /// Turns the query into its `EXPLAIN ANALYZE`.
+    /// Turns the query, planned with texts, into its `EXPLAIN ANALYZE`.
     pub(crate) fn analyzed(self) -> Self {
-        Self { explain_analyze: Some(self.texts.encode()), ..self }
+        Self { explain_analyze: self.texts.as_ref().map(PlanTexts::encode), ..self }
     }
 }
 
@@ -66,8 +72,12 @@ impl JobPlan {
 pub(crate) struct Context<'a> {
     pub(crate) extensions: &'a Extensions,
     pub(crate) stores: &'a ObjectStores,
-    /// `target_partitions` was set by hand, so the query is not made one task behind the user's back.
+    /// The plans are also told in words.
+    pub(crate) with_texts: bool,
+    /// `target_partitions` was set by hand, so it is not changed behind the user's back.
     pub(crate) width_is_given: bool,
+    /// What an executor has for each of its slots, the least of any; `None` without executors.
+    pub(crate) slot_memory_bytes: Option<u64>,
 }
 
 /// # Errors
@@ -79,18 +89,18 @@ pub(crate) async fn plan_job(
 ) -> Result<JobPlan, PlanningError> {
     let optimized = state.optimize(query)?;
     let mut physical = state.query_planner().create_physical_plan(&optimized, state).await?;
-    let single_task = is_divided(&physical) && !context.width_is_given && plan_fits_one_task(&physical);
-    if single_task {
-        let state = for_one_task(state);
+    let width = if context.width_is_given { None } else { other_width(&physical, state, context) };
+    if let Some(width) = width {
+        let state = of_width(state, width);
         physical = state.query_planner().create_physical_plan(&optimized, &state).await?;
     }
     let schema = ipc::encode_schema(&physical.schema())?;
     let mut options = changed_options(state);
     options.extend(store_options(&physical, context.stores)?);
-    let texts = PlanTexts {
+    let texts = context.with_texts.then(|| PlanTexts {
         logical: optimized.display_indent().to_string(),
         physical: displayable(physical.as_ref()).indent(false).to_string(),
-    };
+    });
     let mut write = None;
     if is_write(query) {
         let staged = write_plan(physical)?;
@@ -108,7 +118,7 @@ pub(crate) async fn plan_job(
         schema,
         ordered,
         explain_analyze: None,
-        single_task,
+        width,
         write,
         texts,
     })
@@ -119,10 +129,22 @@ pub(crate) fn is_write(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Copy(_) | LogicalPlan::Dml(_))
 }
 
-/// The same state, for a query that is one task.
-pub(crate) fn for_one_task(state: &SessionState) -> SessionState {
+/// The number of partitions for which the query had better be planned again.
+fn other_width(plan: &Arc<dyn ExecutionPlan>, state: &SessionState, context: Context<'_>) -> Option<usize> {
+    if is_divided(plan) && plan_fits_one_task(plan) {
+        return Some(1);
+    }
+    let slots = state.config().target_partitions();
+    let room = context.slot_memory_bytes? / JOIN_SHARE;
+    // Whole waves of tasks.
+    let waves = partitions_for_memory(plan, room).div_ceil(slots).min(MAX_WAVES);
+    (waves > 1).then_some(waves * slots)
+}
+
+/// The same state, for a query of `width` partitions.
+pub(crate) fn of_width(state: &SessionState, width: usize) -> SessionState {
     let mut state = state.clone();
-    *state.config_mut() = single_task_config(state.config());
+    *state.config_mut() = state.config().clone().with_target_partitions(width);
     state
 }
 

@@ -1,6 +1,9 @@
 //! The planning context of one statement: functions and rules, options of the session and the statement, the catalogue.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use datafusion::{
     catalog::CatalogProviderList,
@@ -125,9 +128,9 @@ pub(crate) fn set_option(
 /// Options whose value isn't DataFusion's default, which an executor must set to run the plan as it was planned; and this
 /// program's own that are set.
 pub(crate) fn changed_options(state: &SessionState) -> Options {
-    let defaults: BTreeMap<_, _> = entries(&ConfigOptions::new()).collect();
+    static DEFAULTS: LazyLock<Options> = LazyLock::new(|| entries(&ConfigOptions::new()).collect());
     let changed = |(key, value): &(String, String)| {
-        !polybolos_model::settings::is_ours(key) && defaults.get(key) != Some(value)
+        !polybolos_model::settings::is_ours(key) && DEFAULTS.get(key) != Some(value)
     };
     let own = Settings::given(state.config_options());
     entries(state.config_options()).filter(changed).chain(own).collect()

@@ -14,7 +14,7 @@ use datafusion::{
 };
 use datafusion_proto::bytes::logical_plan_from_bytes_with_extension_codec;
 use polybolos_model::{SessionId, limits::MAX_SQL_BYTES};
-use polybolos_planner::Extensions;
+use polybolos_planner::{Extensions, check_claims};
 use polybolos_state::{Command, RelationKind};
 
 use super::{
@@ -118,6 +118,7 @@ impl Planner {
     fn decode(&self, bytes: &[u8], options: Options) -> Result<Parsed> {
         let state = self.state(&options, self.view())?;
         nesting::check_encoded(bytes)?;
+        check_claims(bytes)?;
         let codec = self.extensions.logical_codec();
         let plan = logical_plan_from_bytes_with_extension_codec(bytes, &state.task_ctx(), codec.as_ref())?;
         nesting::check_plan(&plan)?;
@@ -153,6 +154,8 @@ impl Planner {
         query::Context {
             extensions: &self.extensions,
             stores: &self.catalogue.stores,
+            with_texts: false,
+            slot_memory_bytes: self.around.slot_memory_bytes,
             width_is_given: options.contains_key(TARGET_PARTITIONS),
         }
     }
@@ -236,7 +239,8 @@ impl Planner {
             return local::answer(&LogicalPlan::Analyze(statement), state).await.map(Planned::Inline);
         }
         let plan = local::materialize(Arc::unwrap_or_clone(statement.input), state).await?;
-        let job = query::plan_job(&plan, state, self.context(options)).await?;
+        let context = query::Context { with_texts: true, ..self.context(options) };
+        let job = query::plan_job(&plan, state, context).await?;
         Ok(Planned::Job(Box::new(job.with_sql(sql).analyzed())))
     }
 

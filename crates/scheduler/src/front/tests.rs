@@ -114,7 +114,7 @@ fn register(name: &str, slots: u32) -> Command {
         executor: polybolos_model::ExecutorId::new(name).unwrap(),
         address: format!("{name}:1"),
         slots,
-        memory_bytes: 1,
+        memory_bytes: 1 << 30,
         labels: std::collections::BTreeMap::new(),
         process_id: 1,
     }

@@ -8,46 +8,123 @@ use polybolos_proto::v1::{
 use polybolos_state::{Change, ClusterState, Command, Job, Rejection, Relation};
 use tonic::{Code, Status};
 
-use super::{optional_name, statement_status};
+use super::{optional_name, statement_status, watch};
 use crate::{
-    error::RequestError,
-    front::{Destination, JobPlan, Planned, Request, Statement, encode_schema},
+    error::{PlanningError, RequestError},
+    front::{Destination, JobPlan, Planned, Request, Statement, Surroundings, encode_schema},
     input::Refusal,
     shared::Shared,
 };
 
 pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<SubmitResponse, Status> {
-    // What it is planned against is as of now, and a repeated submit finds its job.
-    shared.fresh(false).await?;
+    shared.require_leader()?;
     let key: Option<IdempotencyKey> = optional_name(&request.idempotency_key)?;
     let session: Option<SessionId> = optional_name(&request.session_id)?;
-    // A repeated submit is not planned again.
-    if !polybolos_model::mutant!("forget-keys")
-        && let Some(known) = key
-            .as_ref()
-            .and_then(|key| shared.read(|state| state.job_by_key(key).map(|job| accepted(state, job))))
-    {
-        polybolos_model::sometimes!("a repeated submit found its job");
-        return Ok(answer(Answer::Job(known)));
-    }
     let statement = match request.statement {
         Some(submit_request::Statement::Sql(sql)) => Statement::Sql(sql),
         Some(submit_request::Statement::LogicalPlan(plan)) => Statement::LogicalPlan(plan),
         None => return Err(statement_status(Code::InvalidArgument, "the request has no statement")),
     };
-    let around = shared.read(|state| shared.front.surroundings(state, session.as_ref()));
+    let submit = Submit { key, session, cancel_when_unwatched_ms: request.cancel_when_unwatched_ms };
     let options = request.options.into_iter().collect();
-    let planned = shared.front.plan(Request { statement, session: session.clone(), options }, around).await?;
+    let to_plan = Request { statement, session: submit.session.clone(), options };
+    // What it is planned against must be as of now, and a repeated submit finds its job. A query is planned meanwhile.
+    let mut ahead = None;
+    if to_plan.statement.is_query() && submit.known_job(shared).is_none() {
+        let around = surroundings(shared, &to_plan);
+        let planning = shared.front.plan(to_plan.clone(), around.clone());
+        let (fresh, planned) = tokio::join!(shared.fresh(false), planning);
+        fresh?;
+        ahead = Some((around, planned));
+    } else {
+        shared.fresh(false).await?;
+    }
+    // A repeated submit is not planned again.
+    if let Some(known) = submit.known_job(shared) {
+        polybolos_model::sometimes!("a repeated submit found its job");
+        return Ok(answer(Answer::Job(known)));
+    }
+    let around = surroundings(shared, &to_plan);
+    let planned = match ahead {
+        Some((before, planned)) if around.are_as(&before) => planned?,
+        _ => shared.front.plan(to_plan, around).await?,
+    };
     match planned {
         Planned::Inline(arrow_stream) => Ok(inline(arrow_stream)),
         Planned::Commit(command) => {
             change(shared, command).await?;
             let no_columns = encode_schema(&arrow::datatypes::Schema::empty());
-            Ok(inline(no_columns.map_err(crate::error::PlanningError::from)?))
+            Ok(inline(no_columns.map_err(PlanningError::from)?))
         }
-        Planned::Job(plan) => {
-            let limit_ms = request.cancel_when_unwatched_ms;
-            commit(shared, *plan, key, session, limit_ms).await
+        Planned::Job(plan) => submit.commit(shared, *plan).await,
+    }
+}
+
+fn surroundings(shared: &Shared, request: &Request) -> Surroundings {
+    shared.read(|state| shared.front.surroundings(state, request.session.as_ref()))
+}
+
+/// What a submit says of its job beside the statement.
+struct Submit {
+    key: Option<IdempotencyKey>,
+    session: Option<SessionId>,
+    cancel_when_unwatched_ms: u64,
+}
+
+impl Submit {
+    /// The job that an earlier submit of this key has made.
+    fn known_job(&self, shared: &Shared) -> Option<JobAccepted> {
+        let key = self.key.as_ref().filter(|_| !polybolos_model::mutant!("forget-keys"))?;
+        shared.read(|state| state.job_by_key(key).map(|job| accepted(state, job)))
+    }
+
+    async fn commit(self, shared: &Shared, plan: JobPlan) -> Result<SubmitResponse, Status> {
+        let Self { key, session, cancel_when_unwatched_ms } = self;
+        let job = JobId(shared.env.random.next_u64());
+        let JobPlan { sql, graph, options, schema, ordered, explain_analyze, write, .. } = plan;
+        let submitted = JobAccepted {
+            job_id: job.to_string(),
+            schema: Bytes::from(schema.clone()),
+            // Its answer, too, is one that the schedulers give once it has succeeded.
+            explain_analyze: explain_analyze.is_some() || write.is_some(),
+            ordered,
+            ended: None,
+        };
+        let command = match write {
+            Some(Destination { target, table, .. }) => Command::SubmitWrite {
+                job,
+                key,
+                session,
+                sql,
+                graph,
+                options,
+                schema,
+                cancel_when_unwatched_ms,
+                target,
+                table,
+            },
+            None => Command::SubmitJob {
+                job,
+                key,
+                session,
+                sql,
+                graph,
+                options,
+                explain_analyze,
+                ordered,
+                schema,
+                cancel_when_unwatched_ms,
+            },
+        };
+        match shared.request(command).await? {
+            // The first submit's answer, though its job may have been forgotten since.
+            Change::Duplicate { job } if !polybolos_model::mutant!("duplicate-answered-anew") => {
+                match shared.read(|state| state.job(job).map(|job| accepted(state, job))) {
+                    Some(first) => Ok(answer(Answer::Job(first))),
+                    None => Err(RequestError::JobNotFound { job: job.to_string() }.into()),
+                }
+            }
+            _ => Ok(answer(Answer::Job(JobAccepted { ended: watch::at_the_end(shared, job), ..submitted }))),
         }
     }
 }
@@ -99,66 +176,13 @@ fn is_repeatable(command: &Command) -> bool {
     )
 }
 
-async fn commit(
-    shared: &Shared,
-    plan: JobPlan,
-    key: Option<IdempotencyKey>,
-    session: Option<SessionId>,
-    cancel_when_unwatched_ms: u64,
-) -> Result<SubmitResponse, Status> {
-    let job = JobId(shared.env.random.next_u64());
-    let JobPlan { sql, graph, options, schema, ordered, explain_analyze, write, .. } = plan;
-    let submitted = JobAccepted {
-        job_id: job.to_string(),
-        schema: Bytes::from(schema.clone()),
-        // Its answer, too, is one that the schedulers give once it has succeeded.
-        explain_analyze: explain_analyze.is_some() || write.is_some(),
-        ordered,
-    };
-    let command = match write {
-        Some(Destination { target, table, .. }) => Command::SubmitWrite {
-            job,
-            key,
-            session,
-            sql,
-            graph,
-            options,
-            schema,
-            cancel_when_unwatched_ms,
-            target,
-            table,
-        },
-        None => Command::SubmitJob {
-            job,
-            key,
-            session,
-            sql,
-            graph,
-            options,
-            explain_analyze,
-            ordered,
-            schema,
-            cancel_when_unwatched_ms,
-        },
-    };
-    match shared.request(command).await? {
-        // The first submit's answer, though its job may have been forgotten since.
-        Change::Duplicate { job } if !polybolos_model::mutant!("duplicate-answered-anew") => {
-            match shared.read(|state| state.job(job).map(|job| accepted(state, job))) {
-                Some(first) => Ok(answer(Answer::Job(first))),
-                None => Err(RequestError::JobNotFound { job: job.to_string() }.into()),
-            }
-        }
-        _ => Ok(answer(Answer::Job(submitted))),
-    }
-}
-
 fn accepted(state: &ClusterState, job: &Job) -> JobAccepted {
     JobAccepted {
         job_id: job.id.to_string(),
         schema: Bytes::from(job.schema.clone()),
         explain_analyze: job.explain_analyze.is_some() || state.write(job.id).is_some(),
         ordered: job.ordered,
+        ended: None,
     }
 }
 

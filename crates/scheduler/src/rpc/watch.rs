@@ -181,6 +181,23 @@ impl Watcher {
     }
 }
 
+/// The only update that a watch of the job would send, if it has ended well and its rows are where they are read.
+pub(super) fn at_the_end(shared: &Shared, id: JobId) -> Option<JobUpdate> {
+    shared.read(|state| {
+        let job = state.job(id).filter(|job| job.status == JobStatus::Succeeded && !job.released)?;
+        let missing = missing(state, job);
+        let is_there = missing == Missing::None;
+        let seen = Seen {
+            revision: job.revision,
+            ended: true,
+            missing,
+            running: BTreeMap::new(),
+            waits_since_ms: 0,
+        };
+        is_there.then(|| update(state, job, &seen, shared.now_ms(state), job.status, None))
+    })
+}
+
 /// Running attempts by stage.
 fn running(shared: &Shared, state: &ClusterState, job: &Job) -> BTreeMap<StageId, u32> {
     let mut counts = BTreeMap::new();

@@ -141,6 +141,13 @@ impl ClusterState {
         self.job(id).is_some_and(|job| job.status.is_ended() && self.is_active(job))
     }
 
+    /// Jobs that had succeeded, and of which lost results are made again.
+    pub(crate) fn reopened_jobs(&self) -> impl Iterator<Item = &Job> {
+        let reopened = self.extension.v3.reopened.iter();
+        let active = reopened.filter(|(_, reopening)| reopening.state == Reopened::Active);
+        active.filter_map(|(id, _)| self.job(*id))
+    }
+
     fn end_reopened(&mut self, id: JobId, state: Reopened) {
         let at_ms = self.now_ms;
         let Some(job) = self.jobs.by_id.get_mut(&id) else { return };

@@ -8,36 +8,40 @@
 //! ```
 //!
 //! **Fairness.** One executor at a time is reserved or taken from tasks that others wait for; after each such run the
-//! others fill the slots once before the next executor is reserved. More run alone only where nothing else wants the
-//! executor.
+//! others fill the slots once before the next executor is reserved. More run alone only where nothing else of their class
+//! wants the executor. Jobs of an earlier class come before: they get slots also on an executor that is held for a later
+//! one, and need not wait until what runs alone there has ended to have one held for themselves.
 
-use polybolos_model::{ExecutorId, Stage, TaskId};
+use polybolos_model::{ExecutorId, TaskId};
 
 use super::{Dispatcher, plan::Round};
-use crate::{ClusterState, Job, TaskRun};
+use crate::{ClusterState, Job, TaskRun, policy::Rank};
 
 /// A task that may run as soon as it has an executor to itself.
-struct Waiting<'a> {
+pub(super) struct Waiting<'a> {
+    /// Of its job.
+    pub(super) rank: Rank,
     task: TaskId,
-    job: &'a Job,
-    stage: &'a Stage,
     run: &'a TaskRun,
 }
 
 impl Dispatcher {
-    /// Holds an executor for the first task that waits to run alone, and launches it once that is empty.
-    pub(super) fn reserve(&mut self, round: &mut Round<'_>) {
-        let others_first = std::mem::take(&mut self.others_first);
-        let held = self.reserved.take();
-        if others_first || !self.any_alone(round.state) || self.running.values().any(|running| running.alone)
-        {
+    /// Holds an executor for the first of these tasks, which are of one class, and launches it once that is empty. `held`
+    /// is the one that was held until now.
+    pub(super) fn reserve(
+        &mut self,
+        round: &mut Round<'_>,
+        waiting: &[Waiting<'_>],
+        held: Option<&ExecutorId>,
+    ) {
+        let Some(class) = waiting.first().map(|first| first.rank.class) else { return };
+        if self.reserved.is_some() || self.any_runs_alone_up_to(round.state, class) {
             return;
         }
-        let waiting = self.waiting_alone(round.state);
         // What was begun to be emptied stays so: another choice each time would empty none.
         let stays = held.and_then(|held| {
-            let task = waiting.iter().find(|w| round.slots.candidates(w.run).any(|(id, _)| *id == held))?;
-            Some((task, held))
+            let task = waiting.iter().find(|w| round.slots.candidates(w.run).any(|(id, _)| id == held))?;
+            Some((task, held.clone()))
         });
         let chosen = stays.or_else(|| {
             let task = waiting.first()?;
@@ -52,12 +56,12 @@ impl Dispatcher {
         }
     }
 
-    /// Once nobody else wants them, empty executors take more tasks that run alone.
-    pub(super) fn use_idle(&mut self, round: &mut Round<'_>) {
-        if !self.any_alone(round.state) {
-            return;
-        }
-        for waiting in self.waiting_alone(round.state) {
+    /// Once nobody else of their class wants them, empty executors take more tasks that run alone.
+    pub(super) fn use_idle(&mut self, round: &mut Round<'_>, waiting: &[Waiting<'_>]) {
+        for waiting in waiting {
+            if self.by_task.contains_key(&waiting.task) {
+                continue;
+            }
             if let Some(executor) = round.slots.idle_and_roomy(waiting.run) {
                 self.launch_alone(round, waiting.task, &executor);
             }
@@ -71,12 +75,14 @@ impl Dispatcher {
         }
     }
 
-    fn any_alone(&self, state: &ClusterState) -> bool {
-        state.alone_tasks().next().is_some()
+    /// A task of that class or an earlier one runs alone. What is of a job that has ended is about to end too.
+    fn any_runs_alone_up_to(&self, state: &ClusterState, class: u32) -> bool {
+        let is_up_to = |job: Option<&Job>| job.is_none_or(|job| self.rank(job).class <= class);
+        self.running.values().any(|running| running.alone && is_up_to(state.running_job(running.task.job)))
     }
 
-    /// Of the job of which fewest attempts run first, then in the order of submission.
-    fn waiting_alone<'a>(&self, state: &'a ClusterState) -> Vec<Waiting<'a>> {
+    /// In the order of the jobs' ranks, then of submission.
+    pub(super) fn waiting_alone<'a>(&self, state: &'a ClusterState) -> Vec<Waiting<'a>> {
         let waiting = state.alone_tasks().filter_map(|task| {
             let job = state.running_job(task.job)?;
             let (stage, run) = job.stage(task.stage)?;
@@ -85,11 +91,10 @@ impl Dispatcher {
                 && !self.by_task.contains_key(&task)
                 && !self.failures.is_waiting(task, self.now_ms);
             let run = run.tasks.get(task.partition as usize).filter(|_| is_due)?;
-            Some(Waiting { task, job, stage, run })
+            Some((job.number, Waiting { rank: self.rank(job), task, run }))
         });
-        let mut waiting: Vec<Waiting<'a>> = waiting.collect();
-        let runs = |job: &Job| self.by_job.get(&job.id).copied().unwrap_or(0);
-        waiting.sort_by_key(|w| (runs(w.job), w.job.number, w.stage.id, w.task.partition));
-        waiting
+        let mut waiting: Vec<(u64, Waiting<'a>)> = waiting.collect();
+        waiting.sort_by_key(|(number, w)| (w.rank, *number, w.task.stage, w.task.partition));
+        waiting.into_iter().map(|(_, waiting)| waiting).collect()
     }
 }

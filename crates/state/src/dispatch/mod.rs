@@ -13,9 +13,13 @@ pub(crate) mod failures;
 pub(crate) mod moves;
 mod plan;
 mod speculate;
+mod turns;
 mod waits;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
 
@@ -24,8 +28,11 @@ pub use self::{
     moves::Pull,
     waits::{Wait, Waits},
 };
-use self::{failures::Failures, moves::Mover};
-use crate::ClusterState;
+use self::{failures::Failures, moves::Mover, turns::Queue};
+use crate::{
+    ClusterState,
+    policy::{FairShare, SchedulingPolicy},
+};
 
 /// Attempts of one task that may run at once: the second one is a copy of a slow first one.
 const MAX_ATTEMPTS_AT_ONCE: usize = 2;
@@ -86,6 +93,8 @@ pub struct CancelTarget {
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
     term: Term,
+    policy: Arc<dyn SchedulingPolicy>,
+    queue: Queue,
     /// Of the last attempt launched.
     counter: u64,
     running: BTreeMap<AttemptId, Running>,
@@ -114,9 +123,16 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
+    /// With the default order of jobs.
     pub fn new(term: Term) -> Self {
+        Self::with_policy(term, Arc::new(FairShare))
+    }
+
+    pub fn with_policy(term: Term, policy: Arc<dyn SchedulingPolicy>) -> Self {
         Self {
             term,
+            policy,
+            queue: Queue::default(),
             counter: 0,
             running: BTreeMap::new(),
             by_task: BTreeMap::new(),
@@ -139,7 +155,8 @@ impl Dispatcher {
     /// whom it waits, but not what failed. Names of attempts go on from the last one, so that no two in its term are alike.
     pub fn restart(&mut self) {
         let failures = std::mem::take(&mut self.failures);
-        *self = Self { counter: self.counter, now_ms: self.now_ms, failures, ..Self::new(self.term) };
+        let new = Self::with_policy(self.term, Arc::clone(&self.policy));
+        *self = Self { counter: self.counter, now_ms: self.now_ms, failures, ..new };
     }
 
     /// A new leader launches nothing until each present executor has attached (and told what it runs) or is lost, so

@@ -1,13 +1,14 @@
-//! Which tasks run next: free slots are dealt out one at a time, always to the job that has the fewest running.
+//! Which tasks run next: free slots are dealt out one at a time, always to the job that comes first by the
+//! [`SchedulingPolicy`](crate::policy::SchedulingPolicy): by default of the highest priority, and then the one that has the
+//! fewest running.
 //!
 //! ```text
-//!   1 reserve    one executor for a task that must run alone
-//!   2 turns      every other task that waits, by jobs
-//!   3 use_idle   empty executors that nobody wants, for more tasks that run alone
-//!   4 speculate  slots that nobody wants, for second attempts of slow tasks
+//!   of each class of jobs, the first one first:
+//!     1 reserve    one executor for a task that must run alone
+//!     2 deal       every other task that waits, by jobs
+//!     3 use_idle   empty executors that nobody else of the class wants, for more tasks that run alone
+//!   4 speculate    slots that nobody wants, for second attempts of slow tasks
 //! ```
-
-use std::{cmp::Reverse, collections::BinaryHeap};
 
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, TaskId};
 
@@ -19,14 +20,6 @@ use crate::{ClusterState, Job};
 pub(super) struct Cursor {
     stage: u32,
     partition: u32,
-}
-
-/// A job in the queue for a slot: fewest running attempts first, then in the order of submission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
-    running: u32,
-    number: u64,
-    cursor: Cursor,
 }
 
 /// One plan in the making.
@@ -68,45 +61,10 @@ impl Dispatcher {
         }
         let wakes_at = self.failures.wakes_at();
         let mut round = Round::new(state, Slots::free(self, state), wakes_at);
-        self.reserve(&mut round);
         self.take_turns(&mut round);
-        self.use_idle(&mut round);
         self.speculate(&mut round);
         self.wakes_at = round.wakes_at;
         round.into_launches()
-    }
-
-    fn take_turns(&mut self, round: &mut Round<'_>) {
-        let state = round.state;
-        let mut turns = BinaryHeap::new();
-        for (id, &running) in &self.by_job {
-            if let Some(job) = state.running_job(*id) {
-                turns.push(Reverse(Turn { running, number: job.number, cursor: Cursor::default() }));
-            }
-        }
-        // Jobs of which nothing runs come before all others, and are too many to queue each time.
-        for job in state.active_jobs() {
-            if round.slots.is_full() {
-                return;
-            }
-            if self.by_job.contains_key(&job.id) || state.is_publishing(job.id) {
-                continue;
-            }
-            if let Some(cursor) = self.launch_next(round, job, Cursor::default()) {
-                turns.push(Reverse(Turn { running: 1, number: job.number, cursor }));
-            }
-        }
-        while let Some(Reverse(turn)) = turns.pop() {
-            if round.slots.is_full() {
-                return;
-            }
-            let Some(job) = state.jobs.order.get(&turn.number).and_then(|id| state.job(*id)) else {
-                continue;
-            };
-            if let Some(cursor) = self.launch_next(round, job, turn.cursor) {
-                turns.push(Reverse(Turn { running: turn.running + 1, cursor, ..turn }));
-            }
-        }
     }
 
     /// Launches the job's first task from `cursor` on that may run now, and says where the search goes on.

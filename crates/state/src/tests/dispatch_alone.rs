@@ -4,13 +4,13 @@ use super::dispatch::{attempt, id, task, with};
 use crate::{Dispatcher, transcript::Lab};
 
 /// At version 3.
-fn with_v3(lines: &[&str], attached: &[&str]) -> (Lab, Dispatcher) {
+pub(super) fn with_v3(lines: &[&str], attached: &[&str]) -> (Lab, Dispatcher) {
     let lines: Vec<&str> = ["replica 1 version=3", "raise 3"].iter().chain(lines).copied().collect();
     with(&lines, attached)
 }
 
 /// Executor and task of each launch, `!` for alone.
-fn plan(lab: &Lab, d: &mut Dispatcher, now_ms: u64) -> Vec<String> {
+pub(super) fn plan(lab: &Lab, d: &mut Dispatcher, now_ms: u64) -> Vec<String> {
     let launches = d.plan(&lab.state, now_ms);
     let word = |launch: &crate::Launch| {
         let alone = if d.running(launch.attempt).unwrap().alone { "!" } else { "" };
@@ -20,7 +20,7 @@ fn plan(lab: &Lab, d: &mut Dispatcher, now_ms: u64) -> Vec<String> {
     launches.iter().map(word).collect()
 }
 
-fn complete(lab: &mut Lab, d: &mut Dispatcher, job: u64, partition: u32) {
+pub(super) fn complete(lab: &mut Lab, d: &mut Dispatcher, job: u64, partition: u32) {
     let (attempt, running) = d.attempt_of(task(job, 0, partition)).unwrap();
     let executor = running.executor.clone();
     lab.run(&format!("complete {executor} {job}/0/{partition} {attempt}"));

@@ -1,10 +1,10 @@
 //! A dispatcher, executors, time and faults at random: no slot is given twice, no task runs more than twice and then on
-//! different executors, who runs alone is alone, no task is forgotten, who was drained takes nothing along, and once the
-//! faults end every job does.
+//! different executors, who runs alone is alone, no task is forgotten, no class of jobs takes what a higher one could have,
+//! who was drained takes nothing along, and once the faults end every job does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::{AttemptId, ErrorClass, ExecutorId, TaskId, Term};
+use polybolos_model::{AttemptId, ErrorClass, ExecutorId, TaskId, Term, settings::Priority};
 use proptest::prelude::*;
 
 use crate::{Change, Command, Dispatcher, Effects, Launch, Pull, Reported, Running, transcript::Lab};
@@ -47,7 +47,7 @@ struct World {
 const EXECUTORS: [&str; 3] = ["a", "b", "c"];
 
 impl World {
-    fn new(jobs: &[&str]) -> Self {
+    fn new(jobs: &[String]) -> Self {
         let mut lab = Lab::new();
         lab.run_all(&["replica 1 version=3", "raise 3"]);
         lab.run_all(&["register a slots=1", "register b slots=2", "register c slots=3"]);
@@ -221,7 +221,8 @@ impl World {
             self.lab.state.pending().runnable.iter().map(|r| (r.task, r.epoch)).collect();
         let before = self.running.clone();
         let alone: BTreeSet<ExecutorId> = self.kept_for_one();
-        for launch in self.dispatcher.plan(&self.lab.state, self.now_ms) {
+        let launches = self.dispatcher.plan(&self.lab.state, self.now_ms);
+        for launch in launches.clone() {
             assert_eq!(runnable.get(&launch.task), Some(&launch.epoch), "{launch:?}");
             let executor = self.lab.state.present(&launch.executor, launch.incarnation).unwrap();
             assert!(executor.takes_tasks());
@@ -246,7 +247,9 @@ impl World {
             self.running.insert(launch.attempt, running);
         }
         self.check_alone(&before);
-        self.check_slots(&runnable.into_keys().collect());
+        let runnable = runnable.into_keys().collect();
+        self.check_slots(&runnable);
+        self.check_classes(&before, &launches, &runnable);
     }
 
     fn kept_for_one(&self) -> BTreeSet<ExecutorId> {
@@ -282,6 +285,29 @@ impl World {
                 }
                 let run = self.lab.state.job(task.job).unwrap().task(task.stage, task.partition).unwrap();
                 assert!(!is_free || run.failed_on(&executor.id), "{task} could run on {}", executor.id);
+            }
+        }
+    }
+
+    /// Nothing was launched where a task of a higher class could have been, also one that runs alone, if it was empty.
+    fn check_classes(
+        &self,
+        before: &BTreeMap<AttemptId, Running>,
+        launches: &[Launch],
+        runnable: &BTreeSet<TaskId>,
+    ) {
+        let state = &self.lab.state;
+        let class = |task: TaskId| Priority::read(&state.job(task.job).unwrap().options);
+        let running: BTreeSet<TaskId> = self.running.values().map(|r| r.task).collect();
+        let waits = |task: &TaskId| self.not_before.get(task).is_some_and(|at| *at > self.now_ms);
+        for task in runnable.difference(&running).filter(|task| !waits(task)) {
+            let run = state.job(task.job).unwrap().task(task.stage, task.partition).unwrap();
+            for launch in launches.iter().filter(|launch| class(launch.task) < class(*task)) {
+                let here = |of: &ExecutorId| *of == launch.executor;
+                let came_first = |other: &Launch| here(&other.executor) && class(other.task) >= class(*task);
+                let is_taken = before.values().any(|r| here(&r.executor)) || launches.iter().any(came_first);
+                let must_wait = state.runs_alone(*task) && is_taken;
+                assert!(must_wait || run.failed_on(&launch.executor), "{task} could have had {launch:?}");
             }
         }
     }
@@ -325,8 +351,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_job_ends_once_the_faults_do(faults in proptest::collection::vec((fault(), any::<usize>()), 1..100)) {
+    fn every_job_ends_once_the_faults_do(
+        classes in proptest::collection::vec(0..3usize, 7),
+        faults in proptest::collection::vec((fault(), any::<usize>()), 1..100),
+    ) {
         let jobs = ["chain(4,3,2)", "one", "hash(6,2)", "join(3,2,4)", "one", "hash!(2,2)", "chain(1,1,1,1)"];
+        let class = |class: usize| ["low", "normal", "high"][class];
+        let submit = |(job, of): (&&str, &usize)| format!("{job} priority={}", class(*of));
+        let jobs: Vec<String> = jobs.iter().zip(&classes).map(submit).collect();
         let mut world = World::new(&jobs);
         world.plan();
         for (fault, seed) in faults {

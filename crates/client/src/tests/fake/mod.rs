@@ -75,8 +75,13 @@ pub(in crate::tests) fn ipc(batches: &[RecordBatch]) -> Vec<u8> {
 }
 
 pub(in crate::tests) fn accepted(ordered: bool) -> v1::SubmitResponse {
-    let job =
-        v1::JobAccepted { job_id: JOB.to_owned(), schema: ipc(&[]).into(), explain_analyze: false, ordered };
+    let job = v1::JobAccepted {
+        job_id: JOB.to_owned(),
+        schema: ipc(&[]).into(),
+        explain_analyze: false,
+        ordered,
+        ended: None,
+    };
     v1::SubmitResponse { answer: Some(v1::submit_response::Answer::Job(job)) }
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct LatencyArgs {
     pub(crate) format: ListFormat,
 }
 
-/// Run small queries at once and check each answer
+/// Run queries at once and check each answer: small ones, or one of TPC-H beside DataFusion in this process
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  polybolos bench concurrent --schedulers 127.0.0.1:7600 --clients 100")]
 pub(crate) struct ConcurrentArgs {
@@ -63,6 +63,16 @@ pub(crate) struct ConcurrentArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     #[arg(env = "POLYBOLOS_ROUNDS")]
     pub(crate) rounds: u32,
+    /// A query of TPC-H, 1 to 22, instead; DataFusion runs it in turns with the cluster, as many at once on as many threads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=22), env = "POLYBOLOS_QUERY")]
+    pub(crate) query: Option<u32>,
+    /// Folder that `tpch generate` made, which all nodes can read, for that query; its tables replace those of the same name
+    #[arg(long, value_name = "DIR", env = "POLYBOLOS_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Timed runs of all clients on each side, after an untimed one, for that query
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(env = "POLYBOLOS_REPEAT")]
+    pub(crate) repeat: u32,
     /// How the result is printed
     #[arg(long, value_enum, default_value = "table", env = "POLYBOLOS_FORMAT")]
     pub(crate) format: ListFormat,
@@ -231,6 +241,10 @@ pub(crate) enum EngineKind {
     Duckdb,
     /// A standalone cluster, with a worker for each core
     Spark,
+    /// A scheduler, and an executor of one slot for each core; tuned: partitions, hash joins, adaptive plans, /dev/shm
+    Ballista,
+    /// The same with the settings that it comes with
+    BallistaDefault,
 }
 
 /// Run TPC-H on several engines in turn, with the same files and as many cores, and compare times, memory and answers
@@ -241,7 +255,7 @@ pub(crate) struct BenchTpchArgs {
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', env = "POLYBOLOS_ENGINES")]
     #[arg(default_values = ["polybolos", "datafusion"])]
     pub(crate) engines: Vec<EngineKind>,
-    /// Python that has DuckDB or Spark; crates/polybolos/engines/install.sh makes one
+    /// Python that has DuckDB, Spark or Ballista; crates/polybolos/engines/install.sh makes one
     #[arg(long, value_name = "PATH", default_value = "python3", env = "POLYBOLOS_PYTHON")]
     pub(crate) python: PathBuf,
     /// Scale factor of the data, which is made first

@@ -1,5 +1,6 @@
 //! `bench`: how quickly a cluster answers, survives its leader, and commits; and how other engines do.
 
+mod concurrent;
 mod failover;
 mod fake_executor;
 mod fsync;
@@ -10,9 +11,10 @@ mod scheduler;
 mod shuffle;
 mod tpch;
 
+pub(crate) use concurrent::concurrent;
 pub(crate) use failover::failover;
 pub(crate) use log::log;
-pub(crate) use queries::{concurrent, latency};
+pub(crate) use queries::latency;
 pub(crate) use recovery::recovery;
 pub(crate) use scheduler::scheduler;
 pub(crate) use shuffle::shuffle;

@@ -3,7 +3,7 @@
 //! ```text
 //!   each query, each round: engine, engine, … in another order ─▶ answer compared ─▶ time kept (not of round 0)
 //!   Engine ─┬─ a cluster of processes, asked by this one
-//!           ╰─ a program that answers lines: `bench engine` (DataFusion), engines/driver.py (DuckDB, Spark)
+//!           ╰─ a program that answers lines: `bench engine` (DataFusion), engines/driver.py (the others)
 //! ```
 
 mod chart;

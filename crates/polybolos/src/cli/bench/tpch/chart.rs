@@ -9,7 +9,7 @@ const LEFT: f64 = 70.0;
 const WIDTH: f64 = 720.0;
 const TOP: f64 = 64.0;
 /// Told apart by those who don't see all colours (Okabe and Ito's).
-const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
+const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 
 pub(super) fn svg(report: &Report) -> String {
     let others = 1..report.engines.len();
@@ -27,7 +27,7 @@ pub(super) fn svg(report: &Report) -> String {
     );
     scale.draw(&mut svg, height);
     for (at, name) in report.engines.iter().enumerate().skip(1) {
-        let (x, colour) = (LEFT + 110.0 * (at as f64 - 1.0), colour(at));
+        let (x, colour) = (LEFT + 120.0 * (at as f64 - 1.0), colour(at));
         let _ = writeln!(
             svg,
             "<circle cx=\"{x:.1}\" cy=\"34\" r=\"4\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"38\">{name}</text>",

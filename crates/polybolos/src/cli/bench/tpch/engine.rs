@@ -57,6 +57,8 @@ impl Machine<'_> {
             EngineKind::Datafusion => "datafusion",
             EngineKind::Duckdb => "duckdb",
             EngineKind::Spark => "spark",
+            EngineKind::Ballista => "ballista",
+            EngineKind::BallistaDefault => "ballista-default",
         };
         let (data, cores) = (self.data.to_string_lossy(), self.args.executors.to_string());
         let program = match kind {

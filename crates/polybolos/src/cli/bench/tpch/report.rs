@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::super::super::{error::CliError, text::bytes};
 
+/// Of a column: that of the longest name.
+const WIDTH: usize = 19;
+
 /// One engine and one query.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Cell {
@@ -71,13 +74,13 @@ impl Row {
         let mut troubles = String::new();
         for (at, cell) in self.cells.iter().enumerate() {
             let median = cell.median_ms().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
-            line.push_str(&format!(" {median:>13}"));
+            line.push_str(&format!(" {median:>WIDTH$}"));
             if at > 0 {
                 let ratio = self.ratio(at).map_or_else(
                     || "-".to_owned(),
                     |ratio| format!("{:.2} ({:.2}..{:.2})", ratio.middle, ratio.least, ratio.most),
                 );
-                line.push_str(&format!(" {ratio:>19}"));
+                line.push_str(&format!(" {ratio:>WIDTH$}"));
             }
             if let Some(trouble) = &cell.trouble {
                 troubles.push_str(&format!("      engine {}: {trouble}\n", at + 1));
@@ -95,9 +98,9 @@ impl Report {
     pub(super) fn header(&self) -> String {
         let mut line = format!("{:>5}", "query");
         for (at, name) in self.engines.iter().enumerate() {
-            line.push_str(&format!(" {:>13}", format!("{name} ms")));
+            line.push_str(&format!(" {:>WIDTH$}", format!("{name} ms")));
             if at > 0 {
-                line.push_str(&format!(" {:>19}", "ratio (spread)"));
+                line.push_str(&format!(" {:>WIDTH$}", "ratio (spread)"));
             }
         }
         line + "\n"

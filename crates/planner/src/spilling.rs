@@ -1,0 +1,86 @@
+//! The plan of a task that ran out of memory: its hash joins, which keep one side in memory, become sort-merge joins, which
+//! go to disk.
+//!
+//! The rows are the same, in another order. Nothing that is judged to be determinate depends on that
+//! (`indeterminate.rs`).
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::compute::SortOptions,
+    common::tree_node::{Transformed, TreeNode},
+    error::Result,
+    physical_expr::{LexOrdering, PhysicalExprRef, PhysicalSortExpr, expressions::Column},
+    physical_plan::{
+        ExecutionPlan, ExecutionPlanProperties,
+        joins::{HashJoinExec, SortMergeJoinExec},
+        projection::{ProjectionExec, ProjectionExpr},
+        sorts::sort::SortExec,
+    },
+};
+
+/// `plan`, of one partition, with each hash join replaced that can be; `None` if none can.
+pub(crate) fn with_sorted_joins(plan: Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let sorted = plan.transform_up(|node| {
+        let join = node.downcast_ref::<HashJoinExec>();
+        match join.filter(|join| can_be_sorted(join)).map(sorted).transpose()? {
+            Some(sorted) => Ok(Transformed::yes(sorted)),
+            None => Ok(Transformed::no(node)),
+        }
+    });
+    let sorted = sorted?;
+    Ok(sorted.transformed.then_some(sorted.data))
+}
+
+/// A sort-merge join neither stops after some rows nor has `NOT IN`'s way with nulls, and its keys must have an order.
+fn can_be_sorted(join: &HashJoinExec) -> bool {
+    let one_partition = |side: &Arc<dyn ExecutionPlan>| side.output_partitioning().partition_count() == 1;
+    let schema = join.left().schema();
+    let has_order = |key: &PhysicalExprRef| key.data_type(&schema).is_ok_and(|kind| !kind.is_nested());
+    !join.null_aware
+        && join.fetch().is_none()
+        && one_partition(join.left())
+        && one_partition(join.right())
+        && join.on().iter().all(|(left, _)| has_order(left))
+}
+
+fn sorted(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
+    let (left, right): (Vec<_>, Vec<_>) = join.on().iter().cloned().unzip();
+    let merged: Arc<dyn ExecutionPlan> = Arc::new(SortMergeJoinExec::try_new(
+        by(join.left(), left),
+        by(join.right(), right),
+        join.on().to_vec(),
+        join.filter().cloned(),
+        *join.join_type(),
+        vec![SortOptions::default(); join.on().len()],
+        join.null_equality(),
+    )?);
+    let projected = match &join.projection {
+        Some(projection) => project(merged, projection)?,
+        None => merged,
+    };
+    // Something above may rely on the order in which the hash join would have given them.
+    Ok(match join.properties().output_ordering() {
+        Some(order) => Arc::new(SortExec::new(order.clone(), projected).with_preserve_partitioning(true)),
+        None => projected,
+    })
+}
+
+fn project(plan: Arc<dyn ExecutionPlan>, columns: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = plan.schema();
+    let column = |&at: &usize| {
+        let name = schema.field(at).name();
+        ProjectionExpr::new(Arc::new(Column::new(name, at)), name.clone())
+    };
+    let columns: Vec<_> = columns.iter().map(column).collect();
+    Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
+}
+
+/// The rows of a side in the order of its keys.
+fn by(side: &Arc<dyn ExecutionPlan>, keys: Vec<PhysicalExprRef>) -> Arc<dyn ExecutionPlan> {
+    let key = |expr| PhysicalSortExpr::new(expr, SortOptions::default());
+    match LexOrdering::new(keys.into_iter().map(key)) {
+        Some(order) => Arc::new(SortExec::new(order, Arc::clone(side)).with_preserve_partitioning(true)),
+        None => Arc::clone(side),
+    }
+}
