@@ -95,6 +95,7 @@ pub(in crate::tests) fn update(state: JobState, results: Vec<v1::ResultPartition
 }
 
 /// What the scheduler does when it is asked to submit.
+#[allow(clippy::large_enum_variant, reason = "a few of a test's script")]
 pub(in crate::tests) enum OnSubmit {
     Answer(v1::SubmitResponse),
     Refuse(Status),
