@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::compute::SortOptions,
-    common::tree_node::{Transformed, TreeNode},
+    common::{
+        JoinSide,
+        tree_node::{Transformed, TreeNode},
+    },
     error::Result,
     physical_expr::{LexOrdering, PhysicalExprRef, PhysicalSortExpr, expressions::Column},
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties,
-        joins::{HashJoinExec, SortMergeJoinExec},
+        joins::{HashJoinExec, SortMergeJoinExec, utils::JoinFilter},
         projection::{ProjectionExec, ProjectionExpr},
         sorts::sort::SortExec,
     },
@@ -32,12 +35,17 @@ pub(crate) fn with_sorted_joins(plan: Arc<dyn ExecutionPlan>) -> Result<Option<A
     Ok(sorted.transformed.then_some(sorted.data))
 }
 
-/// A sort-merge join neither stops after some rows nor has `NOT IN`'s way with nulls, and its keys must have an order.
+/// A sort-merge join neither stops after some rows nor has `NOT IN`'s way with nulls, its keys must have an order, and it
+/// gives its filter the columns of the left side first, which a hash join whose sides were swapped does not.
 fn can_be_sorted(join: &HashJoinExec) -> bool {
     let one_partition = |side: &Arc<dyn ExecutionPlan>| side.output_partitioning().partition_count() == 1;
     let schema = join.left().schema();
     let has_order = |key: &PhysicalExprRef| key.data_type(&schema).is_ok_and(|kind| !kind.is_nested());
+    let left_first = |filter: &JoinFilter| {
+        filter.column_indices().is_sorted_by_key(|column| column.side != JoinSide::Left)
+    };
     !join.null_aware
+        && join.filter().is_none_or(left_first)
         && join.fetch().is_none()
         && one_partition(join.left())
         && one_partition(join.right())
