@@ -33,8 +33,8 @@ pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<Su
     if to_plan.statement.is_query() && submit.known_job(shared).is_none() {
         let around = surroundings(shared, &to_plan);
         let planning = shared.front.plan(to_plan.clone(), around.clone());
-        let (fresh, planned) = tokio::join!(shared.fresh(false), planning);
-        fresh?;
+        // A replica that does not lead says so at once, however long the planning takes.
+        let (_, planned) = tokio::try_join!(shared.fresh(false), async { Ok(planning.await) })?;
         ahead = Some((around, planned));
     } else {
         shared.fresh(false).await?;
