@@ -251,6 +251,12 @@ pub const MUTANTS: &[Mutant] = &[
         "executor-lost",
     ),
     mutant(
+        "runtime-filter-forgets-a-key",
+        "the keys by which a scan is filtered lack one",
+        &["answers"],
+        SWARM,
+    ),
+    mutant(
         "second-completion-wins",
         "a later completion of a task takes the place of the first",
         &["one-visible-completion", "state-invariants"],

@@ -16,7 +16,7 @@ use datafusion_proto::bytes::{
     logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
 };
 use polybolos_model::{AttemptId, JobId, StageId, TaskId, Term};
-use polybolos_planner::{Extensions, cluster_config, decode_stage, stage_graph, task_plan};
+use polybolos_planner::{Extensions, RuntimeFilters, cluster_config, decode_stage, stage_graph, task_plan};
 use polybolos_shuffle::{OutputKey, decode_ticket, encode_ticket, output_files};
 
 fn extensions() -> &'static Extensions {
@@ -122,7 +122,7 @@ pub fn plan_seeds() -> Vec<Vec<u8>> {
         let bytes = logical_plan_to_bytes_with_extension_codec(&plan, codec.as_ref()).expect("bytes");
         seeds.push([&[1], bytes.as_ref()].concat());
         let physical = runtime.block_on(state.create_physical_plan(&plan)).expect("a plan");
-        let graph = stage_graph(physical, extensions()).expect("stages");
+        let graph = stage_graph(physical, extensions(), RuntimeFilters::default()).expect("stages");
         seeds.extend(graph.stages.into_iter().map(|stage| [&[0], stage.plan.as_slice()].concat()));
     }
     seeds

@@ -98,6 +98,18 @@ pub const PRIORITY: Setting = Setting {
     help: "free slots go to jobs of a higher priority as long as these have a task for them; running tasks go on",
 };
 
+pub const RUNTIME_FILTERS: Setting = Setting {
+    name: "polybolos.runtime_filters",
+    kind: Kind::Switch { default: true },
+    help: "whether the keys of a join's smaller side, once they are known, filter scans of its other side",
+};
+
+pub const RUNTIME_FILTER_MIN_ROWS: Setting = Setting {
+    name: "polybolos.runtime_filter_min_rows",
+    kind: Kind::Count { default: 500_000, range: 0..=u32::MAX },
+    help: "a scan of fewer rows, by the optimizer's estimates, is not filtered by keys; 0 to filter all, whatever the estimates",
+};
+
 pub const SPECULATION: Setting = Setting {
     name: "polybolos.speculation",
     kind: Kind::Switch { default: true },
@@ -129,6 +141,8 @@ pub const ALL: &[Setting] = &[
     TASK_ATTEMPTS,
     TASK_DEATHS,
     PRIORITY,
+    RUNTIME_FILTER_MIN_ROWS,
+    RUNTIME_FILTERS,
     SPECULATION,
     SPECULATION_MIN_MS,
     SPECULATION_MULTIPLIER,

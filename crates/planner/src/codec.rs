@@ -39,6 +39,7 @@ use crate::{
     input::StageInputExec,
     input_codec::{decode_input, encode_input},
     output::{StageOutputExec, TaskOutput},
+    runtime_filter::{KeySummaryExec, RuntimeFilterExec},
     wire::{self, Kind},
     write::{WriteExec, decode_write, encode_write},
 };
@@ -90,6 +91,12 @@ impl PlannerCodec {
         }
         if let Some(write) = node.downcast_ref::<WriteExec>() {
             return Ok(Some(Kind::Write(encode_write(write)?)));
+        }
+        if let Some(summary) = node.downcast_ref::<KeySummaryExec>() {
+            return Ok(Some(Kind::KeySummary(encode_keys(summary.columns()))));
+        }
+        if let Some(filter) = node.downcast_ref::<RuntimeFilterExec>() {
+            return Ok(Some(Kind::RuntimeFilter(encode_keys(filter.columns()))));
         }
         if let Some(query) = node.downcast_ref::<RecursiveQueryExec>() {
             return Ok(Some(Kind::Recursive(wire::Recursive {
@@ -163,6 +170,10 @@ impl PhysicalExtensionCodec for PlannerCodec {
                 Ok(Arc::new(ForgetExec::new(one_input(inputs)?, forgets)))
             }
             Some(Kind::Write(write)) => decode_write(write, one_input(inputs)?),
+            Some(Kind::KeySummary(keys)) => {
+                Ok(Arc::new(KeySummaryExec::try_new(one_input(inputs)?, decode_keys(&keys))?))
+            }
+            Some(Kind::RuntimeFilter(keys)) => decode_filter(&keys, inputs),
             Some(Kind::Foreign(bytes)) => self.foreign.try_decode(&bytes, inputs, ctx, converter),
             None => Err(not_impl_datafusion_err!("an operator of a newer version of this engine")),
         }
@@ -235,6 +246,22 @@ fn one_input(inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Arc<dyn ExecutionPlan>
         [input] => Ok(Arc::clone(input)),
         _ => Err(internal_datafusion_err!("an operator with {} inputs instead of one", inputs.len())),
     }
+}
+
+fn encode_keys(columns: &[usize]) -> wire::Keys {
+    wire::Keys { columns: columns.iter().map(|&at| u32::try_from(at).unwrap_or(u32::MAX)).collect() }
+}
+
+fn decode_keys(keys: &wire::Keys) -> Vec<usize> {
+    keys.columns.iter().map(|&at| at as usize).collect()
+}
+
+fn decode_filter(keys: &wire::Keys, inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Arc<dyn ExecutionPlan>> {
+    let [input, told] = inputs else {
+        return Err(internal_datafusion_err!("a runtime filter with {} inputs instead of two", inputs.len()));
+    };
+    let filter = RuntimeFilterExec::try_new(Arc::clone(input), Arc::clone(told), decode_keys(keys))?;
+    Ok(Arc::new(filter))
 }
 
 fn decode_output(

@@ -36,6 +36,7 @@ use crate::{
     input::StageInputExec,
     output::{StageOutputExec, TaskOutput},
     prepare::any_expression,
+    runtime_filter::{KeySummaryExec, PlannedFilter, RuntimeFilterExec, RuntimeFilters, keys_of},
 };
 
 /// A stage that is complete but not encoded.
@@ -46,8 +47,8 @@ pub(crate) struct Cut {
 }
 
 /// Cuts `plan`; the last stage is the result.
-pub(crate) fn cut(plan: Arc<dyn ExecutionPlan>) -> Result<Vec<Cut>, PlanError> {
-    let mut cutter = Cutter { cuts: vec![], scopes: vec![] };
+pub(crate) fn cut(plan: Arc<dyn ExecutionPlan>, filters: RuntimeFilters) -> Result<Vec<Cut>, PlanError> {
+    let mut cutter = Cutter { cuts: vec![], scopes: vec![], filters };
     let plan = cutter.cut(plan)?;
     cutter.close(plan, TaskOutput { exchange: Exchange::Result, hash: vec![], partitions: 1 })?;
     Ok(cutter.cuts)
@@ -55,7 +56,7 @@ pub(crate) fn cut(plan: Arc<dyn ExecutionPlan>) -> Result<Vec<Cut>, PlanError> {
 
 /// The whole of `plan` as the one stage of a query.
 pub(crate) fn whole(plan: Arc<dyn ExecutionPlan>) -> Result<Vec<Cut>, PlanError> {
-    let mut cutter = Cutter { cuts: vec![], scopes: vec![] };
+    let mut cutter = Cutter { cuts: vec![], scopes: vec![], filters: RuntimeFilters::OFF };
     cutter.close(plan, TaskOutput { exchange: Exchange::Result, hash: vec![], partitions: 1 })?;
     Ok(cutter.cuts)
 }
@@ -71,6 +72,7 @@ struct Scope {
 struct Cutter {
     cuts: Vec<Cut>,
     scopes: Vec<Scope>,
+    filters: RuntimeFilters,
 }
 
 impl Cutter {
@@ -103,13 +105,41 @@ impl Cutter {
             return self.cut_subqueries(subqueries);
         }
         let mut children: Vec<_> = plan.children().into_iter().cloned().collect();
-        if shares_build_side(&plan) && !is_cheap_build(&children[0])? {
-            children[0] = self.broadcast(Arc::clone(&children[0]))?;
-            children[1] = self.cut(Arc::clone(&children[1]))?;
+        if plan.is::<RuntimeFilterExec>() {
+            // What it reads of the keys is a stage already.
+            children[0] = self.cut(Arc::clone(&children[0]))?;
+        } else if let [build, probe] = children.as_slice() {
+            let filter = PlannedFilter::of(&plan, self.filters);
+            let (build, mut probe) = (Arc::clone(build), Arc::clone(probe));
+            let broadcasts = shares_build_side(&plan) && !is_cheap_build(&build)?;
+            let build = if broadcasts { self.broadcast(build)? } else { self.cut(build)? };
+            if let Some(filter) = filter {
+                probe = self.filtered(probe, &build, &filter)?;
+            }
+            children = vec![build, self.cut(probe)?];
         } else {
             children = children.into_iter().map(|child| self.cut(child)).collect::<Result<_, _>>()?;
         }
         replace(plan, children)
+    }
+
+    /// The probe side of a join whose build side has become `build`, filtered by the keys of that: these are a stage of their own.
+    fn filtered(
+        &mut self,
+        probe: Arc<dyn ExecutionPlan>,
+        build: &Arc<dyn ExecutionPlan>,
+        filter: &PlannedFilter,
+    ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+        let failed = PlanError::datafusion("a runtime filter");
+        let Some(rows) = keys_of(build) else { return Ok(probe) };
+        let keys = KeySummaryExec::try_new(Arc::clone(rows), filter.build_keys.clone());
+        let keys: Arc<dyn ExecutionPlan> = Arc::new(keys.map_err(&failed)?);
+        let tasks = partitions(&keys);
+        let mut told = self.read_all(keys, Exchange::Broadcast)?;
+        if tasks > 1 {
+            told = Arc::new(CoalescePartitionsExec::new(told));
+        }
+        filter.landing.plant(&probe, &told).map_err(failed)
     }
 
     fn cut_repartition(

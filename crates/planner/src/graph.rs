@@ -17,14 +17,19 @@ use crate::{
     extensions::Extensions,
     indeterminate::Indeterminism,
     prepare::{prepare, prepare_whole},
+    runtime_filter::RuntimeFilters,
 };
 
 /// Cuts `plan` into stages and encodes each. It must come from a session of [`Extensions::session_state`].
 ///
 /// # Errors
 /// A plan that a cluster can't run, whose operators nobody can encode, or that is over a limit; each says which.
-pub fn stage_graph(plan: Arc<dyn ExecutionPlan>, extensions: &Extensions) -> Result<StageGraph, PlanError> {
-    encode_all(cut(prepare(plan)?)?, extensions)
+pub fn stage_graph(
+    plan: Arc<dyn ExecutionPlan>,
+    extensions: &Extensions,
+    filters: RuntimeFilters,
+) -> Result<StageGraph, PlanError> {
+    encode_all(cut(prepare(plan)?, filters)?, extensions)
 }
 
 /// The graph of a query that is one task: one stage with all of `plan`, which [`crate::single_task_config`] planned.

@@ -30,7 +30,7 @@ use datafusion::{
 };
 use polybolos_model::{Exchange, StageId};
 
-use crate::{cut::Cut, prepare::any_expression};
+use crate::{cut::Cut, prepare::any_expression, runtime_filter::KeySummaryExec};
 
 /// Aggregates that give the same value for the same rows in any order, if their values are exact.
 const ORDER_FREE: &[&str] = &[
@@ -84,7 +84,10 @@ impl Indeterminism {
     /// Why a second run of a task of `cut` may differ, or `None` if it can't.
     pub(crate) fn of(&mut self, cut: &Cut) -> Result<Option<String>> {
         let plan = cut.root.input();
-        let inexact = cut.inputs.keys().any(|input| self.inexact.contains(input)) || adds_floats(plan)?;
+        // Floats are no keys of a runtime filter.
+        let keys_only = plan.is::<KeySummaryExec>();
+        let reads_inexact = cut.inputs.keys().any(|input| self.inexact.contains(input));
+        let inexact = !keys_only && (reads_inexact || adds_floats(plan)?);
         if inexact {
             self.inexact.insert(cut.root.stage());
         }

@@ -29,7 +29,13 @@ use datafusion::{
 };
 use polybolos_model::ReadMode;
 
-use crate::{forget::ForgetExec, input::StageInputExec, pick::PickExec, write::WriteExec};
+use crate::{
+    forget::ForgetExec,
+    input::StageInputExec,
+    pick::PickExec,
+    runtime_filter::{KeySummaryExec, RuntimeFilterExec},
+    write::WriteExec,
+};
 
 /// `plan` with partition `partition` as its only one.
 ///
@@ -80,6 +86,7 @@ fn children_by_partition(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<bool>> {
         || plan.is::<InterleaveExec>()
         || plan.is::<ForgetExec>()
         || plan.is::<WriteExec>()
+        || plan.is::<KeySummaryExec>()
     {
         return Some(vec![true; count]);
     }
@@ -89,7 +96,7 @@ fn children_by_partition(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<bool>> {
     if plan.is::<NestedLoopJoinExec>() || plan.is::<CrossJoinExec>() {
         return Some(vec![false, true]);
     }
-    if plan.is::<ScalarSubqueryExec>() {
+    if plan.is::<ScalarSubqueryExec>() || plan.is::<RuntimeFilterExec>() {
         return Some((0..count).map(|child| child == 0).collect());
     }
     None

@@ -6,7 +6,7 @@ use datafusion_proto::protobuf;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Node {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -30,6 +30,10 @@ pub(crate) enum Kind {
     Forget(Forget),
     #[prost(message, tag = "8")]
     Write(Write),
+    #[prost(message, tag = "9")]
+    KeySummary(Keys),
+    #[prost(message, tag = "10")]
+    RuntimeFilter(Keys),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -120,6 +124,13 @@ pub(crate) struct PartitionedTopK {
 pub(crate) struct Forget {
     #[prost(bool, tag = "1")]
     pub(crate) constants_only: bool,
+}
+
+/// Columns of the first input.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Keys {
+    #[prost(uint32, repeated, tag = "1")]
+    pub(crate) columns: Vec<u32>,
 }
 
 /// The fields of a `WriteTarget`, and DataFusion's writer.

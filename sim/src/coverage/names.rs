@@ -35,6 +35,8 @@ pub const MARKS: &[&str] = &[
     "a result was made anew elsewhere",
     "a result was read anew after a roll-back",
     "a result went on from another copy",
+    "a runtime filter held rows back",
+    "a scan was left out, for a join had nothing to match it with",
     "a slow task got a second attempt",
     "a snapshot gave way to a newer one",
     "a snapshot was built",

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use datafusion::{execution::runtime_env::RuntimeEnv, logical_expr::LogicalPlan, prelude::SessionContext};
 use object_store::{ObjectStoreExt, memory::InMemory};
 use polybolos_model::StageGraph;
-use polybolos_planner::{Extensions, cluster_config, plan_fits_one_task, single_task_config, stage_graph};
+use polybolos_planner::{
+    Extensions, RuntimeFilters, cluster_config, plan_fits_one_task, single_task_config, stage_graph,
+};
 use url::Url;
 
 use super::RecordedError;
@@ -85,7 +87,7 @@ impl Planner {
         let mut state = self.context.state();
         let mut options = BTreeMap::new();
         for (name, value) in given {
-            // The program's own settings say nothing to the planner.
+            // The program's own settings are none of DataFusion's.
             let is_own = polybolos_model::settings::is_ours(&name);
             if is_own || state.config_mut().options_mut().set(&name, &value).is_ok() {
                 options.insert(name, value);
@@ -109,7 +111,7 @@ impl Planner {
             *state.config_mut() = single_task_config(state.config());
             physical = state.create_physical_plan(&plan).await.map_err(|error| reason(&error))?;
         }
-        let graph = stage_graph(physical, &Extensions::default());
+        let graph = stage_graph(physical, &Extensions::default(), RuntimeFilters::read(&options));
         Ok(Planning { graph: graph.map_err(|error| Unplanned::Reason(error.to_string()))?, options })
     }
 }

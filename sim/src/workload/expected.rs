@@ -20,6 +20,7 @@ use datafusion::{
     execution::SessionStateBuilder,
     prelude::{SessionConfig, SessionContext},
 };
+use polybolos_model::settings;
 use polybolos_planner::physical_rules;
 use tokio::sync::OnceCell;
 
@@ -201,7 +202,7 @@ async fn context_in(
     order: RowOrder,
 ) -> Result<SessionContext, DataFusionError> {
     let mut config = SessionConfig::new();
-    for (name, value) in options {
+    for (name, value) in options.iter().filter(|(name, _)| !settings::is_ours(name)) {
         config.options_mut().set(name, value)?;
     }
     let state = SessionStateBuilder::new_with_default_features()

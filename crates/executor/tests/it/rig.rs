@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use polybolos_env::{Env, grpc};
 use polybolos_executor::{Executor, ExecutorConfig, ExecutorHandle, ExecutorStatus};
 use polybolos_model::{ExecutorId, JobId, ReadMode, StageGraph, StageInput, WriteTarget};
-use polybolos_planner::{Extensions, cluster_config, stage_graph, write_plan};
+use polybolos_planner::{Extensions, RuntimeFilters, cluster_config, stage_graph, write_plan};
 use polybolos_proto::v1::{
     self, AttemptId, InputLocations, LaunchTasks, MapOutput, PrepareStage, ShuffleTicket, TaskLaunch,
     TaskReport, scheduler_message::Message, task_report::Outcome,
@@ -123,7 +123,7 @@ impl Query {
             let write = write_plan(plan).unwrap();
             (plan, target) = (write.plan, Some(write.target));
         }
-        let graph = stage_graph(plan, extensions).unwrap();
+        let graph = stage_graph(plan, extensions, RuntimeFilters::default()).unwrap();
         Self { job: JobId(job), graph, target, options: BTreeMap::new() }
     }
 

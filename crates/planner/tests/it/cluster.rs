@@ -13,8 +13,8 @@ use datafusion::{
 };
 use polybolos_model::{Exchange, OperatorMetrics, Stage, StageGraph, TaskMetrics};
 use polybolos_planner::{
-    Extensions, PlanError, StageInputExec, TaskOutput, TaskPlan, cluster_config, decode_stage,
-    spilling_task_plan, stage_graph, task_metrics, task_plan,
+    Extensions, PlanError, RuntimeFilters, StageInputExec, TaskOutput, TaskPlan, cluster_config,
+    decode_stage, spilling_task_plan, stage_graph, task_metrics, task_plan,
 };
 
 use crate::{data, reader::MemoryReader};
@@ -36,6 +36,7 @@ pub(crate) struct Cluster {
     pub(crate) extensions: Extensions,
     /// Each task runs as one that ran out of memory.
     pub(crate) spills: bool,
+    pub(crate) filters: RuntimeFilters,
 }
 
 impl Cluster {
@@ -51,7 +52,7 @@ impl Cluster {
         let state = extensions.session_state(config, Arc::new(RuntimeEnv::default()));
         let ctx = SessionContext::new_with_state(state);
         data::register(&ctx, dir).await;
-        Self { state: ctx.state(), extensions, spills: false }
+        Self { state: ctx.state(), extensions, spills: false, filters: RuntimeFilters::default() }
     }
 
     pub(crate) async fn physical(&self, sql: &str) -> Arc<dyn ExecutionPlan> {
@@ -63,7 +64,7 @@ impl Cluster {
     }
 
     pub(crate) async fn graph(&self, sql: &str) -> Result<StageGraph, PlanError> {
-        stage_graph(self.physical(sql).await, &self.extensions)
+        stage_graph(self.physical(sql).await, &self.extensions, self.filters)
     }
 
     pub(crate) async fn run(&self, sql: &str) -> Run {

@@ -8,7 +8,8 @@ use datafusion::{
 };
 use polybolos_model::Exchange;
 use polybolos_planner::{
-    StageProfile, cluster_config, decode_stage, explain, explain_analyze, stage_graph, task_plan,
+    RuntimeFilters, StageProfile, cluster_config, decode_stage, explain, explain_analyze, stage_graph,
+    task_plan,
 };
 
 use crate::{cluster::Cluster, data};
@@ -153,7 +154,7 @@ async fn round_robin_is_marked_unless_it_spreads_a_scan() {
     ] {
         let spread =
             RepartitionExec::try_new(cluster.physical(sql).await, Partitioning::RoundRobinBatch(4)).unwrap();
-        let graph = stage_graph(Arc::new(spread), &cluster.extensions).unwrap();
+        let graph = stage_graph(Arc::new(spread), &cluster.extensions, RuntimeFilters::OFF).unwrap();
         let [.., spreading, _] = graph.stages.as_slice() else { panic!("{graph}") };
         assert_eq!(spreading.exchange, Exchange::RoundRobin, "{graph}");
         assert_eq!(spreading.indeterminate.is_some(), marked, "{graph}");

@@ -15,7 +15,7 @@ use datafusion::{
     },
     prelude::{SessionContext, col},
 };
-use polybolos_planner::{Extensions, PlanError, decode_stage, stage_graph, task_plan};
+use polybolos_planner::{Extensions, PlanError, RuntimeFilters, decode_stage, stage_graph, task_plan};
 
 use crate::{cluster::Cluster, data};
 
@@ -71,7 +71,8 @@ fn stranger(boundedness: Boundedness) -> Arc<dyn ExecutionPlan> {
 
 #[test]
 fn an_operator_without_a_codec_is_named() {
-    let error = stage_graph(stranger(Boundedness::Bounded), &Extensions::default()).unwrap_err();
+    let error =
+        stage_graph(stranger(Boundedness::Bounded), &Extensions::default(), RuntimeFilters::OFF).unwrap_err();
     assert!(
         matches!(&error, PlanError::NotEncodable { operator, .. } if operator == "StrangerExec"),
         "{error}"
@@ -81,7 +82,7 @@ fn an_operator_without_a_codec_is_named() {
 #[test]
 fn endless_input_is_refused() {
     let endless = Boundedness::Unbounded { requires_infinite_memory: false };
-    let error = stage_graph(stranger(endless), &Extensions::default()).unwrap_err();
+    let error = stage_graph(stranger(endless), &Extensions::default(), RuntimeFilters::OFF).unwrap_err();
     assert!(error.to_string().contains("never ends"), "{error}");
 }
 
@@ -115,7 +116,7 @@ async fn a_plan_that_nests_too_deeply_is_refused() {
     let deep = (0..60).fold(deep, |inner, _| upper(inner));
     let plan = ctx.table("nation").await.unwrap().select(vec![deep]).unwrap();
     let plan = plan.create_physical_plan().await.unwrap();
-    let error = stage_graph(plan, &cluster.extensions).unwrap_err();
+    let error = stage_graph(plan, &cluster.extensions, RuntimeFilters::OFF).unwrap_err();
     assert!(matches!(error, PlanError::TooDeep { .. }), "{error}");
 }
 

@@ -19,7 +19,9 @@ use datafusion::{
 use polybolos_model::{
     AttemptId, JobId, PartitionStats, STAGED_SUFFIX, StageGraph, TaskId, Term, WriteTarget,
 };
-use polybolos_planner::{PlanError, WriteExec, Writing, cluster_config, stage_graph, write_plan};
+use polybolos_planner::{
+    PlanError, RuntimeFilters, WriteExec, Writing, cluster_config, stage_graph, write_plan,
+};
 use tempfile::TempDir;
 use url::Url;
 
@@ -45,7 +47,7 @@ fn config() -> SessionConfig {
 
 async fn statement(cluster: &Cluster, sql: &str) -> Result<Statement, PlanError> {
     let written = write_plan(cluster.physical(sql).await)?;
-    let graph = stage_graph(written.plan, &cluster.extensions)?;
+    let graph = stage_graph(written.plan, &cluster.extensions, RuntimeFilters::default())?;
     Ok(Statement { graph, target: written.target })
 }
 
@@ -293,8 +295,12 @@ async fn rows_are_added_to_a_table() {
     );
     let ours = SessionContext::new_with_state(setting.cluster.state.clone());
     ours.sql(&table).await.unwrap();
-    let cluster =
-        Cluster { state: ours.state(), extensions: setting.cluster.extensions.clone(), spills: false };
+    let cluster = Cluster {
+        state: ours.state(),
+        extensions: setting.cluster.extensions.clone(),
+        spills: false,
+        filters: RuntimeFilters::default(),
+    };
     for (first, counter) in [(0, 0), (1, 1)] {
         let sql = format!(
             "INSERT INTO t (n, s) SELECT count(*) AS c, o_orderpriority FROM orders WHERE o_orderkey % 2 = {first} \
@@ -372,7 +378,12 @@ async fn large_outputs_are_several_files() {
     options.set("datafusion.execution.soft_max_rows_per_output_file", "3000").unwrap();
     // Parts of a multipart upload, as large files are written.
     options.set("datafusion.execution.objectstore_writer_buffer_size", "4096").unwrap();
-    let cluster = Cluster { state, extensions: setting.cluster.extensions.clone(), spills: false };
+    let cluster = Cluster {
+        state,
+        extensions: setting.cluster.extensions.clone(),
+        spills: false,
+        filters: RuntimeFilters::default(),
+    };
     let place = setting.place("many");
     let sql = format!("COPY (SELECT o_orderkey, o_comment FROM orders) TO '{place}/' STORED AS CSV");
     let copy = statement(&cluster, &sql).await.unwrap();

@@ -10,7 +10,9 @@ use datafusion::{
     physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable},
 };
 use polybolos_model::StageGraph;
-use polybolos_planner::{Extensions, partitions_for_memory, plan_fits_one_task, stage_graph, write_plan};
+use polybolos_planner::{
+    Extensions, RuntimeFilters, Settings, partitions_for_memory, plan_fits_one_task, stage_graph, write_plan,
+};
 use polybolos_state::NewTable;
 use url::Url;
 
@@ -109,7 +111,8 @@ pub(crate) async fn plan_job(
         let (target, partition_columns) = (staged.target, staged.partition_columns);
         write = Some(Destination { target, partition_columns, table: None });
     }
-    let graph = stage_graph(physical, context.extensions)?;
+    let filters = RuntimeFilters::read(&Settings::given(state.config_options()));
+    let graph = stage_graph(physical, context.extensions, filters)?;
     let ordered = is_ordered(&optimized);
     Ok(JobPlan {
         sql: String::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use polybolos_model::settings;
 use rand::{Rng, rngs::StdRng};
 
 /// Batches of a query, about, at most.
@@ -66,6 +67,16 @@ pub(super) fn random_options(random: &mut StdRng, query: Traits) -> BTreeMap<Str
         && size < 8_192
     {
         set("execution.batch_size", size.to_string());
+    }
+    let mut ours = |name: &str, value: &str| {
+        options.insert(format!("{}{name}", settings::PREFIX), value.to_owned());
+    };
+    // No table here is large enough for them by itself.
+    if random.random_bool(0.6) {
+        ours("runtime_filter_min_rows", "0");
+    }
+    if random.random_bool(0.05) {
+        ours("runtime_filters", "false");
     }
     options
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use datafusion::{error::DataFusionError, execution::runtime_env::RuntimeEnv, prelude::SessionContext};
 use object_store::{ObjectStoreExt, memory::InMemory};
-use polybolos_planner::{Extensions, cluster_config, stage_graph};
+use polybolos_model::settings;
+use polybolos_planner::{Extensions, RuntimeFilters, cluster_config, stage_graph};
 use rand::SeedableRng;
 use url::Url;
 
@@ -75,13 +76,13 @@ impl Tally {
     /// The cluster's own planner takes it, over the files.
     async fn plan(&mut self, context: &SessionContext, query: &Generated) {
         let mut state = context.state();
-        for (name, value) in &query.options {
+        for (name, value) in query.options.iter().filter(|(name, _)| !settings::is_ours(name)) {
             state.config_mut().options_mut().set(name, value).unwrap();
         }
         let graph = async {
             let plan = state.create_logical_plan(&query.sql).await?;
             let plan = state.create_physical_plan(&plan).await?;
-            stage_graph(plan, &Extensions::default())
+            stage_graph(plan, &Extensions::default(), RuntimeFilters::read(&query.options))
                 .map_err(|error| DataFusionError::External(Box::new(error)))
         };
         match graph.await {

@@ -72,8 +72,12 @@ async fn what_would_not_be_read_back_is_refused() {
         let table = table.replace("{}", &place);
         ctx.sql(&format!("CREATE EXTERNAL TABLE {table}")).await.unwrap();
     }
-    let cluster =
-        Cluster { state: ctx.state(), extensions: setting.cluster.extensions.clone(), spills: false };
+    let cluster = Cluster {
+        state: ctx.state(),
+        extensions: setting.cluster.extensions.clone(),
+        spills: false,
+        filters: RuntimeFilters::default(),
+    };
     for (sql, reason) in [
         ("SELECT 1".to_owned(), "rows for its reader"),
         ("INSERT INTO empty VALUES (1, 'x')".to_owned(), "only Parquet, CSV and JSON"),

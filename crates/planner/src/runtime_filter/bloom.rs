@@ -1,0 +1,246 @@
+//! The keys of a build side: what is sent of them, and the filter that is made of it.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::{
+        array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch},
+        datatypes::{DataType, Field, Schema, SchemaRef},
+    },
+    common::{
+        ScalarValue,
+        hash_utils::{RandomState, create_hashes},
+        internal_datafusion_err,
+    },
+    error::Result,
+    parquet::bloom_filter::Sbbf,
+};
+
+/// Most keys that one task sums up, 8 MiB of hashes; with more of them it says nothing, and all rows pass.
+pub(crate) const MAX_KEYS: usize = 1 << 20;
+/// Hashes in one row of a summary, 64 KiB.
+const HASHES_IN_ROW: usize = 8 * 1_024;
+/// Of the Bloom filter, for each key: one row in several hundred passes by mistake.
+const BYTES_PER_KEY: usize = 2;
+/// Any will do that is the same on each node.
+const SEED: u64 = 0x706f_6c79_626f_6c6f;
+
+/// The schema of a summary: hashes of keys, eight bytes each, none if there are too many; and the least and the greatest value
+/// of each key, the same in all rows.
+pub(crate) fn summary_schema(keys: &[DataType]) -> SchemaRef {
+    let mut fields = vec![Field::new("hashes", DataType::Binary, true)];
+    for (number, kind) in keys.iter().enumerate() {
+        fields.push(Field::new(format!("min{number}"), kind.clone(), true));
+        fields.push(Field::new(format!("max{number}"), kind.clone(), true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// One hash a row over all of `keys`; meaningless where one of them is null.
+pub(crate) fn hash_rows(keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+    let mut hashes = vec![0; rows];
+    create_hashes(keys, &RandomState::with_seed(SEED), &mut hashes)?;
+    Ok(hashes)
+}
+
+/// The rows of which no key is null; `None` if that is all of them.
+pub(crate) fn without_nulls(keys: &[ArrayRef], rows: usize) -> Option<BooleanArray> {
+    if keys.iter().all(|key| key.logical_null_count() == 0) {
+        return None;
+    }
+    let nulls: Vec<_> = keys.iter().filter_map(|key| key.logical_nulls()).collect();
+    Some((0..rows).map(|row| Some(nulls.iter().all(|nulls| nulls.is_valid(row)))).collect())
+}
+
+/// The rows of a summary.
+///
+/// `hashes` is `None` if there were too many; `ranges` has the least and the greatest value of each key.
+pub(crate) fn write_summary(
+    schema: SchemaRef,
+    hashes: Option<&[u64]>,
+    ranges: &[(ScalarValue, ScalarValue)],
+) -> Result<RecordBatch> {
+    let rows: Vec<Option<Vec<u8>>> = match hashes {
+        Some(hashes) => {
+            let bytes = |part: &[u64]| Some(part.iter().flat_map(|hash| hash.to_le_bytes()).collect());
+            hashes.chunks(HASHES_IN_ROW).map(bytes).collect()
+        }
+        None => vec![None],
+    };
+    let mut columns: Vec<ArrayRef> =
+        vec![Arc::new(rows.iter().map(Option::as_deref).collect::<BinaryArray>())];
+    for (min, max) in ranges {
+        columns.push(min.to_array_of_size(rows.len())?);
+        columns.push(max.to_array_of_size(rows.len())?);
+    }
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+/// What the summaries of all tasks of a stage say together.
+pub(crate) struct Keys {
+    hashes: Vec<u64>,
+    /// Of one of them it is not known.
+    incomplete: bool,
+    /// `None` where no task had a value.
+    ranges: Vec<Option<(ScalarValue, ScalarValue)>>,
+}
+
+impl Keys {
+    pub(crate) fn new(keys: usize) -> Self {
+        Self { hashes: Vec::new(), incomplete: false, ranges: vec![None; keys] }
+    }
+
+    /// Adds rows of a summary.
+    ///
+    /// # Errors
+    /// They are none.
+    pub(crate) fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        let hashes = rows.column(0).as_binary_opt::<i32>();
+        let hashes =
+            hashes.ok_or_else(|| internal_datafusion_err!("a summary of keys without its hashes"))?;
+        for hashes in hashes {
+            let Some(hashes) = hashes else {
+                self.incomplete = true;
+                continue;
+            };
+            let (hashes, _) = hashes.as_chunks();
+            self.hashes.extend(hashes.iter().map(|hash| u64::from_le_bytes(*hash)));
+        }
+        for row in 0..rows.num_rows() {
+            for (number, range) in self.ranges.iter_mut().enumerate() {
+                let min = ScalarValue::try_from_array(rows.column(1 + 2 * number), row)?;
+                let max = ScalarValue::try_from_array(rows.column(2 + 2 * number), row)?;
+                widen(range, min, max);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// `None` if nothing is known that could hold a row back.
+    pub(crate) fn into_filter(self) -> Option<KeyFilter> {
+        if self.incomplete {
+            return None;
+        }
+        let mut bloom = Sbbf::new_with_num_of_bytes(Self::filter_bytes(self.hashes.len()));
+        self.hashes.iter().for_each(|hash| bloom.insert(hash));
+        Some(KeyFilter { bloom, is_empty: self.hashes.is_empty(), ranges: self.ranges })
+    }
+
+    /// Of the filter over so many keys.
+    pub(crate) fn filter_bytes(keys: usize) -> usize {
+        keys * BYTES_PER_KEY
+    }
+}
+
+fn widen(range: &mut Option<(ScalarValue, ScalarValue)>, min: ScalarValue, max: ScalarValue) {
+    if min.is_null() || max.is_null() {
+        return;
+    }
+    let (known_min, known_max) = range.take().unwrap_or_else(|| (min.clone(), max.clone()));
+    let least = if min < known_min { min } else { known_min };
+    let greatest = if max > known_max { max } else { known_max };
+    *range = Some((least, greatest));
+}
+
+/// Tells rows that may have a match from those that have none.
+pub(crate) struct KeyFilter {
+    bloom: Sbbf,
+    is_empty: bool,
+    ranges: Vec<Option<(ScalarValue, ScalarValue)>>,
+}
+
+impl KeyFilter {
+    /// There are no keys: nothing passes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// The least and the greatest value of each key that has any.
+    pub(crate) fn ranges(&self) -> &[Option<(ScalarValue, ScalarValue)>] {
+        &self.ranges
+    }
+
+    pub(crate) fn passes(&self, keys: &[ArrayRef], rows: usize) -> Result<BooleanArray> {
+        let hashes = hash_rows(keys, rows)?;
+        let complete = without_nulls(keys, rows);
+        let is_complete = |row: usize| complete.as_ref().is_none_or(|rows| rows.value(row));
+        let passes = hashes.iter().enumerate();
+        Ok(passes.map(|(row, hash)| Some(is_complete(row) && self.bloom.check(hash))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int64Array, StringArray};
+
+    use super::*;
+
+    fn columns(numbers: &[Option<i64>], words: &[Option<&str>]) -> Vec<ArrayRef> {
+        vec![Arc::new(Int64Array::from(numbers.to_vec())), Arc::new(StringArray::from(words.to_vec()))]
+    }
+
+    fn summary(keys: &[ArrayRef]) -> RecordBatch {
+        let kinds: Vec<_> = keys.iter().map(|key| key.data_type().clone()).collect();
+        let hashes = hash_rows(keys, keys[0].len()).unwrap();
+        let range = |key: &ArrayRef| {
+            let value = |row| ScalarValue::try_from_array(key, row).unwrap();
+            (value(0), value(key.len() - 1))
+        };
+        let ranges: Vec<_> = keys.iter().map(range).collect();
+        write_summary(summary_schema(&kinds), Some(&hashes), &ranges).unwrap()
+    }
+
+    #[test]
+    fn what_is_among_the_keys_of_any_task_passes_and_hardly_anything_else() {
+        let few = columns(&[Some(1), Some(2)], &[Some("a"), Some("b")]);
+        let numbers: Vec<_> = (10..30_000).map(Some).collect();
+        let many = columns(&numbers, &vec![Some("x"); numbers.len()]);
+        let mut keys = Keys::new(2);
+        keys.add(&summary(&few)).unwrap();
+        keys.add(&summary(&many)).unwrap();
+        assert_eq!(keys.len(), 2 + numbers.len());
+        let filter = keys.into_filter().unwrap();
+        assert_eq!(filter.passes(&few, 2).unwrap().true_count(), 2);
+        assert_eq!(filter.passes(&many, numbers.len()).unwrap().true_count(), numbers.len());
+        let strangers: Vec<_> = (100_000..110_000).map(Some).collect();
+        let strangers = columns(&strangers, &vec![Some("x"); 10_000]);
+        let passed = filter.passes(&strangers, 10_000).unwrap().true_count();
+        assert!(passed < 100, "{passed} of 10,000");
+        let range = filter.ranges()[0].clone().unwrap();
+        assert_eq!(range, (ScalarValue::from(1i64), ScalarValue::from(29_999i64)));
+    }
+
+    #[test]
+    fn a_null_has_no_match() {
+        let keys_of_build = columns(&[None, Some(2)], &[Some("a"), Some("b")]);
+        let mut keys = Keys::new(2);
+        keys.add(&summary(&keys_of_build)).unwrap();
+        let filter = keys.into_filter().unwrap();
+        let passes = filter.passes(&keys_of_build, 2).unwrap();
+        assert_eq!(passes, BooleanArray::from(vec![false, true]));
+    }
+
+    #[test]
+    fn one_task_with_too_many_keys_lets_all_pass_and_no_key_at_all_none() {
+        let kinds = [DataType::Int64];
+        let nothing = ScalarValue::Int64(None);
+        let too_many =
+            write_summary(summary_schema(&kinds), None, &[(nothing.clone(), nothing.clone())]).unwrap();
+        let mut keys = Keys::new(1);
+        keys.add(&too_many).unwrap();
+        assert!(keys.into_filter().is_none());
+        let none = write_summary(summary_schema(&kinds), Some(&[]), &[(nothing.clone(), nothing)]).unwrap();
+        assert_eq!(none.num_rows(), 0);
+        let mut keys = Keys::new(1);
+        keys.add(&none).unwrap();
+        let filter = keys.into_filter().unwrap();
+        assert!(filter.is_empty());
+        assert_eq!(filter.ranges(), [None]);
+        let some: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![7]))];
+        assert_eq!(filter.passes(&some, 1).unwrap().true_count(), 0);
+    }
+}

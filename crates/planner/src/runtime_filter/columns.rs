@@ -1,0 +1,100 @@
+//! Which column of an operator's input a column of its output is.
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::{JoinSide, JoinType},
+    physical_expr::{PhysicalExpr, expressions::Column},
+    physical_plan::{
+        ExecutionPlan,
+        aggregates::AggregateExec,
+        coalesce_partitions::CoalescePartitionsExec,
+        coop::CooperativeExec,
+        filter::FilterExec,
+        joins::{HashJoinExec, SortMergeJoinExec},
+        projection::ProjectionExec,
+        repartition::RepartitionExec,
+        sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
+    },
+};
+
+use super::RuntimeFilterExec;
+use crate::forget::ForgetExec;
+
+/// The child of `plan`, and its columns, whose rows may be dropped where those of `plan` with the same values would be:
+/// no row with other values depends on them. `None` for operators of which that is not so, or not known.
+pub(super) fn below(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Option<(usize, Vec<usize>)> {
+    if plan.fetch().is_some() {
+        return None;
+    }
+    let passes = plan.is::<RepartitionExec>()
+        || plan.is::<CoalescePartitionsExec>()
+        || plan.is::<CooperativeExec>()
+        || plan.is::<SortExec>()
+        || plan.is::<SortPreservingMergeExec>()
+        || plan.is::<ForgetExec>()
+        || plan.is::<RuntimeFilterExec>();
+    if passes {
+        return Some((0, columns.to_vec()));
+    }
+    if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+        return Some((0, through(filter.projection().as_deref(), columns)?));
+    }
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        let column = |&at: &usize| column_of(&projection.expr().get(at)?.expr);
+        return Some((0, columns.iter().map(column).collect::<Option<_>>()?));
+    }
+    if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        let groups = aggregate.group_expr();
+        if !groups.is_single() || aggregate.limit_options().is_some() {
+            return None;
+        }
+        // A group is there, with the same values, exactly if its rows are.
+        let column = |&at: &usize| column_of(&groups.expr().get(at)?.0);
+        return Some((0, columns.iter().map(column).collect::<Option<_>>()?));
+    }
+    if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+        let columns = through(join.projection.as_deref(), columns)?;
+        return side(*join.join_type(), join.left().schema().fields().len(), &columns);
+    }
+    if let Some(join) = plan.downcast_ref::<SortMergeJoinExec>() {
+        return side(join.join_type(), join.left().schema().fields().len(), columns);
+    }
+    None
+}
+
+/// The index of an expression that is a column and nothing else.
+pub(super) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    expr.downcast_ref::<Column>().map(Column::index)
+}
+
+fn through(projection: Option<&[usize]>, columns: &[usize]) -> Option<Vec<usize>> {
+    match projection {
+        Some(projection) => columns.iter().map(|&at| projection.get(at).copied()).collect(),
+        None => Some(columns.to_vec()),
+    }
+}
+
+/// Of a join's columns before its projection. All must come from one side, each row of which gives rows with its own values.
+fn side(join: JoinType, left_width: usize, columns: &[usize]) -> Option<(usize, Vec<usize>)> {
+    let (left, right) = match join {
+        JoinType::Inner => (true, true),
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => (true, false),
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => (false, true),
+        JoinType::Full => (false, false),
+    };
+    let right_begins = match join {
+        JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => 0,
+        _ => left_width,
+    };
+    let side_of = |at: usize| if at < right_begins { JoinSide::Left } else { JoinSide::Right };
+    let first = side_of(*columns.first()?);
+    if columns.iter().any(|&at| side_of(at) != first) {
+        return None;
+    }
+    match first {
+        JoinSide::Left if left => Some((0, columns.to_vec())),
+        JoinSide::Right if right => Some((1, columns.iter().map(|at| at - right_begins).collect())),
+        _ => None,
+    }
+}

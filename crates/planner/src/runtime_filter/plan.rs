@@ -1,0 +1,144 @@
+//! Which joins get a runtime filter.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::{
+    arrow::datatypes::DataType,
+    common::{JoinType, NullEquality},
+    physical_plan::{
+        ExecutionPlan,
+        aggregates::AggregateExec,
+        coalesce_partitions::CoalescePartitionsExec,
+        filter::FilterExec,
+        joins::{HashJoinExec, SortMergeJoinExec},
+        statistics::{StatisticsArgs, StatisticsContext},
+    },
+};
+use polybolos_model::settings;
+
+use super::{bloom::MAX_KEYS, columns::column_of, landing::Landing};
+use crate::input::StageInputExec;
+
+/// A filter must promise to hold back most rows: so many at least for each key.
+const ROWS_PER_KEY: usize = 4;
+
+/// Whether joins get runtime filters, as a session's settings say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuntimeFilters {
+    /// Fewest rows of a scan that is worth one, by the optimizer's estimates; `None` for no filters. With 0 estimates do not
+    /// count.
+    min_rows: Option<u32>,
+}
+
+impl RuntimeFilters {
+    pub const OFF: Self = Self { min_rows: None };
+
+    /// As the options of a job say, by full name.
+    pub fn read(options: &BTreeMap<String, String>) -> Self {
+        let is_on = settings::RUNTIME_FILTERS.switch_in(options);
+        Self { min_rows: is_on.then(|| settings::RUNTIME_FILTER_MIN_ROWS.count_in(options)) }
+    }
+
+    /// Whether a filter by `keys` keys is worth its price for `rows` rows in `tasks` tasks, each of which reads all the keys.
+    fn is_worth(self, keys: Option<usize>, landing: &Landing) -> bool {
+        let Some(min_rows) = self.min_rows else { return false };
+        if min_rows == 0 {
+            return true;
+        }
+        let (Some(keys), Some(rows)) = (keys, landing.rows) else { return false };
+        let read = keys.saturating_mul(landing.tasks.max(ROWS_PER_KEY));
+        rows >= min_rows as usize && keys <= MAX_KEYS && read <= rows
+    }
+}
+
+impl Default for RuntimeFilters {
+    fn default() -> Self {
+        Self::read(&BTreeMap::new())
+    }
+}
+
+/// A filter that a join is to have.
+pub(crate) struct PlannedFilter {
+    /// Columns of the build side.
+    pub(crate) build_keys: Vec<usize>,
+    /// In the probe side.
+    pub(crate) landing: Landing,
+}
+
+impl PlannedFilter {
+    /// What filter the probe side of `plan` should have, if it is a hash join.
+    pub(crate) fn of(plan: &Arc<dyn ExecutionPlan>, filters: RuntimeFilters) -> Option<Self> {
+        let join = plan.downcast_ref::<HashJoinExec>()?;
+        let is_selective = filters.min_rows == Some(0) || drops_rows(join.left());
+        if filters == RuntimeFilters::OFF || !needs_matches(join) || !is_selective {
+            return None;
+        }
+        let keys: Vec<(usize, usize)> = join
+            .on()
+            .iter()
+            .filter_map(|(left, right)| {
+                let same = left.data_type(&join.left().schema()).ok()?
+                    == right.data_type(&join.right().schema()).ok()?;
+                let kind = left.data_type(&join.left().schema()).ok()?;
+                (same && is_exact(&kind)).then_some((column_of(left)?, column_of(right)?))
+            })
+            .collect();
+        let build_rows = estimated_rows(join.left());
+        // All keys if they come from one place, and otherwise the first that is worth it by itself.
+        let choices = std::iter::once(keys.clone()).chain(keys.iter().map(|&key| vec![key]));
+        let found = choices.filter(|keys| !keys.is_empty()).find_map(|keys| {
+            let (build_keys, probe_keys): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+            let landing = Landing::find(join.right(), &probe_keys)?;
+            filters.is_worth(build_rows, &landing).then_some(Self { build_keys, landing })
+        });
+        found
+    }
+}
+
+/// The plan that gives all rows of a build side to a stage of their keys, if `build` reads them from another stage; it has as
+/// many partitions as that stage should have tasks.
+pub(crate) fn keys_of(build: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
+    let gathered = build.downcast_ref::<CoalescePartitionsExec>();
+    // A limit may keep other rows for the keys than for the join.
+    let all = gathered.is_none_or(|gather| gather.fetch().is_none());
+    let read = gathered.map_or(build, CoalescePartitionsExec::input);
+    (all && read.is::<StageInputExec>()).then_some(build)
+}
+
+/// Whether a row of the probe side without a match leaves no trace.
+fn needs_matches(join: &HashJoinExec) -> bool {
+    let drops = match join.join_type() {
+        JoinType::Inner
+        | JoinType::Left
+        | JoinType::LeftSemi
+        | JoinType::LeftAnti
+        | JoinType::LeftMark
+        | JoinType::RightSemi => true,
+        JoinType::Right | JoinType::Full | JoinType::RightAnti | JoinType::RightMark => false,
+    };
+    drops && !join.null_aware && join.null_equality() == NullEquality::NullEqualsNothing
+}
+
+/// Whether equal values of the type always have equal hashes and ranges that hold them.
+fn is_exact(kind: &DataType) -> bool {
+    kind.is_integer()
+        || (kind.is_temporal() && !matches!(kind, DataType::Interval(_)))
+        || kind.is_decimal()
+        || kind.is_string()
+        || matches!(kind, DataType::Boolean | DataType::Binary | DataType::BinaryView)
+}
+
+/// Whether `plan` has fewer rows than the tables that it reads.
+fn drops_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let drops = plan.is::<FilterExec>()
+        || plan.is::<HashJoinExec>()
+        || plan.is::<SortMergeJoinExec>()
+        || plan.is::<AggregateExec>()
+        || plan.fetch().is_some();
+    drops || plan.children().into_iter().any(drops_rows)
+}
+
+fn estimated_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()?;
+    statistics.num_rows.get_value().copied()
+}
