@@ -12,7 +12,6 @@
 //! Deliberately absent: planning, and any decision about which task runs where or again. An executor never gives up
 //! on its scheduler: it keeps the ends of attempts until a leader has them in its log.
 
-mod again;
 mod config;
 mod core;
 mod dirs;

@@ -82,8 +82,8 @@ impl Runtime {
                 config.options_mut().set(key, value)?;
             }
         }
-        // DataFusion's nested loop join runs its left side a second time when it is out of memory. A scan whose files can be
-        // stolen gives only those then that were not read yet. A task could steal from itself only.
+        // A scan whose files can be stolen gives, when it runs a second time, only those that were not read yet. A task could
+        // steal from itself only.
         config.options_mut().execution.enable_file_stream_work_stealing = false;
         let mut env = Arc::clone(&self.env);
         if stores {

@@ -12,7 +12,6 @@ use polybolos_planner::{TaskPlan, WriteExec, Writing, spilling_task_plan, task_m
 use polybolos_shuffle::{FlightPool, OutputKey, ShuffleStore, bind_inputs, task_error, write_output};
 
 use crate::{
-    again::readable_again,
     config::DurableMode,
     core::Outcome,
     dirs::Dirs,
@@ -75,7 +74,7 @@ async fn attempt_task(
         Err(error) if error.class == ErrorClass::Resources && !is_write => {
             let spilling = spilling_task_plan(&decoded.template, task.partition).map_err(plan_error)?;
             let Some(spilling) = spilling else { return Err(error) };
-            tracing::info!(%error, "out of memory: its hash joins are sort-merge joins from here on");
+            tracing::info!(%error, "out of memory: its joins are such that go to disk from here on");
             polybolos_model::sometimes!("a task ran again with joins that spill");
             execute(tools, decoded, key, spilling).await?
         }
@@ -95,7 +94,7 @@ async fn execute(
 ) -> Result<(TaskPlan, Vec<PartitionStats>), TaskError> {
     let OutputKey { task, attempt } = key;
     let bound = bind_inputs(
-        readable_again(Arc::clone(&plan.plan)).map_err(task_error)?,
+        Arc::clone(&plan.plan),
         Arc::clone(&decoded.inputs),
         Arc::clone(&tools.store),
         Arc::clone(&tools.pool),

@@ -36,6 +36,7 @@ mod output;
 mod pick;
 mod prepare;
 mod runtime_filter;
+mod resume;
 mod settings;
 mod spilling;
 mod task;

@@ -13,12 +13,13 @@ use datafusion::{
         ExecutionPlan,
         coop::CooperativeExec,
         displayable,
+        joins::NestedLoopJoinExec,
         metrics::{MetricValue, MetricsSet},
     },
 };
 use polybolos_model::{OperatorMetrics, Stage, StageGraph, TaskMetrics};
 
-use crate::{input::StageInputExec, output::TaskPlan, pick::PickExec};
+use crate::{input::StageInputExec, output::TaskPlan, pick::PickExec, resume::ResumeExec};
 
 /// The metrics of a task that has ended, by operator of `template`.
 ///
@@ -56,7 +57,7 @@ fn collect(
     }
 }
 
-/// The operator of a task that does the work of `template`: `executed`, or what it picks from or makes yield.
+/// The operator of a task that does the work of `template`: `executed`, or what it picks from, resumes or makes yield.
 fn counterpart<'a>(
     template: &Arc<dyn ExecutionPlan>,
     executed: &'a Arc<dyn ExecutionPlan>,
@@ -64,13 +65,22 @@ fn counterpart<'a>(
     if let Some(pick) = executed.downcast_ref::<PickExec>() {
         return counterpart(template, pick.input());
     }
+    if let Some(resume) = executed.downcast_ref::<ResumeExec>() {
+        return counterpart(template, resume.input());
+    }
     if let Some(coop) =
         executed.downcast_ref::<CooperativeExec>().filter(|_| !template.is::<CooperativeExec>())
     {
         return counterpart(template, coop.input());
     }
     let reads_stage = template.is::<StageInputExec>() && executed.children().is_empty();
-    let same = template.name() == executed.name() && template.children().len() == executed.children().len();
+    // The sides of one that was turned round are in each other's place.
+    let join_type = |plan: &Arc<dyn ExecutionPlan>| {
+        plan.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type())
+    };
+    let same = template.name() == executed.name()
+        && template.children().len() == executed.children().len()
+        && join_type(template) == join_type(executed);
     (reads_stage || same).then_some(executed)
 }
 

@@ -1,5 +1,5 @@
 //! The plan of a task that ran out of memory: its hash joins, which keep one side in memory, become sort-merge joins, which
-//! go to disk.
+//! go to disk, and nested loop joins that can go to disk when they are turned round are.
 //!
 //! The rows are the same, in another order. Nothing that is judged to be determinate depends on that
 //! (`indeterminate.rs`).
@@ -16,29 +16,40 @@ use datafusion::{
     physical_expr::{LexOrdering, PhysicalExprRef, PhysicalSortExpr, expressions::Column},
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties,
-        joins::{HashJoinExec, SortMergeJoinExec, utils::JoinFilter},
+        joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec, utils::JoinFilter},
         projection::{ProjectionExec, ProjectionExpr},
         sorts::sort::SortExec,
     },
 };
 
-/// `plan`, of one partition, with each hash join replaced that can be; `None` if none can.
-pub(crate) fn with_sorted_joins(plan: Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let sorted = plan.transform_up(|node| {
-        let join = node.downcast_ref::<HashJoinExec>();
-        match join.filter(|join| can_be_sorted(join)).map(sorted).transpose()? {
-            Some(sorted) => Ok(Transformed::yes(sorted)),
+use crate::resume::joins_in_parts;
+
+/// `plan`, of one partition, with each join replaced that does not go to disk and can be; `None` if there is none.
+pub(crate) fn with_spilling_joins(plan: Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let spilling = plan.transform_up(|node| {
+        let hash = node.downcast_ref::<HashJoinExec>().filter(|join| can_be_sorted(join));
+        let nested = node.downcast_ref::<NestedLoopJoinExec>().filter(|join| must_be_turned(join));
+        match hash.map(sorted).or(nested.map(NestedLoopJoinExec::swap_inputs)).transpose()? {
+            Some(spilling) => Ok(Transformed::yes(spilling)),
             None => Ok(Transformed::no(node)),
         }
     });
-    let sorted = sorted?;
-    Ok(sorted.transformed.then_some(sorted.data))
+    let spilling = spilling?;
+    Ok(spilling.transformed.then_some(spilling.data))
+}
+
+/// Whether a nested loop join goes to disk with its sides swapped only. Its left side has one partition; so must the one
+/// that comes there.
+fn must_be_turned(join: &NestedLoopJoinExec) -> bool {
+    let turned = join.join_type().swap();
+    one_partition(join.right())
+        && !joins_in_parts(*join.join_type(), join.right())
+        && joins_in_parts(turned, join.left())
 }
 
 /// A sort-merge join neither stops after some rows nor has `NOT IN`'s way with nulls, its keys must have an order, and it
 /// gives its filter the columns of the left side first, which a hash join whose sides were swapped does not.
 fn can_be_sorted(join: &HashJoinExec) -> bool {
-    let one_partition = |side: &Arc<dyn ExecutionPlan>| side.output_partitioning().partition_count() == 1;
     let schema = join.left().schema();
     let has_order = |key: &PhysicalExprRef| key.data_type(&schema).is_ok_and(|kind| !kind.is_nested());
     let left_first = |filter: &JoinFilter| {
@@ -50,6 +61,10 @@ fn can_be_sorted(join: &HashJoinExec) -> bool {
         && one_partition(join.left())
         && one_partition(join.right())
         && join.on().iter().all(|(left, _)| has_order(left))
+}
+
+fn one_partition(side: &Arc<dyn ExecutionPlan>) -> bool {
+    side.output_partitioning().partition_count() == 1
 }
 
 fn sorted(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {

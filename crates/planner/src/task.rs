@@ -26,7 +26,8 @@ use crate::{
     narrow::narrow,
     output::{Source, StageOutputExec, TaskOutput, TaskPlan},
     pick::PickExec,
-    spilling::with_sorted_joins,
+    resume::resuming,
+    spilling::with_spilling_joins,
 };
 
 /// The plan of a stage as its tasks share it. Its root is a [`StageOutputExec`]; partition `p` below is task `p`.
@@ -82,7 +83,8 @@ pub fn task_plan(template: &Arc<dyn ExecutionPlan>, partition: u32) -> Result<Ta
 }
 
 /// As [`task_plan`], for a task that ran out of memory: what would be hash joins, which can't go to disk, are sort-merge
-/// joins. The same rows in another order; `None` if the task has no join that could be replaced.
+/// joins, and nested loop joins have the sides with which they can. The same rows in another order; `None` if the task has
+/// no join that could be replaced.
 ///
 /// # Errors
 /// As [`task_plan`].
@@ -91,9 +93,9 @@ pub fn spilling_task_plan(
     partition: u32,
 ) -> Result<Option<TaskPlan>, PlanError> {
     let narrowed = Template::of(template)?.narrowed(partition)?;
-    let sorted = with_sorted_joins(Arc::clone(&narrowed.plan));
-    let sorted = sorted.map_err(PlanError::datafusion("replacing hash joins"))?;
-    sorted.map(|plan| Narrowed { plan, ..narrowed }.ready()).transpose()
+    let spilling = with_spilling_joins(Arc::clone(&narrowed.plan));
+    let spilling = spilling.map_err(PlanError::datafusion("replacing joins"))?;
+    spilling.map(|plan| Narrowed { plan, ..narrowed }.ready()).transpose()
 }
 
 /// A decoded stage.
@@ -135,6 +137,7 @@ impl Narrowed<'_> {
             .optimize(self.plan, &self.source.options)
             .and_then(unseal)
             .and_then(yield_often)
+            .and_then(resuming)
             .map_err(PlanError::datafusion("planting dynamic filters"))?;
         Ok(TaskPlan { plan, output: self.output })
     }

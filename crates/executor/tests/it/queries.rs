@@ -61,6 +61,30 @@ async fn a_join_that_does_not_fit_into_memory_goes_to_disk() {
     assert!(rows.contains("| 2999999 | 4500001499999 |"), "{rows}");
 }
 
+/// DataFusion's nested loop join goes to disk, but not of every type rightly.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nested_loop_join_that_does_not_fit_into_memory_gives_all_rows_or_none() {
+    let rig = Rig::start_with_memory(16 * 1024 * 1024).await;
+    let mut session = rig.scheduler.registered(TERM, 1).await;
+    let sql = |join| {
+        format!(
+            "SELECT count(*) AS n, count(x) AS a, count(y) AS b FROM generate_series(1, 3000000) a(x)
+             {join} JOIN generate_series(0, 7) b(y) ON x <= y"
+        )
+    };
+    // 28 pairs, and one row on the right without a match. The last in parts, the other with its sides swapped.
+    let rows = [("RIGHT", "| 29 | 28 | 29 |"), ("LEFT", "| 3000021 | 3000021 | 28 |")];
+    for (job, (join, expected)) in (1..).zip(rows) {
+        let query = Query::new(job, &sql(join), &Extensions::default()).await;
+        let reports = query.run(&mut session, &rig.executor.address()).await;
+        let rows = text(&rig.fetch(&reports[0], 0).await.unwrap());
+        assert!(rows.contains(expected), "{join}\n{rows}");
+    }
+    let query = Query::new(3, &sql("FULL"), &Extensions::default()).await;
+    let reports = query.run(&mut session, &rig.executor.address()).await;
+    assert_eq!(failed(&reports[0]).class(), ErrorClass::Resources, "{reports:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stages_over_parquet_pass_rows_on_and_count_them() {
     let folder = tempfile::tempdir().unwrap();

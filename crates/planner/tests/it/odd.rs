@@ -1,5 +1,7 @@
 //! Queries that make unusual plans.
 
+use polybolos_planner::{decode_stage, spilling_task_plan};
+
 use crate::{
     cluster::{Cluster, configs},
     compare::{check, check_as, plain},
@@ -264,6 +266,35 @@ async fn what_an_outer_join_leaves_out_is_not_constant() {
             println!("{name}: {sql}");
             assert!(check_as(&cluster, &plain, sql, same, true).await > 0);
         }
+    }
+}
+
+/// Joins on no equality.
+const NESTED_LOOPS: &[&str] = &[
+    "select n_name, r_name from region right join nation on n_regionkey > r_regionkey + 1",
+    "select n_name from region right semi join nation on n_regionkey > r_regionkey + 1",
+    "select n_name from region right anti join nation on n_regionkey > r_regionkey + 1",
+    "select n_name from nation where n_name < 'B' or exists (select 1 from region where n_regionkey > r_regionkey + 1)",
+    "select n_name, r_name from region left join nation on n_regionkey > r_regionkey + 1",
+    "select n_name, r_name from region full join nation on n_regionkey > r_regionkey + 1",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nested_loop_joins_that_are_turned_round_give_the_same_rows() {
+    let dir = data::generate();
+    let plain = plain(dir.path()).await;
+    for (name, config) in configs() {
+        let cluster = Cluster { spills: true, ..Cluster::new(config, dir.path()).await };
+        let mut turned = 0;
+        for sql in NESTED_LOOPS {
+            println!("{name}: {sql}");
+            assert!(check(&cluster, &plain, sql, false).await > 0);
+            for stage in cluster.graph(sql).await.unwrap().stages {
+                let template = decode_stage(&stage.plan, &cluster.state, &cluster.extensions).unwrap();
+                turned += usize::from(spilling_task_plan(&template, 0).unwrap().is_some());
+            }
+        }
+        assert!(turned > 2, "{name}: {turned}");
     }
 }
 
