@@ -50,3 +50,9 @@ pub const MAX_TASK_DEATHS: u32 = 3;
 
 /// Longest limit that a job may set to its own time: 30 days. Longer ones are better left out.
 pub const MAX_RUN_MS: u32 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Largest limit that a job may set to the bytes of its result: 1 PiB. Larger ones are better left out.
+pub const MAX_RESULT_BYTES: u64 = 1 << 50;
+
+/// The same for its tasks that run at once: about as many as a thousand large executors have slots for.
+pub const MAX_PARALLEL_TASKS: u32 = 1_000_000;

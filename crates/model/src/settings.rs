@@ -9,7 +9,9 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use crate::limits::{MAX_RUN_MS, MAX_STAGE_RERUNS, MAX_TASK_ATTEMPTS, MAX_TASK_DEATHS};
+use crate::limits::{
+    MAX_PARALLEL_TASKS, MAX_RESULT_BYTES, MAX_RUN_MS, MAX_STAGE_RERUNS, MAX_TASK_ATTEMPTS, MAX_TASK_DEATHS,
+};
 
 /// What the options of this program begin with. Executors have no use for them.
 pub const PREFIX: &str = "polybolos.";
@@ -22,6 +24,11 @@ pub enum Kind {
     Count {
         default: u32,
         range: RangeInclusive<u32>,
+    },
+    /// A plain number of them.
+    Bytes {
+        default: u64,
+        range: RangeInclusive<u64>,
     },
     /// In thousandths, so that what is read is the same everywhere.
     Decimal {
@@ -67,6 +74,18 @@ pub struct Setting {
     /// One line for people.
     pub help: &'static str,
 }
+
+pub const PARALLEL_TASKS: Setting = Setting {
+    name: "polybolos.max_parallel_tasks",
+    kind: Kind::Count { default: 0, range: 0..=MAX_PARALLEL_TASKS },
+    help: "tasks of a job that run at once at most, second attempts of slow ones included; 0 for no limit",
+};
+
+pub const RESULT_BYTES: Setting = Setting {
+    name: "polybolos.max_result_bytes",
+    kind: Kind::Bytes { default: 0, range: 0..=MAX_RESULT_BYTES },
+    help: "a job whose result has more bytes, in memory, fails; what is written to files has no limit; 0 for none",
+};
 
 pub const RUN_MS: Setting = Setting {
     name: "polybolos.max_run_ms",
@@ -136,6 +155,8 @@ pub const SPECULATION_QUANTILE: Setting = Setting {
 
 /// All there are, by name.
 pub const ALL: &[Setting] = &[
+    PARALLEL_TASKS,
+    RESULT_BYTES,
     RUN_MS,
     STAGE_RERUNS,
     TASK_ATTEMPTS,
@@ -173,6 +194,7 @@ pub fn check(name: &str, value: &str) -> Result<(), SettingError> {
     };
     let fits = match &setting.kind {
         Kind::Count { range, .. } => count(value).is_some_and(|n| range.contains(&n)),
+        Kind::Bytes { range, .. } => bytes(value).is_some_and(|n| range.contains(&n)),
         Kind::Decimal { range, .. } => decimal(value).is_some_and(|n| range.contains(&n)),
         Kind::Switch { .. } => switch(value).is_some(),
         Kind::Choice { among, .. } => choice(value, among).is_some(),
@@ -191,6 +213,10 @@ pub struct JobSettings {
     pub max_task_deaths: u32,
     /// From the submit on; 0 for no limit.
     pub max_run_ms: u32,
+    /// Of the result; 0 for no limit.
+    pub max_result_bytes: u64,
+    /// Attempts at once; 0 for no limit.
+    pub max_parallel_tasks: u32,
     pub priority: Priority,
     pub speculation: bool,
     pub speculation_min_ms: u32,
@@ -213,6 +239,8 @@ impl JobSettings {
             max_stage_reruns: STAGE_RERUNS.count_in(options),
             max_task_deaths: TASK_DEATHS.count_in(options),
             max_run_ms: RUN_MS.count_in(options),
+            max_result_bytes: RESULT_BYTES.bytes_in(options),
+            max_parallel_tasks: PARALLEL_TASKS.count_in(options),
             priority: Priority::read(options),
             speculation: SPECULATION.switch_in(options),
             speculation_min_ms: SPECULATION_MIN_MS.count_in(options),
@@ -227,6 +255,13 @@ impl Setting {
     pub fn count_in(&self, options: &BTreeMap<String, String>) -> u32 {
         let Kind::Count { default, range } = &self.kind else { return 0 };
         let given = options.get(self.name).and_then(|value| count(value));
+        given.filter(|n| range.contains(n)).unwrap_or(*default)
+    }
+
+    /// Its value among these options; 0 for a setting of another kind.
+    pub fn bytes_in(&self, options: &BTreeMap<String, String>) -> u64 {
+        let Kind::Bytes { default, range } = &self.kind else { return 0 };
+        let given = options.get(self.name).and_then(|value| bytes(value));
         given.filter(|n| range.contains(n)).unwrap_or(*default)
     }
 
@@ -253,6 +288,7 @@ impl Setting {
     pub fn default(&self) -> String {
         match &self.kind {
             Kind::Count { default, .. } => default.to_string(),
+            Kind::Bytes { default, .. } => default.to_string(),
             Kind::Decimal { default, .. } => thousandths(*default),
             Kind::Switch { default } => default.to_string(),
             Kind::Choice { default, .. } => (*default).to_owned(),
@@ -264,6 +300,7 @@ impl Kind {
     fn expects(&self) -> String {
         match self {
             Self::Count { range, .. } => format!("a number from {} to {} is", range.start(), range.end()),
+            Self::Bytes { range, .. } => format!("a number from {} to {} is", range.start(), range.end()),
             Self::Decimal { range, .. } => {
                 format!("a number from {} to {} is", thousandths(*range.start()), thousandths(*range.end()))
             }
@@ -278,6 +315,10 @@ fn names() -> String {
 }
 
 fn count(value: &str) -> Option<u32> {
+    value.trim().parse().ok()
+}
+
+fn bytes(value: &str) -> Option<u64> {
     value.trim().parse().ok()
 }
 
@@ -310,89 +351,4 @@ fn choice(value: &str, among: &[&'static str]) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(name: &str, value: &str) -> BTreeMap<String, String> {
-        BTreeMap::from([(name.to_owned(), value.to_owned())])
-    }
-
-    #[test]
-    fn what_is_accepted_is_what_is_read_later() {
-        assert_eq!(check("polybolos.max_task_attempts", "16"), Ok(()));
-        let given = JobSettings::read(&options("polybolos.max_task_attempts", "16"));
-        assert_eq!((given.max_task_attempts, given.max_stage_reruns), (16, MAX_STAGE_RERUNS));
-        for value in ["0", "17", "-1", "many", ""] {
-            assert!(check("polybolos.max_task_attempts", value).is_err(), "{value}");
-            let read = JobSettings::read(&options("polybolos.max_task_attempts", value));
-            assert_eq!(read, JobSettings::read(&BTreeMap::new()), "{value}");
-        }
-        assert_eq!(check("polybolos.max_stage_reruns", "0"), Ok(()));
-        assert_eq!(JobSettings::read(&options("polybolos.max_stage_reruns", "0")).max_stage_reruns, 0);
-    }
-
-    #[test]
-    fn errors_say_what_would_be_right() {
-        let error = check("polybolos.max_stage_reruns", "101").unwrap_err().to_string();
-        assert_eq!(error, "'101' is no value of 'polybolos.max_stage_reruns': a number from 0 to 100 is");
-        let error = check("polybolos.max_stages", "1").unwrap_err().to_string();
-        assert!(error.contains("there are polybolos.max_run_ms, "), "{error}");
-    }
-
-    #[test]
-    fn decimals_are_read_to_thousandths() {
-        let name = "polybolos.speculation_multiplier";
-        let read = |value: &str| JobSettings::read(&options(name, value)).speculation_multiplier;
-        for (value, thousandths) in [("1.5", 1_500), ("3", 3_000), (" 2.25 ", 2_250), ("1.00049", 1_000)] {
-            assert_eq!((check(name, value), read(value)), (Ok(()), thousandths), "{value}");
-        }
-        for value in ["0.5", "-2", "two", "", ".", "1e3", "1.2.3", "99999999999"] {
-            assert!(check(name, value).is_err(), "{value}");
-            assert_eq!(read(value), 2_000, "{value}");
-        }
-        assert_eq!(
-            (SPECULATION_MULTIPLIER.default(), SPECULATION_QUANTILE.default()),
-            ("2".into(), "0.75".into())
-        );
-    }
-
-    #[test]
-    fn a_priority_is_one_of_its_words() {
-        let read = |value: &str| JobSettings::read(&options("polybolos.priority", value)).priority;
-        for (value, priority) in
-            [("low", Priority::Low), (" Normal ", Priority::Normal), ("HIGH", Priority::High)]
-        {
-            assert_eq!((check("polybolos.priority", value), read(value)), (Ok(()), priority), "{value}");
-        }
-        for value in ["", "urgent", "1", "low,high"] {
-            assert!(check("polybolos.priority", value).is_err(), "{value}");
-            assert_eq!(read(value), Priority::Normal, "{value}");
-        }
-        let error = check("polybolos.priority", "urgent").unwrap_err().to_string();
-        assert_eq!(error, "'urgent' is no value of 'polybolos.priority': one of low, normal, high is");
-        assert!(Priority::Low < Priority::Normal && Priority::Normal < Priority::High);
-    }
-
-    #[test]
-    fn a_job_may_run_for_ever_or_for_up_to_thirty_days() {
-        let name = "polybolos.max_run_ms";
-        let read = |value: &str| JobSettings::read(&options(name, value)).max_run_ms;
-        for (value, limit_ms) in [("0", 0), ("1500", 1_500), ("2592000000", MAX_RUN_MS)] {
-            assert_eq!((check(name, value), read(value)), (Ok(()), limit_ms), "{value}");
-        }
-        for value in ["-1", "2592000001", "1.5", "1s", ""] {
-            assert!(check(name, value).is_err(), "{value}");
-            assert_eq!(read(value), 0, "{value}");
-        }
-        assert_eq!((RUN_MS.default(), PRIORITY.default()), ("0".into(), "normal".into()));
-    }
-
-    #[test]
-    fn names_are_in_order_and_ours() {
-        assert!(ALL.is_sorted_by_key(|setting| setting.name));
-        assert!(
-            ALL.iter()
-                .all(|setting| is_ours(setting.name) && check(setting.name, &setting.default()).is_ok())
-        );
-    }
-}
+mod tests;

@@ -197,6 +197,8 @@ fn job_options(options: &BTreeMap<&str, &str>) -> BTreeMap<String, String> {
         ("attempts", "polybolos.max_task_attempts"),
         ("reruns", "polybolos.max_stage_reruns"),
         ("deaths", "polybolos.max_task_deaths"),
+        ("max_parallel", "polybolos.max_parallel_tasks"),
+        ("max_bytes", "polybolos.max_result_bytes"),
         ("max_run_ms", "polybolos.max_run_ms"),
         ("priority", "polybolos.priority"),
         ("speculation", "polybolos.speculation"),
