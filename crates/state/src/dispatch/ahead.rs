@@ -13,8 +13,10 @@ impl Dispatcher {
     /// The attempt has told that it completed. It counts as running until that is committed or refused, but its slot is
     /// free.
     pub fn reported(&mut self, attempt: AttemptId) {
-        if self.running.contains_key(&attempt) {
-            self.reported.insert(attempt);
+        if let Some(running) = self.running.get(&attempt)
+            && self.reported.insert(attempt)
+        {
+            *self.reported_by_job.entry(running.task.job).or_default() += 1;
         }
     }
 

@@ -21,6 +21,7 @@ use crate::{ClusterState, Job, TaskRun, policy::Rank};
 pub(super) struct Waiting<'a> {
     /// Of its job.
     pub(super) rank: Rank,
+    job: &'a Job,
     task: TaskId,
     run: &'a TaskRun,
 }
@@ -35,6 +36,9 @@ impl Dispatcher {
         held: Option<&ExecutorId>,
     ) {
         let Some(class) = waiting.first().map(|first| first.rank.class) else { return };
+        // Those of a job of which others have been launched since may have to wait for its own limit.
+        let may_run = |waiting: &&Waiting<'_>| self.may_run_more(round.state, waiting.job);
+        let waiting: Vec<&Waiting<'_>> = waiting.iter().filter(may_run).collect();
         if self.reserved.is_some() || self.any_runs_alone_up_to(round.state, class) {
             return;
         }
@@ -59,7 +63,7 @@ impl Dispatcher {
     /// Once nobody else of their class wants them, empty executors take more tasks that run alone.
     pub(super) fn use_idle(&mut self, round: &mut Round<'_>, waiting: &[Waiting<'_>]) {
         for waiting in waiting {
-            if self.by_task.contains_key(&waiting.task) {
+            if self.by_task.contains_key(&waiting.task) || !self.may_run_more(round.state, waiting.job) {
                 continue;
             }
             if let Some(executor) = round.slots.idle_and_roomy(waiting.run) {
@@ -89,9 +93,10 @@ impl Dispatcher {
             let is_due = run.open.contains(&task.partition)
                 && job.is_ready(stage)
                 && !self.by_task.contains_key(&task)
+                && self.may_run_more(state, job)
                 && !self.failures.is_waiting(task, self.now_ms);
             let run = run.tasks.get(task.partition as usize).filter(|_| is_due)?;
-            Some((job.number, Waiting { rank: self.rank(job), task, run }))
+            Some((job.number, Waiting { rank: self.rank(job), job, task, run }))
         });
         let mut waiting: Vec<(u64, Waiting<'a>)> = waiting.collect();
         waiting.sort_by_key(|(number, w)| (w.rank, *number, w.task.stage, w.task.partition));

@@ -11,6 +11,7 @@ mod deaths;
 pub(crate) mod drain;
 pub(crate) mod failures;
 pub(crate) mod moves;
+mod parallel;
 mod plan;
 mod speculate;
 mod turns;
@@ -103,6 +104,8 @@ pub struct Dispatcher {
     by_executor: BTreeMap<ExecutorId, BTreeSet<AttemptId>>,
     /// Of the running attempts those that have told that they completed.
     reported: BTreeSet<AttemptId>,
+    /// Numbers of those; no zeros.
+    reported_by_job: BTreeMap<JobId, u32>,
     /// Jobs whose submit is on its way into the log, and of which attempts were launched meanwhile.
     coming: BTreeSet<JobId>,
     /// Numbers of running attempts; no zeros.
@@ -138,6 +141,7 @@ impl Dispatcher {
             by_task: BTreeMap::new(),
             by_executor: BTreeMap::new(),
             reported: BTreeSet::new(),
+            reported_by_job: BTreeMap::new(),
             coming: BTreeSet::new(),
             by_job: BTreeMap::new(),
             attached: BTreeMap::new(),
@@ -244,7 +248,9 @@ impl Dispatcher {
     /// The attempt's end was reported and committed or refused, or its launch could not be sent.
     pub fn ended(&mut self, attempt: AttemptId) -> Option<Running> {
         let ended = self.running.remove(&attempt)?;
-        self.reported.remove(&attempt);
+        if self.reported.remove(&attempt) {
+            count_down(&mut self.reported_by_job, ended.task.job);
+        }
         if let Some(attempts) = self.by_task.get_mut(&ended.task) {
             attempts.remove(&attempt);
             if attempts.is_empty() {
@@ -258,12 +264,7 @@ impl Dispatcher {
                 self.by_executor.remove(&ended.executor);
             }
         }
-        if let Some(count) = self.by_job.get_mut(&ended.task.job) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_job.remove(&ended.task.job);
-            }
-        }
+        count_down(&mut self.by_job, ended.task.job);
         Some(ended)
     }
 
@@ -330,8 +331,11 @@ impl Dispatcher {
     }
 
     /// Whether an attempt that its executor tells of may go on beside those that this leader knows: there may be a
-    /// second one, elsewhere, where the job allows for that.
+    /// second one, elsewhere, where the job allows for that, and no more of the job than may run at once.
     fn has_room(&self, state: &ClusterState, new: &Running) -> bool {
+        if state.job(new.task.job).is_some_and(|job| !self.may_run_more(state, job)) {
+            return false;
+        }
         let speculates = state.job(new.task.job).is_some_and(|job| state.settings(job).speculation);
         let most = if speculates { MAX_ATTEMPTS_AT_ONCE } else { 1 };
         let mut known = 0;
@@ -357,5 +361,15 @@ impl Dispatcher {
             None => state.job(id).is_none() && self.coming.contains(&id),
         };
         is_wanted && state.present(&running.executor, running.incarnation).is_some()
+    }
+}
+
+/// One less, and no zeros.
+fn count_down(counts: &mut BTreeMap<JobId, u32>, job: JobId) {
+    if let Some(count) = counts.get_mut(&job) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&job);
+        }
     }
 }

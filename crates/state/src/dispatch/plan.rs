@@ -67,8 +67,12 @@ impl Dispatcher {
         round.into_launches()
     }
 
-    /// Launches the job's first task from `cursor` on that may run now, and says where the search goes on.
+    /// Launches the job's first task from `cursor` on that may run now, and says where the search goes on. None when as many
+    /// of the job run as may at once.
     pub(super) fn launch_next(&mut self, round: &mut Round<'_>, job: &Job, cursor: Cursor) -> Option<Cursor> {
+        if !self.may_run_more(round.state, job) {
+            return None;
+        }
         let mut from = cursor.partition;
         let stages = job.graph.stages.iter().zip(&job.runs).skip(cursor.stage as usize);
         for (stage, run) in stages {

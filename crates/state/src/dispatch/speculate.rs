@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use polybolos_model::{AttemptId, ExecutorId, JobId, StageId, settings::JobSettings};
 
 use super::{Dispatcher, plan::Round};
-use crate::StageRun;
+use crate::{Job, StageRun};
 
 /// An attempt that may be copied.
 struct Slow {
@@ -71,7 +71,9 @@ impl Dispatcher {
             return;
         };
         let due = !state.runs_alone(task) && !self.failures.is_waiting(task, self.now_ms);
-        let Some(job) = state.job(task.job).filter(|_| due) else { return };
+        // It counts as one that runs at once. When one of them ends it is looked at again.
+        let room = |job: &&Job| due && self.may_run_more(state, job);
+        let Some(job) = state.job(task.job).filter(room) else { return };
         let Some((stage, _)) = job.stage(task.stage).filter(|(stage, _)| job.is_ready(stage)) else { return };
         let elsewhere =
             |id: &ExecutorId| (*id != on) != polybolos_model::mutant!("speculation-same-executor");

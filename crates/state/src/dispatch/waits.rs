@@ -4,7 +4,7 @@ use std::fmt;
 
 use polybolos_model::{ExecutorId, StageId, TaskId};
 
-use super::{Dispatcher, choose::Slots};
+use super::{Dispatcher, choose::Slots, parallel::max_parallel_tasks};
 use crate::{ClusterState, Job, JobStatus};
 
 /// Names that one reason tells at most.
@@ -21,6 +21,8 @@ pub enum Wait {
     Reports { executors: Vec<ExecutorId> },
     /// No executor takes tasks and has a stream.
     Executor,
+    /// As many of its job's tasks run as may at once.
+    Parallel { most: u32 },
     /// It has an executor to itself: because it ran out of a resource, or so many executors died under it. `held` gets
     /// nothing new for it, or for another such task.
     Alone { starved: bool, deaths: usize, held: Option<ExecutorId> },
@@ -83,6 +85,11 @@ impl Waits<'_> {
         if self.slots.is_empty() {
             return Some(Wait::Executor);
         }
+        if let Some(most) =
+            max_parallel_tasks(state, job).filter(|most| dispatcher.busy_with(job.id) >= *most)
+        {
+            return Some(Wait::Parallel { most });
+        }
         if state.runs_alone(task) {
             let (starved, deaths) = (state.is_starved(task), state.deaths(task).len());
             return Some(Wait::Alone { starved, deaths, held: dispatcher.reserved.clone() });
@@ -125,6 +132,11 @@ impl Wait {
                 format!("a new leader waits to hear what runs on {}", names(executors))
             }
             Self::Executor => "no executor takes tasks".to_owned(),
+            Self::Parallel { most } => {
+                format!(
+                    "as many of the query's tasks run as may at once: {most} (polybolos.max_parallel_tasks)"
+                )
+            }
             Self::Alone { starved, deaths, held } => {
                 let mut words = "needs an executor to itself, as ".to_owned();
                 words += &match starved {

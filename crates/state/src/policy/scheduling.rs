@@ -26,6 +26,8 @@ pub struct Rank {
 /// `submitted_at_ms`, `graph`. A job of which nothing runs is asked about once and its answer kept, so that thousands may
 /// wait at no cost. It is asked about those that run at each change, while the state is locked: it must be quick.
 ///
+/// How many tasks a job may run at once it does not say: the job does (`polybolos.max_parallel_tasks`), whoever comes first.
+///
 /// A broken promise makes the order a wrong one. No slot is given twice or left free by it.
 pub trait SchedulingPolicy: Send + Sync + Debug {
     /// The job's rank while so many attempts of its tasks run.

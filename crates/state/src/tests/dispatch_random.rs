@@ -1,5 +1,5 @@
 //! A dispatcher, executors, time and faults at random: no slot is given twice, no task runs more than twice and then on
-//! different executors, who runs alone is alone, no task is forgotten, no class of jobs takes what a higher one could have,
+//! different executors, no job has more running than it may, who runs alone is alone, no task is forgotten, no class of jobs takes what a higher one could have,
 //! who was drained takes nothing along, and once the faults end every job does.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -247,6 +247,7 @@ impl World {
             self.running.insert(launch.attempt, running);
         }
         self.check_alone(&before);
+        self.check_parallel();
         let runnable = runnable.into_keys().collect();
         self.check_slots(&runnable);
         self.check_classes(&before, &launches, &runnable);
@@ -278,7 +279,7 @@ impl World {
             let kept = self.dispatcher.is_kept_for_one(&executor.id);
             let is_free =
                 is_free && !kept && !self.dispatcher.is_set_aside(&executor.id, executor.incarnation);
-            for task in &idle {
+            for task in idle.iter().filter(|task| self.may_run_more(***task)) {
                 let waits = self.not_before.get(task).is_some_and(|at| *at > self.now_ms);
                 if waits || self.lab.state.runs_alone(**task) {
                     continue;
@@ -286,6 +287,22 @@ impl World {
                 let run = self.lab.state.job(task.job).unwrap().task(task.stage, task.partition).unwrap();
                 assert!(!is_free || run.failed_on(&executor.id), "{task} could run on {}", executor.id);
             }
+        }
+    }
+
+    /// Whether its job's own limit allows for one more.
+    fn may_run_more(&self, task: TaskId) -> bool {
+        let most = self.lab.state.settings(self.lab.state.job(task.job).unwrap()).max_parallel_tasks;
+        most == 0 || self.dispatcher.busy_with(task.job) < most
+    }
+
+    /// No job has more running than it may; what the dispatcher counts is what runs.
+    fn check_parallel(&self) {
+        for job in self.lab.state.jobs() {
+            let most = self.lab.state.settings(job).max_parallel_tasks as usize;
+            let busy = self.running.values().filter(|running| running.task.job == job.id).count();
+            assert!(most == 0 || busy <= most, "{busy} attempts of job {} run", job.id);
+            assert_eq!(busy, self.dispatcher.busy_with(job.id) as usize, "job {}", job.id);
         }
     }
 
@@ -300,7 +317,7 @@ impl World {
         let class = |task: TaskId| Priority::read(&state.job(task.job).unwrap().options);
         let running: BTreeSet<TaskId> = self.running.values().map(|r| r.task).collect();
         let waits = |task: &TaskId| self.not_before.get(task).is_some_and(|at| *at > self.now_ms);
-        for task in runnable.difference(&running).filter(|task| !waits(task)) {
+        for task in runnable.difference(&running).filter(|task| !waits(task) && self.may_run_more(**task)) {
             let run = state.job(task.job).unwrap().task(task.stage, task.partition).unwrap();
             for launch in launches.iter().filter(|launch| class(launch.task) < class(*task)) {
                 let here = |of: &ExecutorId| *of == launch.executor;
@@ -353,12 +370,15 @@ proptest! {
     #[test]
     fn every_job_ends_once_the_faults_do(
         classes in proptest::collection::vec(0..3usize, 7),
+        limits in proptest::collection::vec(0..4u32, 7),
         faults in proptest::collection::vec((fault(), any::<usize>()), 1..100),
     ) {
         let jobs = ["chain(4,3,2)", "one", "hash(6,2)", "join(3,2,4)", "one", "hash!(2,2)", "chain(1,1,1,1)"];
         let class = |class: usize| ["low", "normal", "high"][class];
-        let submit = |(job, of): (&&str, &usize)| format!("{job} priority={}", class(*of));
-        let jobs: Vec<String> = jobs.iter().zip(&classes).map(submit).collect();
+        let submit = |((job, of), most): ((&&str, &usize), &u32)| {
+            format!("{job} priority={} max_parallel={most}", class(*of))
+        };
+        let jobs: Vec<String> = jobs.iter().zip(&classes).zip(&limits).map(submit).collect();
         let mut world = World::new(&jobs);
         world.plan();
         for (fault, seed) in faults {
