@@ -101,6 +101,18 @@ pub fn is_foreseeable(commands: &[Command]) -> bool {
     !commands.iter().any(|command| matches!(Bearing::of(command), Bearing::Disturbs))
 }
 
+/// Whether the command may change how the job stands.
+pub(crate) fn bears_on(command: &Command, job: JobId) -> bool {
+    match (Bearing::of(command), command) {
+        (Bearing::Submits(submitted), _) => submitted == job,
+        (Bearing::Completes, Command::CompleteTask { task, .. } | Command::CompleteTaskIn { task, .. }) => {
+            task.job == job
+        }
+        (Bearing::Completes | Bearing::Disturbs, _) => true,
+        (Bearing::Nothing, _) => false,
+    }
+}
+
 /// The jobs that the commands submit.
 pub fn submitted(commands: &[Command]) -> impl Iterator<Item = JobId> {
     commands.iter().filter_map(|command| match Bearing::of(command) {
@@ -163,7 +175,7 @@ impl ClusterState {
     }
 
     /// The fleet, with everything that is known of one job.
-    fn with_job_alone(&self, job: Option<&Job>) -> Self {
+    pub(crate) fn with_job_alone(&self, job: Option<&Job>) -> Self {
         let mut alone = self.fleet_alone();
         alone.jobs.last_number = self.jobs.last_number;
         let Some(job) = job else { return alone };

@@ -5,6 +5,7 @@ pub mod drain;
 mod losses;
 mod overrun;
 mod patience;
+mod results;
 mod scheduling;
 mod started;
 mod waiting;
@@ -16,6 +17,7 @@ pub use losses::{nothing_listens, noticed};
 pub use overrun::{Overrun, overruns};
 pub use patience::{Patience, PatienceError};
 use polybolos_model::{ExecutorId, Incarnation, JobId, ReplicaId, Term};
+pub use results::ResultTooLarge;
 pub use scheduling::{FairShare, Rank, SchedulingPolicy};
 pub use started::started;
 pub use waiting::{takes_tasks, waits_since_ms};
@@ -48,7 +50,8 @@ pub enum Event {
 /// The entry that answers `events`, or `None` when there is nothing to record.
 ///
 /// The commands of `Request`s come first, in the order given: **the n-th `Request` of `events` has outcome n** of the
-/// entry's [`crate::Applied`]. What the policy adds comes after them. The first call in a new term always gives an
+/// entry's [`crate::Applied`]. A completion that makes a result larger than its job allows has given its place to the job's
+/// failure. What the policy adds comes after them. The first call in a new term always gives an
 /// entry, perhaps without commands, from which the term's time counts.
 pub fn decide(
     state: &ClusterState,
@@ -67,6 +70,7 @@ pub fn decide(
         | Event::Tick => None,
     });
     let mut commands: Vec<Command> = requests.collect();
+    results::cap(state, &mut commands, term, now_ms);
     let registered = losses::registered(&commands);
     let beats = latest_beats(events);
     let heard = |id: &ExecutorId| registered.contains(id) || beats.contains_key(id);

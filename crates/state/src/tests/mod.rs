@@ -17,4 +17,5 @@ mod leader_clock;
 mod overrun;
 mod policy;
 mod random;
+mod result_bytes;
 mod rollback_random;

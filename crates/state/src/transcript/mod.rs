@@ -26,7 +26,10 @@ use polybolos_model::Term;
 
 pub(crate) use parse::graph;
 
-use crate::{Applied, ClusterState, Command, Entry, invariants};
+use crate::{
+    Applied, ClusterState, Command, Entry, invariants,
+    policy::{self, Event, Patience},
+};
 
 /// A state and the clock and term of its leader.
 pub(crate) struct Lab {
@@ -75,6 +78,15 @@ impl Lab {
                 applied.outcomes.iter().map(|outcome| format!("  {}\n", render::outcome(outcome))).collect()
             }
         }
+    }
+
+    /// The same for what the leader makes of the line's commands, which somebody requests.
+    pub(crate) fn decide(&mut self, line: &str) -> String {
+        let requests: Vec<Event> =
+            line.split(';').map(|command| Event::Request(self.parse(command))).collect();
+        let entry = policy::decide(&self.state, &requests, Patience::default(), self.term, self.now_ms);
+        let applied = self.apply(entry.map_or(Vec::new(), |entry| entry.commands));
+        applied.outcomes.iter().map(|outcome| format!("  {}\n", render::outcome(outcome))).collect()
     }
 
     /// One line of a transcript with its outcomes.
