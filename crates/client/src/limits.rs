@@ -9,7 +9,7 @@ pub const REACH_DEADLINE: Duration = Duration::from_secs(15);
 pub const SUBMIT_DEADLINE: Duration = Duration::from_secs(120);
 /// One try of a submit.
 pub const SUBMIT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
-/// A submit that a full cluster refuses is tried again for this long.
+/// A submit that a full cluster refuses is tried again for this long, at pauses that grow up to [`BACKOFF_MAX`].
 pub const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Operating the set of replicas: a call with its retries, and one try of it.

@@ -28,6 +28,8 @@ pub(crate) struct Search<'a> {
     /// Whether a try may have been done although its answer was lost.
     may_be_done: bool,
     redirected: bool,
+    /// The last answer was that the cluster takes no more.
+    full: bool,
     last: String,
 }
 
@@ -46,6 +48,7 @@ impl<'a> Search<'a> {
             pauses: 0,
             may_be_done: false,
             redirected: false,
+            full: false,
             last: String::new(),
         }
     }
@@ -71,7 +74,7 @@ impl<'a> Search<'a> {
     pub(crate) fn judge(&mut self, address: &str, verdict: Verdict) -> Result<(), ClientError> {
         let now = self.shared.env.clock.now();
         self.tries = self.tries.saturating_add(1);
-        self.redirected = false;
+        (self.redirected, self.full) = (false, false);
         match verdict {
             Verdict::Final(error) => return Err(error),
             Verdict::Busy(message) => return self.busy(message, now),
@@ -121,8 +124,9 @@ impl<'a> Search<'a> {
         self.last = message;
         self.leaderless_since = now;
         self.no_quorum = None;
-        // A full cluster is in no hurry: skip the shortest pauses.
+        // A full cluster is in no hurry: skip the shortest pauses, and let them grow.
         self.pauses = self.pauses.max(2);
+        self.full = true;
         self.tries = usize::MAX;
         Ok(())
     }
@@ -162,7 +166,8 @@ impl<'a> Search<'a> {
         }
         // An election lasts less than a second: then every moment counts.
         let leaderless = self.shared.env.clock.now() - self.leaderless_since;
-        let longest = if leaderless < FAILOVER_WINDOW { FAILOVER_BACKOFF_MAX } else { BACKOFF_MAX };
+        let is_election = leaderless < FAILOVER_WINDOW && !self.full;
+        let longest = if is_election { FAILOVER_BACKOFF_MAX } else { BACKOFF_MAX };
         let pause = self.shared.backoff_within(self.pauses, longest);
         self.pauses = self.pauses.saturating_add(1);
         self.tries = 0;

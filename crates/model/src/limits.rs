@@ -32,7 +32,8 @@ pub const MAX_TASKS_PER_STAGE: u32 = 10_000;
 pub const MAX_RELATIONS: usize = 100_000;
 pub const MAX_SESSIONS: usize = 10_000;
 
-/// Jobs waiting or running at once; a submit beyond it is refused and may be retried.
+/// Jobs waiting or running at once; a submit beyond it is refused and may be retried. A scheduler may let fewer wait
+/// (`--max-queued-jobs`).
 pub const MAX_ACTIVE_JOBS: usize = 10_000;
 /// Ended jobs that `jobs list` still shows; the oldest are forgotten first.
 pub const MAX_ENDED_JOBS: usize = 1_000;

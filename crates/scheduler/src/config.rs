@@ -75,6 +75,9 @@ pub struct SchedulerConfig {
     /// Which job gets the next free slot while this replica leads. Starts of tasks are off the log, so replicas may have
     /// different ones.
     pub scheduling: Arc<dyn SchedulingPolicy>,
+    /// Jobs that may wait before the first of their tasks runs, while this replica leads; a submit beyond it is refused. 0:
+    /// only the cluster's own limit counts, [`MAX_ACTIVE_JOBS`](polybolos_model::limits::MAX_ACTIVE_JOBS).
+    pub max_queued_jobs: u32,
     /// How often the leader looks for silent executors, unwatched jobs, jobs whose time is over and results that nobody
     /// fetched.
     pub tick_interval: Duration,
@@ -99,6 +102,7 @@ impl SchedulerConfig {
             heartbeat_interval: Duration::from_millis(500),
             patience: Patience::default(),
             scheduling: Arc::new(FairShare),
+            max_queued_jobs: 0,
             tick_interval: Duration::from_millis(250),
             planning_deadline: Duration::from_secs(60),
             request_deadline: Duration::from_secs(10),

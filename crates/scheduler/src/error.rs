@@ -11,6 +11,7 @@ use polybolos_proto::{
     status_with,
     v1::{ErrorDetail, error_detail::Reason},
 };
+use polybolos_state::policy::QueueFull;
 use tonic::{Code, Status};
 
 use crate::front::StoreError;
@@ -188,6 +189,8 @@ pub(crate) enum RequestError {
         "the statement and its plan need {bytes} bytes in the log, which is too much (fewer files, columns or literals help)"
     )]
     TooLarge { bytes: usize },
+    #[error(transparent)]
+    QueueFull(#[from] QueueFull),
     /// To an executor.
     #[error("{reason}")]
     Refused { reason: String },
@@ -219,6 +222,7 @@ impl From<RequestError> for Status {
             | RequestError::NotCommitted { .. }
             | RequestError::LogStopped { .. }
             | RequestError::Stopping => (Code::Unavailable, detail(Reason::Unspecified, None)),
+            RequestError::QueueFull(_) => (Code::ResourceExhausted, detail(Reason::Busy, None)),
             RequestError::TooLarge { .. } => (Code::InvalidArgument, detail(Reason::TooLarge, None)),
             RequestError::Refused { .. } => (Code::FailedPrecondition, detail(Reason::Unspecified, None)),
             RequestError::Deadline { .. } => (Code::DeadlineExceeded, detail(Reason::Unspecified, None)),

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use polybolos_model::{AttemptId, ErrorClass, ExecutorId, Incarnation, TaskId, Term};
-use polybolos_state::{Beat, Change, Command, Rejection, Reported, policy::Event};
+use polybolos_state::{
+    Beat, Change, Command, Rejection, Reported,
+    policy::{Coming, Event},
+};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -127,6 +130,8 @@ pub(crate) struct RegistrationOrigin {
 pub(crate) struct Batch {
     pub(crate) events: Vec<Event>,
     pub(crate) origins: Vec<Origin>,
+    /// What it submits.
+    pub(crate) coming: Vec<Coming>,
     /// Roughly, of what is large.
     bytes: usize,
 }
@@ -172,6 +177,7 @@ impl Batch {
     }
 
     pub(crate) fn request(&mut self, command: Command, origin: Origin) {
+        self.coming.extend(Coming::of(&command));
         if let Command::SubmitJob { graph, .. } | Command::SubmitWrite { graph, .. } = &command {
             self.bytes +=
                 graph.stages.iter().map(|stage| stage.plan.len() + stage.display.len()).sum::<usize>();

@@ -19,7 +19,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use polybolos_consensus::{Committed, Leadership, ProposeError, read_with};
 use polybolos_model::{JobId, Term};
-use polybolos_state::{Change, Command, is_foreseeable, policy, submitted};
+use polybolos_state::{
+    Change, Command, is_foreseeable,
+    policy::{self, Coming, QueueFull},
+    submitted,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -61,6 +65,8 @@ struct InFlight {
     foreseen: Option<Vec<Command>>,
     /// Jobs that it submits.
     submits: Vec<JobId>,
+    /// The same with their keys, and with those that write.
+    coming: Vec<Coming>,
     outcome: BoxFuture<'static, Outcome>,
 }
 
@@ -195,6 +201,9 @@ impl RunLoop {
                 refuse_input(input, || self.shared.not_serving());
             }
             Input::Request { command, answer } => {
+                if let Some(full) = self.queue_full(&command) {
+                    return refuse(answer, full.into());
+                }
                 self.is_news |= matches!(*command, Command::SubmitJob { .. });
                 self.next.request(*command, Origin::Client(answer));
             }
@@ -229,6 +238,16 @@ impl RunLoop {
         }
     }
 
+    /// Why a job that is submitted now would have no place to wait.
+    fn queue_full(&self, command: &Command) -> Option<QueueFull> {
+        let most = self.shared.config.max_queued_jobs;
+        if most == 0 {
+            return None;
+        }
+        let coming = self.in_flight.iter().flat_map(|entry| &entry.coming).chain(&self.next.coming);
+        self.shared.read(|state| policy::queue_full(state, &self.shared.dispatcher(), command, coming, most))
+    }
+
     /// As far as the run loop has seen.
     fn serves(&self) -> bool {
         self.leadership.borrow().serves() && *self.life.borrow() == Life::Serving
@@ -245,7 +264,7 @@ impl RunLoop {
             if !leader.compose(&mut self.next) {
                 return;
             }
-            let Batch { events, mut origins, .. } = std::mem::take(&mut self.next);
+            let Batch { events, mut origins, coming, .. } = std::mem::take(&mut self.next);
             let (term, now_ms) = (leader.term(), leader.now_ms());
             let patience = self.shared.config.patience;
             let entry = read_with(&*self.shared.log, |state| {
@@ -270,7 +289,7 @@ impl RunLoop {
             let submits = submitted(&entry.commands).collect();
             let log = Arc::clone(&self.shared.log);
             let outcome = Box::pin(async move { held(log.propose(entry).await).await });
-            self.in_flight = Some(InFlight { term, origins, added, foreseen, submits, outcome });
+            self.in_flight = Some(InFlight { term, origins, added, foreseen, submits, coming, outcome });
         }
     }
 

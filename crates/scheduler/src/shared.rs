@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +13,10 @@ use std::{
 use polybolos_consensus::{Log, read_with};
 use polybolos_env::Env;
 use polybolos_model::{JobId, Term};
-use polybolos_state::{Change, ClusterState, Command, Dispatcher, Job, WritePhase, policy};
+use polybolos_state::{
+    Change, ClusterState, Command, Dispatcher, Job, WritePhase,
+    policy::{self, QueueFull},
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout},
@@ -160,6 +164,13 @@ impl Shared {
 
     pub(crate) fn count_refused(&self, reports: u64) {
         self.refused_reports.fetch_add(reports, Ordering::Relaxed);
+    }
+
+    /// Why a job that is submitted now would have no place to wait, whatever else is on its way into the log.
+    pub(crate) fn queue_full(&self) -> Option<QueueFull> {
+        let most = self.config.max_queued_jobs;
+        let full = |state: &ClusterState| policy::no_place(state, &self.dispatcher(), iter::empty(), most);
+        if most == 0 { None } else { self.read(full) }
     }
 
     /// Hands a command to the run loop and waits until it is applied.

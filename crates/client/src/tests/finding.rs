@@ -120,6 +120,21 @@ async fn a_busy_cluster_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_stays_busy_is_asked_at_pauses_that_grow() {
+    let scheduler = Scheduler::start().await;
+    for _ in 0..4 {
+        scheduler.on_submit(OnSubmit::Refuse(refusal(Reason::Busy, "")));
+    }
+    scheduler.on_submit(OnSubmit::Answer(accepted(false)));
+    let start = env().clock.now();
+    client(&[&scheduler.address]).submit("SELECT 1", SubmitOptions::default()).await.unwrap();
+    // At least the half of 80, 160, 320 and 640 ms.
+    let waited = env().clock.now() - start;
+    assert!(waited >= Duration::from_millis(600), "{waited:?}");
+    assert_eq!(scheduler.log().len(), 5);
+}
+
+#[tokio::test]
 async fn a_text_over_the_limit_is_not_sent() {
     let scheduler = Scheduler::start().await;
     let client = client(&[&scheduler.address]);

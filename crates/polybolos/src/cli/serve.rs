@@ -56,6 +56,7 @@ pub(crate) async fn scheduler(args: SchedulerArgs) -> Result<(), CliError> {
     let mut config = SchedulerConfig::new(ReplicaId(args.id), args.listen, log);
     config.heartbeat_interval = args.patience.executor_heartbeat;
     config.patience = patience(args.patience);
+    config.max_queued_jobs = args.max_queued_jobs;
     (config.warehouse, config.sweep_grace) = (args.warehouse, args.sweep_grace);
     let scheduler = Scheduler::start(config, env, with_table_codec(Extensions::default())).await?;
     ready(&scheduler.address());

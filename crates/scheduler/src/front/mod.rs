@@ -34,7 +34,10 @@ use std::sync::{
 use std::time::Duration;
 
 use bytes::Bytes;
-use datafusion::{error::DataFusionError, execution::object_store::ObjectStoreRegistry};
+use datafusion::{
+    catalog::information_schema::INFORMATION_SCHEMA, error::DataFusionError,
+    execution::object_store::ObjectStoreRegistry,
+};
 use object_store::ObjectStore;
 use polybolos_env::Env;
 use polybolos_model::SessionId;
@@ -76,6 +79,12 @@ impl Statement {
         let Self::Sql(sql) = self else { return false };
         let first = sql.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty());
         first.is_some_and(|word| QUERY_WORDS.iter().any(|query| word.eq_ignore_ascii_case(query)))
+    }
+
+    /// Whether it is a query that becomes a job, for sure: it names nothing that the replica answers itself.
+    pub(crate) fn is_job(&self) -> bool {
+        let Self::Sql(sql) = self else { return false };
+        self.is_query() && !sql.to_ascii_lowercase().contains(INFORMATION_SCHEMA)
     }
 }
 

@@ -28,6 +28,9 @@ pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<Su
     let submit = Submit { key, session, cancel_when_unwatched_ms: request.cancel_when_unwatched_ms };
     let options = request.options.into_iter().collect();
     let to_plan = Request { statement, session: submit.session.clone(), options };
+    if to_plan.statement.is_job() && submit.known_job(shared).is_none() {
+        submit.find_a_place(shared).await?;
+    }
     // What it is planned against must be as of now, and a repeated submit finds its job. A query is planned meanwhile.
     let mut ahead = None;
     if to_plan.statement.is_query() && submit.known_job(shared).is_none() {
@@ -76,6 +79,22 @@ impl Submit {
     fn known_job(&self, shared: &Shared) -> Option<JobAccepted> {
         let key = self.key.as_ref().filter(|_| !polybolos_model::mutant!("forget-keys"))?;
         shared.read(|state| state.job_by_key(key).map(|job| accepted(state, job)))
+    }
+
+    /// Nothing is planned for a queue that is full. That decides only what it refuses: the run loop looks again, and more
+    /// closely, when the plan is there.
+    ///
+    /// # Errors
+    /// [`RequestError::QueueFull`], by a replica that leads and knows every key; otherwise why it can't tell.
+    async fn find_a_place(&self, shared: &Shared) -> Result<(), RequestError> {
+        if shared.queue_full().is_none() {
+            return Ok(());
+        }
+        shared.fresh(false).await?;
+        match shared.queue_full().filter(|_| self.known_job(shared).is_none()) {
+            Some(full) => Err(full.into()),
+            None => Ok(()),
+        }
     }
 
     async fn commit(self, shared: &Shared, plan: JobPlan) -> Result<SubmitResponse, Status> {

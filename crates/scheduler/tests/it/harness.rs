@@ -54,8 +54,16 @@ pub(crate) async fn start_at(address: &str) -> Result<SchedulerHandle, StartErro
 
 impl Harness {
     pub(crate) async fn start() -> Self {
+        Self::start_as(|_| {}).await
+    }
+
+    /// Of another configuration than the default one.
+    pub(crate) async fn start_as(change: impl FnOnce(&mut SchedulerConfig)) -> Self {
         let env = Env::production(2).unwrap();
-        let handle = start_at("127.0.0.1:0").await.unwrap();
+        let mut config = SchedulerConfig::new(ReplicaId(1), "127.0.0.1:0", LogKind::InMemory);
+        change(&mut config);
+        let handle =
+            Scheduler::start(config, Env::production(2).unwrap(), Extensions::default()).await.unwrap();
         let address = handle.address();
         let query = query(&env, &address).await;
         Self { env, address, query, folder: tempfile::tempdir().unwrap(), handle }

@@ -19,6 +19,34 @@ async fn a_job_that_nobody_watches_is_cancelled_if_it_asks_for_that() {
 }
 
 #[tokio::test]
+async fn a_full_queue_takes_no_more_jobs_and_answers_those_that_it_knows() {
+    let mut harness = Harness::start_as(|config| config.max_queued_jobs = 2).await;
+    let keyed = |key: &str| SubmitRequest { idempotency_key: key.to_owned(), ..sql("SELECT 1") };
+    let first = harness.submit_job(keyed("first")).await;
+    harness.job("SELECT 2").await;
+    // By its first word a query, and by another one nothing that is known before it is planned.
+    for refused in ["SELECT 3", "EXPLAIN ANALYZE SELECT 3"] {
+        let status = harness.query.submit(sql(refused)).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status)), (Code::ResourceExhausted, Reason::Busy), "{status:?}");
+        assert!(status.message().contains("no more than 2 may"), "{status:?}");
+    }
+    assert_eq!(harness.submit_job(keyed("first")).await.job_id, first.job_id);
+    assert!(harness.inline("SHOW TABLES").await.contains("table_name"), "that is no job");
+    assert!(harness.inline("SELECT table_name FROM information_schema.tables").await.contains("table_name"));
+    let cancel = CancelRequest { job_id: first.job_id.clone(), reason: String::new() };
+    harness.query.cancel(cancel).await.unwrap();
+    harness.job("SELECT 3").await;
+    assert_eq!(harness.submit_job(keyed("first")).await.job_id, first.job_id, "though it has ended");
+    // One runs, and another one may wait.
+    let mut executor = FakeExecutor::attach(&harness, "e1", 1).await;
+    executor.launch().await;
+    harness.job("SELECT 4").await;
+    let status = harness.query.submit(sql("SELECT 5")).await.unwrap_err();
+    assert_eq!(reason(&status), Reason::Busy, "{status:?}");
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn bad_requests_have_clear_errors_and_the_replica_goes_on() {
     let mut harness = Harness::start().await;
     let long = format!("SELECT 1 -- {}", "x".repeat(10 * 1024 * 1024));

@@ -53,6 +53,10 @@ impl Slots {
         self.free == 0
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.free
+    }
+
     /// No executor takes tasks.
     pub(super) fn is_empty(&self) -> bool {
         self.by_executor.is_empty()

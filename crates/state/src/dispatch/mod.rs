@@ -24,12 +24,12 @@ use std::{
 
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
 
+use self::{choose::Slots, failures::Failures, moves::Mover, turns::Queue};
 pub use self::{
     drain::DrainSteps,
     moves::Pull,
     waits::{Wait, Waits},
 };
-use self::{failures::Failures, moves::Mover, turns::Queue};
 use crate::{
     ClusterState,
     policy::{FairShare, SchedulingPolicy},
@@ -319,6 +319,11 @@ impl Dispatcher {
     pub fn busy_slots(&self, executor: &ExecutorId) -> usize {
         let attempts = self.by_executor.get(executor).into_iter().flatten();
         attempts.filter(|attempt| !self.reported.contains(attempt)).count()
+    }
+
+    /// Of all executors that may get tasks now.
+    pub fn free_slots(&self, state: &ClusterState) -> usize {
+        Slots::free(self, state).count()
     }
 
     pub fn is_attached(&self, executor: &ExecutorId) -> bool {

@@ -16,6 +16,7 @@ mod failover;
 mod leader_clock;
 mod overrun;
 mod policy;
+mod queue;
 mod random;
 mod result_bytes;
 mod rollback_random;

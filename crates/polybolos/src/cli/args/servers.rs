@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
+use polybolos_model::limits::MAX_ACTIVE_JOBS;
 use polybolos_state::ENTRY_VERSION;
 use url::Url;
 
@@ -40,6 +41,11 @@ pub(crate) struct SchedulerArgs {
     /// What a statement that writes has left behind is looked for once more so long after its end
     #[arg(long, value_name = "TIME", default_value = "1m", env = "POLYBOLOS_SWEEP_GRACE", value_parser = duration)]
     pub(crate) sweep_grace: Duration,
+    /// Queries that may wait for the first of their tasks to run; a submit beyond it is refused, and clients try again for
+    /// some seconds. The same on all replicas; 0 for no limit below the cluster's own of 10,000 queries
+    #[arg(long, value_name = "N", default_value_t = 0, env = "POLYBOLOS_MAX_QUEUED_JOBS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=MAX_ACTIVE_JOBS as i64))]
+    pub(crate) max_queued_jobs: u32,
     #[command(flatten)]
     pub(crate) timing: TimingArgs,
     #[command(flatten)]
