@@ -1,6 +1,6 @@
 //! A whole cluster in one process: real services on loopback, folders of its own.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use polybolos_client::{Client, ClientError};
@@ -8,7 +8,9 @@ use polybolos_env::Env;
 use polybolos_executor::{Executor, ExecutorConfig, ExecutorFailure, ExecutorHandle, ShuffleDurable};
 use polybolos_model::{ExecutorId, IdParseError, ReplicaId};
 use polybolos_planner::Extensions;
-use polybolos_scheduler::{LogKind, Scheduler, SchedulerConfig, SchedulerHandle};
+use polybolos_scheduler::{
+    FairShare, LogKind, Scheduler, SchedulerConfig, SchedulerHandle, SchedulingPolicy,
+};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use url::Url;
@@ -26,6 +28,28 @@ const STOP_PATIENCE: Duration = Duration::from_millis(500);
 const ANY_PORT: &str = "127.0.0.1:0";
 
 /// What an embedded cluster is made of.
+///
+/// The order of queries is an example of what a program may bring itself:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use polybolos::{EmbeddedConfig, FairShare, Job, Rank, SchedulingPolicy};
+///
+/// /// Within each priority, queries of sessions come before those without.
+/// #[derive(Debug)]
+/// struct SessionsFirst;
+///
+/// impl SchedulingPolicy for SessionsFirst {
+///     fn rank(&self, job: &Job, running: u32) -> Rank {
+///         let fair = FairShare.rank(job, running);
+///         Rank { class: 2 * fair.class + u32::from(job.session.is_none()), ..fair }
+///     }
+/// }
+///
+/// let config = EmbeddedConfig { scheduling: Arc::new(SessionsFirst), ..EmbeddedConfig::default() };
+/// assert_eq!(config.max_queued_jobs, 0);
+/// ```
 #[derive(Debug, Clone)]
 pub struct EmbeddedConfig {
     /// Scheduler replicas, 1 or more. Several are durable, and elect their leader.
@@ -37,6 +61,11 @@ pub struct EmbeddedConfig {
     pub memory_bytes: u64,
     /// Whether a single scheduler keeps its log on disk, in the temporary folder, as a real one does.
     pub durable: bool,
+    /// Which query gets the next free slot.
+    pub scheduling: Arc<dyn SchedulingPolicy>,
+    /// Queries that may wait before the first of their tasks runs; a submit beyond it is refused. 0 for no limit below the
+    /// cluster's own.
+    pub max_queued_jobs: u32,
     /// Where executors copy shuffle outputs to, so that they outlive them; `None` for nowhere.
     pub shuffle_durable: Option<ShuffleDurable>,
     /// Where `CREATE TABLE AS` makes the folders of its tables; in the temporary folder if `None`.
@@ -46,7 +75,7 @@ pub struct EmbeddedConfig {
 }
 
 impl Default for EmbeddedConfig {
-    /// One scheduler with its log in memory, two executors of one slot and 1 GiB.
+    /// One scheduler with its log in memory, two executors of one slot and 1 GiB, the default order of queries.
     fn default() -> Self {
         Self {
             schedulers: 1,
@@ -54,6 +83,8 @@ impl Default for EmbeddedConfig {
             slots: 1,
             memory_bytes: 1024 * 1024 * 1024,
             durable: false,
+            scheduling: Arc::new(FairShare),
+            max_queued_jobs: 0,
             shuffle_durable: None,
             warehouse: None,
             parent_dir: None,
@@ -206,9 +237,13 @@ async fn start_schedulers(
     let own_warehouse = || Url::from_directory_path(folder.path().join("warehouse")).ok();
     let warehouse = config.warehouse.clone().or_else(own_warehouse);
     let start = async |id, listen: String, log| {
-        let config =
-            SchedulerConfig { warehouse: warehouse.clone(), ..SchedulerConfig::new(id, listen, log) };
-        Scheduler::start(config, env.clone(), extensions.clone()).await
+        let of_scheduler = SchedulerConfig {
+            warehouse: warehouse.clone(),
+            scheduling: Arc::clone(&config.scheduling),
+            max_queued_jobs: config.max_queued_jobs,
+            ..SchedulerConfig::new(id, listen, log)
+        };
+        Scheduler::start(of_scheduler, env.clone(), extensions.clone()).await
     };
     if count == 1 && !config.durable {
         return Ok(vec![start(ReplicaId(1), ANY_PORT.to_owned(), LogKind::InMemory).await?]);

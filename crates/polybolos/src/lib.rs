@@ -19,3 +19,4 @@ pub use polybolos_client::Client;
 pub use polybolos_env::Env;
 pub use polybolos_executor::{DurableMode, ShuffleDurable};
 pub use polybolos_planner::{Extensions, Settings};
+pub use polybolos_scheduler::{FairShare, Job, Rank, SchedulingPolicy};

@@ -15,6 +15,7 @@ mod durable;
 mod example;
 mod explain;
 mod extension;
+mod limits;
 mod queries;
 mod s3;
 mod s3_writes;

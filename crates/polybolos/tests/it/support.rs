@@ -26,7 +26,11 @@ pub(crate) struct Shop {
 }
 
 pub(crate) async fn shop() -> Shop {
-    let (cluster, folder) = (cluster().await, shop_files());
+    shop_in(cluster().await).await
+}
+
+pub(crate) async fn shop_in(cluster: EmbeddedCluster) -> Shop {
+    let folder = shop_files();
     let client = cluster.client();
     for table in ["orders", "customers"] {
         let path = folder.path().join(table);
