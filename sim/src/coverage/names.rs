@@ -23,6 +23,7 @@ pub const MARKS: &[&str] = &[
     "a leader was told of a higher vote",
     "a log was truncated by another leader's",
     "a lost result was made again",
+    "a plan was taken from the cache",
     "a probe found that an executor is gone",
     "a repeated submit found its job",
     "a replica was added",

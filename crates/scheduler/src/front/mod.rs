@@ -1,7 +1,7 @@
 //! The planning front: from a statement to a job, a change of the catalogue, or an answer at once.
 //!
 //! ```text
-//!   SQL · logical plan ─▶ statements ─┬─▶ query ────▶ stage graph ──▶ Planned::Job
+//!   SQL · logical plan ─▶ statements ─┬─▶ query ────▶ stage graph ──▶ Planned::Job        (or kept from before: plan_cache)
 //!                            ▲        ├─▶ writes ───▶ the same, with files ▶ Planned::Job
 //!                            │        ├─▶ local ────▶ rows ─────────▶ Planned::Inline   (SHOW, DESCRIBE, EXPLAIN)
 //!        catalogue, session ─┘        └─▶ tables, views ────────────▶ Planned::Commit   (CREATE, DROP, SET)
@@ -15,6 +15,7 @@ mod ipc;
 mod local;
 mod nesting;
 mod object_stores;
+mod plan_cache;
 mod query;
 mod relations;
 mod secrets;
@@ -58,6 +59,7 @@ pub(crate) use writes::{Destination, count_answer};
 use crate::error::{PlanningError, StartError, describe};
 use catalogue::Snapshot;
 use object_stores::{ObjectStores, take_job_options};
+use plan_cache::PlanCache;
 use session::Sessions;
 use writes::Warehouse;
 
@@ -66,7 +68,7 @@ const MAX_CONCURRENT_PLANNING: usize = 8;
 /// Statements that wait to be planned; further ones are refused.
 const MAX_WAITING_TO_PLAN: usize = 4_096;
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Statement {
     Sql(String),
     /// Encoded by datafusion-proto, with its tables inside.
@@ -141,6 +143,7 @@ impl Surroundings {
 pub(crate) struct Front {
     extensions: Extensions,
     catalogue: Arc<Catalogue>,
+    plans: Arc<PlanCache>,
     env: Env,
     permits: Semaphore,
     waiting: AtomicUsize,
@@ -162,7 +165,8 @@ impl Front {
         let sessions = Arc::new(sessions.map_err(|error| StartError::Planning(describe(&error)))?);
         let catalogue = Arc::new(Catalogue::new(sessions, stores, &extensions.tables));
         let (permits, waiting) = (Semaphore::new(MAX_CONCURRENT_PLANNING), AtomicUsize::new(0));
-        Ok(Self { extensions, catalogue, env, permits, waiting, deadline, warehouse })
+        let plans = Arc::new(PlanCache::new());
+        Ok(Self { extensions, catalogue, plans, env, permits, waiting, deadline, warehouse })
     }
 
     /// Reads what planning needs. Short, for it runs under the state's lock.
@@ -217,7 +221,14 @@ impl Front {
         statements::check_size(&request.statement)?;
         let Request { statement, session, options } = request;
         let warehouse = self.warehouse.clone().map(|url| Warehouse { url, draw: self.env.random.next_u64() });
-        let planner = statements::Planner::new(&self.extensions, &self.catalogue, around, session, warehouse);
+        let planner = statements::Planner {
+            extensions: self.extensions.clone(),
+            catalogue: Arc::clone(&self.catalogue),
+            plans: Arc::clone(&self.plans),
+            around,
+            session,
+            warehouse,
+        };
         self.in_turn(planner.plan(statement, options)).await
     }
 

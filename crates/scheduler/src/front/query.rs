@@ -31,6 +31,7 @@ const JOIN_SHARE: u64 = 5;
 const MAX_WAVES: usize = 32;
 
 /// A query that is ready to be committed.
+#[derive(Clone)]
 pub(crate) struct JobPlan {
     /// For people; empty for a logical plan.
     pub(crate) sql: String,
@@ -53,6 +54,13 @@ pub(crate) struct JobPlan {
 impl JobPlan {
     pub(crate) fn with_sql(self, sql: Option<String>) -> Self {
         Self { sql: sql.unwrap_or_default(), ..self }
+    }
+
+    /// About what a query's plan takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let stages = self.graph.stages.iter().map(|stage| stage.plan.len() + stage.display.len());
+        let options = self.options.iter().map(|(name, value)| name.len() + value.len());
+        self.sql.len() + self.schema.len() + stages.sum::<usize>() + options.sum::<usize>()
     }
 
     /// The files become a table.

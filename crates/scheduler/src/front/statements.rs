@@ -13,7 +13,7 @@ use datafusion::{
     sql::{parser::DFParserBuilder, sqlparser::dialect::dialect_from_str},
 };
 use datafusion_proto::bytes::logical_plan_from_bytes_with_extension_codec;
-use polybolos_model::{SessionId, limits::MAX_SQL_BYTES};
+use polybolos_model::{SessionId, limits::MAX_SQL_BYTES, settings::PLAN_CACHE};
 use polybolos_planner::{Extensions, check_claims};
 use polybolos_state::{Command, RelationKind};
 
@@ -22,6 +22,7 @@ use super::{
     catalogue::{Catalogue, View, relation_name},
     explain, ipc, local, nesting,
     object_stores::take_job_options,
+    plan_cache::{self, Key, Notes, PlanCache},
     query,
     session::{Options, set_option},
     settings::{check_reset, check_version},
@@ -48,11 +49,12 @@ pub(crate) fn check_size(statement: &Statement) -> Result<()> {
 
 /// Plans one statement; owns what that needs, so that it can run on another thread.
 pub(crate) struct Planner {
-    pub(crate) extensions: Extensions,
-    catalogue: Arc<Catalogue>,
-    around: Surroundings,
-    session: Option<SessionId>,
-    warehouse: Option<Warehouse>,
+    pub(super) extensions: Extensions,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) plans: Arc<PlanCache>,
+    pub(super) around: Surroundings,
+    pub(super) session: Option<SessionId>,
+    pub(super) warehouse: Option<Warehouse>,
 }
 
 /// A statement's plan before it is optimised, and where it came from.
@@ -68,27 +70,28 @@ struct Parsed {
 }
 
 impl Planner {
-    pub(crate) fn new(
-        extensions: &Extensions,
-        catalogue: &Arc<Catalogue>,
-        around: Surroundings,
-        session: Option<SessionId>,
-        warehouse: Option<Warehouse>,
-    ) -> Self {
-        let (extensions, catalogue) = (extensions.clone(), Arc::clone(catalogue));
-        Self { extensions, catalogue, around, session, warehouse }
-    }
-
     pub(crate) async fn plan(self, statement: Statement, own_options: Options) -> Result<Planned> {
         check_version(own_options.keys(), self.around.version)?;
         let mut options = self.around.session_options.clone();
         options.extend(own_options);
         take_job_options(&mut options, &self.catalogue.stores)?;
+        let key = self.key(&statement, &options);
+        if let Some(key) = &key
+            && let Some(kept) = self.plans.find(key, &self.around, &self.catalogue.stores).await
+        {
+            return Ok(job(kept));
+        }
         let parsed = match statement {
             Statement::Sql(sql) => self.parse(sql, options).await?,
             Statement::LogicalPlan(bytes) => self.decode(&bytes, options)?,
         };
-        self.dispatch(parsed).await
+        self.dispatch(parsed, key).await
+    }
+
+    /// By which the statement's plan is looked for and kept; `None` if it is not.
+    fn key(&self, statement: &Statement, options: &Options) -> Option<Key> {
+        let is_on = PLAN_CACHE.switch_in(options) && plan_cache::is_own(statement, &self.extensions);
+        is_on.then(|| Key::new(statement, options))
     }
 
     fn state(&self, options: &Options, view: View) -> Result<SessionState> {
@@ -125,7 +128,7 @@ impl Planner {
         Ok(Parsed { sql: None, faults: false, plan, state, options })
     }
 
-    async fn dispatch(self, parsed: Parsed) -> Result<Planned> {
+    async fn dispatch(self, parsed: Parsed, key: Option<Key>) -> Result<Planned> {
         let Parsed { sql, faults, plan, state, options } = parsed;
         if faults {
             let plan = self.explainable(plan)?;
@@ -146,7 +149,7 @@ impl Planner {
                 let copy = writes::configure_copy(copy, &self.catalogue.stores)?;
                 self.write(copy, sql, &state, &options).await.map(job)
             }
-            query => self.query(query, sql, &state, &options).await,
+            query => self.query(query, sql, &state, &options, key).await,
         }
     }
 
@@ -167,13 +170,24 @@ impl Planner {
         sql: Option<String>,
         state: &SessionState,
         options: &Options,
+        key: Option<Key>,
     ) -> Result<Planned> {
         if local::reads_only_local(&plan)? {
             return local::answer(&plan, state).await.map(Planned::Inline);
         }
+        if let Some(key) = key
+            && let Some(scans) = plan_cache::scans(&plan, &self.catalogue)?
+        {
+            let (stores, notes) = (&self.catalogue.stores, Arc::new(Notes::default()));
+            // Another state takes a while to make, and nothing is asked for the plan of no table.
+            let listening = (scans > 0).then(|| plan_cache::listening(state, stores, &notes)).transpose()?;
+            let state = listening.as_ref().unwrap_or(state);
+            let planned = query::plan_job(&plan, state, self.context(options)).await?.with_sql(sql);
+            self.plans.keep(key, &self.around, &notes, &planned, stores);
+            return Ok(job(planned));
+        }
         let plan = local::materialize(plan, state).await?;
-        let job = query::plan_job(&plan, state, self.context(options)).await?;
-        Ok(Planned::Job(Box::new(job.with_sql(sql))))
+        Ok(job(query::plan_job(&plan, state, self.context(options)).await?.with_sql(sql)))
     }
 
     async fn write(

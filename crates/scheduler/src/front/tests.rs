@@ -16,6 +16,7 @@ use super::*;
 
 mod explain;
 mod nesting;
+mod plan_cache;
 mod settings;
 mod tables_and_views;
 mod writes;
