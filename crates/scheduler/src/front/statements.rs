@@ -13,7 +13,7 @@ use datafusion::{
     sql::{parser::DFParserBuilder, sqlparser::dialect::dialect_from_str},
 };
 use datafusion_proto::bytes::logical_plan_from_bytes_with_extension_codec;
-use polybolos_model::{SessionId, limits::MAX_SQL_BYTES, settings::PLAN_CACHE};
+use polybolos_model::{SessionId, limits::MAX_SQL_BYTES};
 use polybolos_planner::{Extensions, check_claims};
 use polybolos_state::{Command, RelationKind};
 
@@ -75,7 +75,7 @@ impl Planner {
         let mut options = self.around.session_options.clone();
         options.extend(own_options);
         take_job_options(&mut options, &self.catalogue.stores)?;
-        let key = self.key(&statement, &options);
+        let key = Key::of(&statement, &options, &self.extensions);
         if let Some(key) = &key
             && let Some(kept) = self.plans.find(key, &self.around, &self.catalogue.stores).await
         {
@@ -86,12 +86,6 @@ impl Planner {
             Statement::LogicalPlan(bytes) => self.decode(&bytes, options)?,
         };
         self.dispatch(parsed, key).await
-    }
-
-    /// By which the statement's plan is looked for and kept; `None` if it is not.
-    fn key(&self, statement: &Statement, options: &Options) -> Option<Key> {
-        let is_on = PLAN_CACHE.switch_in(options) && plan_cache::is_own(statement, &self.extensions);
-        is_on.then(|| Key::new(statement, options))
     }
 
     fn state(&self, options: &Options, view: View) -> Result<SessionState> {
@@ -179,7 +173,7 @@ impl Planner {
             && let Some(scans) = plan_cache::scans(&plan, &self.catalogue)?
         {
             let (stores, notes) = (&self.catalogue.stores, Arc::new(Notes::default()));
-            // Another state takes a while to make, and nothing is asked for the plan of no table.
+            // It takes a while to make, and no store is asked for the plan of no table.
             let listening = (scans > 0).then(|| plan_cache::listening(state, stores, &notes)).transpose()?;
             let state = listening.as_ref().unwrap_or(state);
             let planned = query::plan_job(&plan, state, self.context(options)).await?.with_sql(sql);
@@ -187,7 +181,7 @@ impl Planner {
             return Ok(job(planned));
         }
         let plan = local::materialize(plan, state).await?;
-        Ok(job(query::plan_job(&plan, state, self.context(options)).await?.with_sql(sql)))
+        query::plan_job(&plan, state, self.context(options)).await.map(|planned| job(planned.with_sql(sql)))
     }
 
     async fn write(

@@ -137,7 +137,8 @@ impl OpenList {
             self.notes.spoil();
         }
         self.notes.answered(&self.key, self.question, self.files);
-        self.notes.noted().open -= 1;
+        let mut noted = self.notes.noted();
+        noted.open = noted.open.saturating_sub(1);
     }
 }
 
@@ -241,5 +242,65 @@ impl ObjectStore for Listener {
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> object_store::Result<()> {
         self.inner.rename_opts(from, to, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+    use object_store::{ObjectStoreExt, memory::InMemory};
+
+    use super::*;
+
+    /// A store of two files below `t`, as planning sees it, and its notes.
+    async fn listened() -> (Arc<ObjectStores>, Arc<dyn ObjectStore>, Arc<Notes>) {
+        let (url, store) = (Url::parse("mine://host").unwrap(), Arc::new(InMemory::new()));
+        for file in ["t/1", "t/2"] {
+            store.put(&file.into(), "x".into()).await.unwrap();
+        }
+        let stores = Arc::new(ObjectStores::new(&[(url.clone(), store)]));
+        let notes = Arc::new(Notes::default());
+        let listeners = Listeners { stores: Arc::clone(&stores), notes: Arc::clone(&notes) };
+        (stores, listeners.get_store(&url).unwrap(), notes)
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_is_asked_again() {
+        let (stores, store, notes) = listened().await;
+        let folder = Path::from("t");
+        let listed: Vec<_> = store.list(Some(&folder)).try_collect().await.unwrap();
+        assert_eq!(listed.len(), 2);
+        store.head(&"t/1".into()).await.unwrap();
+        assert!(matches!(store.head(&"t/3".into()).await, Err(Error::NotFound { .. })));
+        let listings = notes.take().unwrap();
+        assert!(listings.bytes() > 0 && listings.still_hold(&stores).await);
+        store.put(&"t/3".into(), "x".into()).await.unwrap();
+        assert!(!listings.still_hold(&stores).await);
+        store.delete(&"t/3".into()).await.unwrap();
+        assert!(listings.still_hold(&stores).await);
+        store.put(&"t/2".into(), "x".into()).await.unwrap();
+        assert!(!listings.still_hold(&stores).await, "the same path and size, but not the same file");
+    }
+
+    #[tokio::test]
+    async fn a_list_that_was_not_read_to_its_end_can_not_be_compared() {
+        let (_stores, store, notes) = listened().await;
+        let mut list = store.list(Some(&"t".into()));
+        list.try_next().await.unwrap().unwrap();
+        drop(list);
+        assert!(notes.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn nor_can_an_empty_one_or_two_answers_to_one_question() {
+        let (_stores, store, notes) = listened().await;
+        let none: Vec<_> = store.list(Some(&"u".into())).try_collect().await.unwrap();
+        assert!(none.is_empty() && notes.take().is_none());
+        let (_stores, store, notes) = listened().await;
+        for _ in 0..2 {
+            store.head(&"t/1".into()).await.unwrap();
+            store.put(&"t/1".into(), "y".into()).await.unwrap();
+        }
+        assert!(notes.take().is_none());
     }
 }

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
+use polybolos_model::settings::PLAN_CACHE;
 use polybolos_planner::Extensions;
 
 use super::{
@@ -47,8 +48,10 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn new(statement: &Statement, options: &Options) -> Self {
-        Self { statement: statement.clone(), options: options.clone() }
+    /// `None` if the statement's plan is neither looked for nor kept.
+    pub(super) fn of(statement: &Statement, options: &Options, extensions: &Extensions) -> Option<Self> {
+        let is_on = PLAN_CACHE.switch_in(options) && is_own(statement, extensions);
+        is_on.then(|| Self { statement: statement.clone(), options: options.clone() })
     }
 
     /// Without the message that the statement came in.
@@ -70,7 +73,7 @@ impl Key {
 }
 
 /// Whether the embedding program has no part in planning the statement: its rules and its codec may read anything.
-pub(super) fn is_own(statement: &Statement, extensions: &Extensions) -> bool {
+fn is_own(statement: &Statement, extensions: &Extensions) -> bool {
     let has_rules = !extensions.analyzer_rules.is_empty()
         || !extensions.optimizer_rules.is_empty()
         || !extensions.physical_optimizer_rules.is_empty();
