@@ -111,6 +111,12 @@ pub const TASK_DEATHS: Setting = Setting {
     help: "executors that died while they ran one task, which fail the job; after two of them it runs alone",
 };
 
+pub const PLAN_CACHE: Setting = Setting {
+    name: "polybolos.plan_cache",
+    kind: Kind::Switch { default: true },
+    help: "whether a query that was planned before is run by the same plan, if all that went into it is as it was",
+};
+
 pub const PRIORITY: Setting = Setting {
     name: "polybolos.priority",
     kind: Kind::Choice { default: "normal", among: &["low", "normal", "high"] },
@@ -161,6 +167,7 @@ pub const ALL: &[Setting] = &[
     STAGE_RERUNS,
     TASK_ATTEMPTS,
     TASK_DEATHS,
+    PLAN_CACHE,
     PRIORITY,
     RUNTIME_FILTER_MIN_ROWS,
     RUNTIME_FILTERS,
