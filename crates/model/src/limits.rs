@@ -18,6 +18,12 @@ pub const MAX_SQL_BYTES: usize = 1_000_000;
 /// Largest answer that a statement without a job (`SHOW`, `DESCRIBE`, `EXPLAIN`) returns inline.
 pub const MAX_INLINE_RESULT_BYTES: usize = MAX_PLAN_BYTES;
 
+/// Rows of a result partition that come with the report of its task, as an Arrow IPC stream, and from there to the client:
+/// a fetch costs more than they do.
+pub const MAX_INLINE_ROWS_BYTES: usize = 16 * 1024;
+/// The same over all partitions of a job, so that what its client is told stays well below [`MAX_MESSAGE_BYTES`].
+pub const MAX_INLINE_ROWS_OF_JOB_BYTES: usize = 1024 * 1024;
+
 /// Longest executor, session and idempotency name.
 pub const MAX_NAME_BYTES: usize = 128;
 

@@ -6,6 +6,7 @@ mod durable;
 mod faults;
 mod files;
 mod handover;
+mod inline;
 mod placement;
 mod round_trip;
 mod rows;
