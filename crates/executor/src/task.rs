@@ -2,14 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use datafusion::{
     execution::TaskContext,
     physical_plan::{ExecutionPlan, metrics::MetricsSet},
 };
 use polybolos_env::Env;
-use polybolos_model::{AttemptId, ErrorClass, ExecutorId, PartitionStats, TaskError, TaskId, TaskMetrics};
+use polybolos_model::{
+    AttemptId, ErrorClass, ExecutorId, PartitionStats, TaskError, TaskId, TaskMetrics,
+    limits::MAX_INLINE_ROWS_BYTES,
+};
 use polybolos_planner::{TaskPlan, WriteExec, Writing, spilling_task_plan, task_metrics, task_plan};
-use polybolos_shuffle::{FlightPool, OutputKey, ShuffleStore, bind_inputs, task_error, write_output};
+use polybolos_shuffle::{
+    FlightPool, OutputKey, ShuffleStore, bind_inputs, small_rows, task_error, write_output,
+};
 
 use crate::{
     config::DurableMode,
@@ -39,10 +45,10 @@ pub(crate) async fn run(tools: &Tools, stage: &PreparedStage, task: TaskId, atte
     let done = attempt_task(tools, stage, task, attempt).await;
     let elapsed = tools.env.clock.now().saturating_duration_since(started);
     match done {
-        Ok(Done { outputs, mut metrics, durable }) => {
+        Ok(Done { outputs, mut metrics, durable, rows }) => {
             metrics.elapsed_us = micros(elapsed);
             tracing::debug!(rows = metrics.rows_out, bytes = metrics.bytes_out, ?elapsed, "completed");
-            Outcome::Completed { outputs, metrics, durable }
+            Outcome::Completed { outputs, metrics, durable, rows }
         }
         Err(error) => {
             tracing::warn!(%error, ?elapsed, "failed");
@@ -57,6 +63,8 @@ struct Done {
     metrics: TaskMetrics,
     /// The output is in the durable store too.
     durable: bool,
+    /// All of them, if the scheduler wants them and they are few.
+    rows: Option<Bytes>,
 }
 
 async fn attempt_task(
@@ -82,7 +90,23 @@ async fn attempt_task(
     };
     let metrics = collect_metrics(decoded, &executed, &outputs);
     let durable = made_durable(tools, key).await?;
-    Ok(Done { outputs, metrics, durable })
+    let rows = if is_write { None } else { rows_along(tools, stage, key).await };
+    Ok(Done { outputs, metrics, durable, rows })
+}
+
+/// The rows that go along with the report. Without them the output is fetched, so that nothing here is an error.
+async fn rows_along(tools: &Tools, stage: &PreparedStage, key: OutputKey) -> Option<Bytes> {
+    let max_bytes = (stage.message.max_inline_bytes as usize).min(MAX_INLINE_ROWS_BYTES);
+    if max_bytes == 0 || polybolos_model::buggify!("executor.rows_kept_back") {
+        return None;
+    }
+    match small_rows(&tools.store, key, max_bytes).await {
+        Ok(rows) => rows.map(Bytes::from),
+        Err(error) => {
+            tracing::debug!(%error, "the rows don't go along with the report");
+            None
+        }
+    }
 }
 
 /// Runs a task's plan, over its inputs, to its output.

@@ -90,13 +90,14 @@ fn stage_key(job: &str, stage: u32) -> Result<StageKey, ConvertError> {
     Ok(StageKey::new(job.parse::<JobId>()?, StageId(stage)))
 }
 
-pub(crate) fn report(report: &Report) -> v1::TaskReport {
-    let outcome = match report.outcome.clone() {
-        Outcome::Completed { outputs, metrics, durable } => {
+pub(crate) fn report(report: Report) -> v1::TaskReport {
+    let outcome = match report.outcome {
+        Outcome::Completed { outputs, metrics, durable, rows } => {
             v1::task_report::Outcome::Completed(v1::TaskCompleted {
                 outputs: outputs.into_iter().map(Into::into).collect(),
                 metrics: Some(metrics.into()),
                 durable,
+                arrow_stream: rows,
             })
         }
         Outcome::Failed(error) => v1::task_report::Outcome::Failed(error.into()),

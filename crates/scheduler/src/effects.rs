@@ -127,6 +127,7 @@ impl Leader {
     fn release(&mut self, job: JobId) {
         self.stages.forget_job(job);
         self.streams.forget_job(job);
+        self.shared.rows().forget_job(job);
         if !polybolos_model::mutant!("release-not-sent") {
             self.streams.send_to_all(&release(job));
         }

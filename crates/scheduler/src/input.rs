@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use polybolos_model::{AttemptId, ErrorClass, ExecutorId, Incarnation, TaskId, Term};
 use polybolos_state::{
     Beat, Change, Command, Rejection, Reported,
@@ -47,6 +48,8 @@ pub(crate) struct Report {
     pub(crate) task: TaskId,
     pub(crate) attempt: AttemptId,
     pub(crate) command: Command,
+    /// Those of a small result, as an Arrow IPC stream. They never go into the log.
+    pub(crate) rows: Option<Bytes>,
 }
 
 /// What came over one stream.
@@ -204,7 +207,7 @@ impl Batch {
 
     pub(crate) fn reports(&mut self, reports: Reports) {
         let Reports { executor, stream, reports } = reports;
-        for Report { sequence, task, attempt, command } in reports {
+        for Report { sequence, task, attempt, command, rows: _ } in reports {
             let executor = executor.clone();
             let class = match &command {
                 Command::FailTask { error, .. } => Some(error.class),

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use polybolos_model::{
-    AttemptId, ErrorClass, ExecutorId, JobId, StageId, TaskError, TaskId,
-    limits::MAX_MESSAGE_BYTES,
+    AttemptId, ErrorClass, Exchange, ExecutorId, JobId, StageId, TaskError, TaskId,
+    limits::{MAX_INLINE_ROWS_BYTES, MAX_MESSAGE_BYTES},
     settings,
     simulation::{Fact, report},
 };
@@ -22,6 +22,9 @@ use crate::leader::Leader;
 
 /// What a message carries around a [`PrepareStage`] is small.
 const MAX_PREPARE_BYTES: usize = MAX_MESSAGE_BYTES - 1_024;
+
+/// What executors are told of [`MAX_INLINE_ROWS_BYTES`].
+const MAX_INLINE_ROWS: u32 = MAX_INLINE_ROWS_BYTES as u32;
 
 /// Stages as they are sent, made once for each epoch, and again when an output of the job has moved.
 #[derive(Default)]
@@ -95,6 +98,9 @@ fn prepare(
         let maps = state.map_outputs(job, input.stage)?.iter().map(map_output).collect();
         inputs.push(InputLocations { stage_id: input.stage.0, maps });
     }
+    // The schedulers themselves answer an `EXPLAIN ANALYZE`, and a statement that writes.
+    let gives_rows =
+        definition.exchange == Exchange::Result && of.explain_analyze.is_none() && state.write(job).is_none();
     Some(PrepareStage {
         job_id: job.to_string(),
         stage_id: stage.0,
@@ -102,6 +108,7 @@ fn prepare(
         plan: known_plan.unwrap_or_else(|| Bytes::from(definition.plan.clone())),
         options: for_executors(&of.options),
         inputs,
+        max_inline_bytes: if gives_rows { MAX_INLINE_ROWS } else { 0 },
     })
 }
 
@@ -195,6 +202,7 @@ impl Leader {
         polybolos_model::sometimes!("a job was not submitted after all");
         for job in jobs {
             self.stages.forget_job(job);
+            self.shared.rows().forget_job(job);
         }
         self.check_running = true;
         self.dispatch();

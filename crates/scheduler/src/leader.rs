@@ -123,6 +123,8 @@ impl Leader {
         self.check_running = false;
         self.drains = Drains::default();
         self.unresolved = true;
+        // A release among what is committed unseen would leave them here.
+        self.shared.rows().clear();
         self.shared.dispatcher().restart();
         self.listen_anew();
     }
@@ -212,12 +214,17 @@ impl Leader {
         }
     }
 
-    /// Slots of tasks that tell that they are done are free.
+    /// Slots of tasks that tell that they are done are free. Rows that came along are kept from now on: whoever learns of a
+    /// completion that is committed may look for them at once.
     pub(crate) fn heard_of(&self, reports: &Reports) {
         let mut dispatcher = self.shared.dispatcher();
-        for Report { attempt, command, .. } in &reports.reports {
+        let mut kept = self.shared.rows();
+        for Report { task, attempt, command, rows, .. } in &reports.reports {
             if matches!(command, Command::CompleteTask { .. } | Command::CompleteTaskIn { .. }) {
                 dispatcher.reported(*attempt);
+                if let Some(rows) = rows {
+                    kept.keep(*task, *attempt, rows.clone());
+                }
             }
         }
     }

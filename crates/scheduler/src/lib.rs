@@ -12,7 +12,8 @@
 //! leader needs it derives from the state and from what the executors tell it when they attach.
 //!
 //! Deliberately absent: decisions (`polybolos-state` makes them, purely), durable state outside the log, and data: a
-//! result goes from an executor to the client without passing here.
+//! result goes from an executor to the client without passing here, but for a small one, which comes with the word that it
+//! is there (`rows`).
 
 mod config;
 mod drains;
@@ -26,6 +27,7 @@ mod launch;
 mod leader;
 mod probe;
 mod publish;
+mod rows;
 mod rpc;
 mod run_loop;
 mod settle;

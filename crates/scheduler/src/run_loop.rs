@@ -175,6 +175,7 @@ impl RunLoop {
         }
         refuse_batch(std::mem::take(&mut self.next), || self.shared.not_serving());
         self.shared.dispatcher().restart();
+        self.shared.rows().clear();
         self.shared.note_leader_ms(0);
         self.shared.note_no_executor(None);
     }

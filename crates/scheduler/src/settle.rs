@@ -15,7 +15,7 @@ use polybolos_proto::v1::{
     CancelTasks, DeleteOutputs, Refused, Registered, ReportsCommitted, SchedulerMessage,
     scheduler_message::Message,
 };
-use polybolos_state::{Applied, Change, Command, JobError, Rejection};
+use polybolos_state::{Applied, Change, ClusterState, Command, JobError, Rejection};
 
 use crate::{
     error::RequestError,
@@ -172,6 +172,7 @@ impl Leader {
             dispatcher.ended(report.attempt);
             dispatcher.pull_ended(report.attempt);
         }
+        self.look_at_rows(&report, rejection.is_none());
         let Some(rejection) = rejection else { return self.ack(report) };
         match rejection {
             // This life of the executor is over for the cluster: it registers anew and reports again.
@@ -197,6 +198,18 @@ impl Leader {
                 tracing::debug!(task = %report.task, rejection = %other, "a report is of no use");
                 self.discard(report);
             }
+        }
+    }
+
+    /// Forgets what came along with a report that was refused, or came once more for a job that is given back.
+    fn look_at_rows(&self, report: &Settled, is_taken: bool) {
+        let (job, attempt) = (report.task.job, report.attempt);
+        if !self.shared.rows().has(job, attempt) {
+            return;
+        }
+        let is_read = |state: &ClusterState| state.job(job).is_some_and(|job| !job.released);
+        if !is_taken || !self.shared.read(is_read) {
+            self.shared.rows().forget(job, attempt);
         }
     }
 

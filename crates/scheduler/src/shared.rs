@@ -27,6 +27,7 @@ use crate::{
     error::RequestError,
     front::Front,
     input::{Input, Refusal},
+    rows::Rows,
     standing::Leaderless,
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) front: Front,
     pub(crate) inputs: mpsc::Sender<Input>,
     dispatcher: Mutex<Dispatcher>,
+    /// Of small results, while this replica leads.
+    rows: Mutex<Rows>,
     watched: Mutex<BTreeMap<JobId, Watched>>,
     /// Jobs of which this replica, as the leader, has deleted what was staged, at least once.
     swept: Mutex<BTreeSet<JobId>>,
@@ -86,6 +89,7 @@ impl Shared {
             front,
             inputs,
             dispatcher: Mutex::new(dispatcher),
+            rows: Mutex::default(),
             watched: Mutex::default(),
             swept: Mutex::default(),
             progress: watch::Sender::new(0),
@@ -105,6 +109,11 @@ impl Shared {
     /// The leader's memory of running attempts. Take it after the state's lock or alone, never before it.
     pub(crate) fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
         self.dispatcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows that came with completions. Take it last of all locks.
+    pub(crate) fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn progress(&self) -> watch::Receiver<u64> {

@@ -7,6 +7,8 @@ mod executor;
 mod failover;
 #[path = "it/harness.rs"]
 mod harness;
+#[path = "it/inline.rs"]
+mod inline;
 #[path = "it/loss.rs"]
 mod loss;
 #[path = "it/operating.rs"]

@@ -85,6 +85,7 @@ pub const FAILPOINTS: &[&str] = &[
     "executor.after_task_before_report",
     "executor.registered",
     "executor.report_twice",
+    "executor.rows_kept_back",
     "journal.before_rename",
     "log.after_append_before_flush",
     "log.after_flush_before_ack",

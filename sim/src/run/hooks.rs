@@ -16,6 +16,11 @@ use crate::{
     tape,
 };
 
+/// Where an executor may let rows of a small result be fetched. Neither way is rare: in a third of all runs none come along
+/// with their report, in another one all, and in the rest each is decided by itself.
+const ROWS_KEPT_BACK: &str = "executor.rows_kept_back";
+const RATES_KEPT_BACK: [f64; 3] = [0.0, 0.5, 1.0];
+
 /// What a failpoint asks of the run loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
@@ -28,18 +33,35 @@ struct Points {
     requests: Vec<Request>,
     random: StdRng,
     knobs: Knobs,
+    /// Apart from `random`, so that other points are decided as they would be without it.
+    kept_back: StdRng,
+    kept_back_rate: f64,
+}
+
+impl Points {
+    fn decide(&mut self, point: &'static str) -> bool {
+        if point == ROWS_KEPT_BACK {
+            return self.kept_back.random_bool(self.kept_back_rate);
+        }
+        let rate = self.knobs.duplicate_rate();
+        rate > 0.0 && self.random.random_bool(rate.min(1.0))
+    }
 }
 
 /// The run loop's end.
 pub(super) struct Hooked(Arc<Mutex<Points>>);
 
 pub(super) fn install(schedule: &Schedule, knobs: Knobs) -> Hooked {
+    let mut kept_back = StdRng::seed_from_u64(schedule.fork("rows-kept-back"));
+    let kept_back_rate = RATES_KEPT_BACK[kept_back.random_range(0..RATES_KEPT_BACK.len())];
     let points = Points {
         rules: schedule.failpoints.clone(),
         hits: BTreeMap::new(),
         requests: Vec::new(),
         random: StdRng::seed_from_u64(schedule.fork("buggify")),
         knobs,
+        kept_back,
+        kept_back_rate,
     };
     let points = Arc::new(Mutex::new(points));
     simulation::install(Box::new(SimHooks(Arc::clone(&points))));
@@ -83,8 +105,7 @@ impl Hooks for SimHooks {
 
     fn decide(&self, point: &'static str) -> bool {
         let mut points = lock(&self.0);
-        let rate = points.knobs.duplicate_rate();
-        let rare = rate > 0.0 && points.random.random_bool(rate.min(1.0));
+        let rare = points.decide(point);
         if rare {
             let hits = points.hits.entry(point).or_default();
             *hits += 1;

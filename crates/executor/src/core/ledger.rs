@@ -2,9 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use polybolos_model::{
     AttemptId, ExecutorId, Incarnation, JobId, PartitionStats, TaskError, TaskId, TaskMetrics,
 };
+
+/// Rows that go along with reports and wait for a stream, all together. Further reports go without: their outputs are
+/// fetched.
+const MAX_UNSENT_ROWS_BYTES: usize = 4 * 1024 * 1024;
 
 /// What an attempt was launched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub(crate) enum Outcome {
         metrics: TaskMetrics,
         /// The output is in the durable store too.
         durable: bool,
+        /// Those of a small result, as an Arrow IPC stream. See [`Ledger::next_unsent`].
+        rows: Option<Bytes>,
     },
     Failed(TaskError),
     /// After a completion: its output is in the durable store too by now.
@@ -41,6 +48,21 @@ pub(crate) struct Report {
     /// In which the attempt was launched.
     pub(crate) epoch: u32,
     pub(crate) outcome: Outcome,
+}
+
+impl Outcome {
+    fn rows_bytes(&self) -> usize {
+        match self {
+            Self::Completed { rows: Some(rows), .. } => rows.len(),
+            Self::Completed { rows: None, .. } | Self::Failed(_) | Self::Durable | Self::Moved { .. } => 0,
+        }
+    }
+
+    fn drop_rows(&mut self) {
+        if let Self::Completed { rows, .. } = self {
+            *rows = None;
+        }
+    }
 }
 
 impl Report {
@@ -67,11 +89,17 @@ pub(crate) struct Ledger {
     moved: BTreeMap<AttemptId, u64>,
     /// Sequences that this stream has not carried yet.
     unsent: BTreeSet<u64>,
+    /// Of rows that no stream has carried.
+    rows_bytes: usize,
 }
 
 impl Ledger {
-    pub(super) fn add(&mut self, work: Work, attempt: AttemptId, outcome: Outcome) {
+    pub(super) fn add(&mut self, work: Work, attempt: AttemptId, mut outcome: Outcome) {
         let Work { task, epoch } = work;
+        if self.rows_bytes + outcome.rows_bytes() > MAX_UNSENT_ROWS_BYTES {
+            outcome.drop_rows();
+        }
+        self.rows_bytes += outcome.rows_bytes();
         self.last_sequence += 1;
         let sequence = self.last_sequence;
         self.index(&outcome).insert(attempt, sequence);
@@ -146,15 +174,71 @@ impl Ledger {
     }
 
     /// The oldest report that this stream has not carried yet; it counts as carried from now on.
-    pub(crate) fn next_unsent(&mut self) -> Option<&Report> {
+    ///
+    /// Rows go along once. A report is kept until it is in the log, and there may be thousands while that is stalled; and
+    /// whoever hears it again is another leader, or one that had lost its stream: beside that pause a fetch costs nothing.
+    pub(crate) fn next_unsent(&mut self) -> Option<Report> {
         let sequence = self.unsent.pop_first()?;
-        self.reports.get(&sequence)
+        let report = self.reports.get_mut(&sequence)?;
+        let told = report.clone();
+        self.rows_bytes -= report.outcome.rows_bytes();
+        report.outcome.drop_rows();
+        Some(told)
     }
 
     fn remove(&mut self, sequence: u64) -> Option<Report> {
         self.unsent.remove(&sequence);
         let report = self.reports.remove(&sequence)?;
+        self.rows_bytes -= report.outcome.rows_bytes();
         self.index(&report.outcome).remove(&report.attempt);
         Some(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use polybolos_model::{StageId, Term};
+
+    use super::*;
+
+    fn add(ledger: &mut Ledger, counter: u64, bytes: usize) {
+        let task = TaskId { job: JobId(1), stage: StageId(0), partition: counter as u32 };
+        let outcome = Outcome::Completed {
+            outputs: vec![],
+            metrics: TaskMetrics::default(),
+            durable: false,
+            rows: Some(Bytes::from(vec![7; bytes])),
+        };
+        ledger.add(Work { task, epoch: 0 }, AttemptId { term: Term(1), counter }, outcome);
+    }
+
+    fn sent(ledger: &mut Ledger) -> Vec<usize> {
+        std::iter::from_fn(|| ledger.next_unsent()).map(|report| report.outcome.rows_bytes()).collect()
+    }
+
+    #[test]
+    fn rows_go_along_with_the_first_telling_only() {
+        let mut ledger = Ledger::default();
+        add(&mut ledger, 1, 10);
+        assert_eq!(sent(&mut ledger), [10]);
+        add(&mut ledger, 2, 20);
+        ledger.resend();
+        assert_eq!(sent(&mut ledger), [0, 20]);
+        assert_eq!((ledger.len(), ledger.rows_bytes), (2, 0));
+    }
+
+    #[test]
+    fn rows_that_wait_for_a_stream_are_bounded_and_given_up_with_their_reports() {
+        let mut ledger = Ledger::default();
+        (1..=5).for_each(|counter| add(&mut ledger, counter, MAX_UNSENT_ROWS_BYTES / 4));
+        assert_eq!(ledger.rows_bytes, MAX_UNSENT_ROWS_BYTES);
+        ledger.withdraw(AttemptId { term: Term(1), counter: 1 });
+        ledger.acknowledge(&[2]);
+        assert_eq!(ledger.rows_bytes, MAX_UNSENT_ROWS_BYTES / 2);
+        add(&mut ledger, 6, 1);
+        let quarter = MAX_UNSENT_ROWS_BYTES / 4;
+        assert_eq!(sent(&mut ledger), [quarter, quarter, 0, 1]);
+        ledger.clear();
+        assert_eq!(ledger.rows_bytes, 0);
     }
 }

@@ -5,6 +5,7 @@
 mod attach;
 mod failover;
 mod fake;
+mod inline;
 mod queries;
 mod rig;
 mod writes;

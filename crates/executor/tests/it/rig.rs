@@ -140,6 +140,7 @@ impl Query {
             plan: self.graph.stages[stage].plan.clone().into(),
             options: self.options.clone().into_iter().collect(),
             inputs,
+            max_inline_bytes: 0,
         }
     }
 

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId};
+use bytes::Bytes;
+use polybolos_model::{
+    AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, limits::MAX_INLINE_ROWS_BYTES,
+};
 use polybolos_proto::{
     ConvertError, attempt,
     v1::{
@@ -227,10 +230,14 @@ fn report(
 ) -> Result<Report, ConvertError> {
     let task = task_id(&report.job_id, report.stage_id, report.partition)?;
     let executor = executor.clone();
+    let mut rows = None;
     let command = match report.outcome.ok_or(ConvertError::Missing("outcome"))? {
         Outcome::Completed(completed) => {
             let outputs = completed.outputs.into_iter().map(Into::into).collect();
             let metrics = completed.metrics.map(Into::into).unwrap_or_default();
+            // A copy: as they came they are a piece of the whole message, and would keep all of it.
+            let few = completed.arrow_stream.filter(|rows| rows.len() <= MAX_INLINE_ROWS_BYTES);
+            rows = few.map(|rows| Bytes::copy_from_slice(&rows));
             match epoch {
                 Some(epoch) => {
                     let durable = completed.durable;
@@ -258,5 +265,5 @@ fn report(
             Command::OutputMoved { executor, incarnation, task, attempt, from, from_incarnation }
         }
     };
-    Ok(Report { sequence: report.sequence, task, attempt, command })
+    Ok(Report { sequence: report.sequence, task, attempt, command, rows })
 }

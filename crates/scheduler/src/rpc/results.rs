@@ -1,10 +1,14 @@
 //! What watchers are told of a result: where its partitions are, and which of them are missing after success.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use polybolos_model::{AttemptId, ErrorClass, JobId, TaskError};
+use polybolos_model::{AttemptId, ErrorClass, JobId, TaskError, TaskId};
 use polybolos_proto::v1::{ResultPartition, ShuffleTicket};
 use polybolos_state::{ClusterState, Job, JobError, JobStatus, ResultLocation};
 use prost::Message;
+
+use crate::rows::Rows;
 
 /// Partitions of a result that its readers need and that are not where they could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +94,30 @@ pub(crate) fn place(job: &Job, location: &ResultLocation<'_>) -> Option<ResultPa
         bytes: stats.bytes,
         attempt: location.done.attempt.to_string(),
         durable: location.durable,
+        arrow_stream: None,
     })
+}
+
+/// Puts the rows that this leader holds beside the places of their partitions, those of the very attempts that the state
+/// holds as completed. `told` are attempts of which the reader has them.
+pub(crate) fn add_rows(
+    places: &mut [ResultPartition],
+    job: &Job,
+    held: &Rows,
+    told: &mut BTreeSet<AttemptId>,
+) {
+    if job.released {
+        return;
+    }
+    let stage = job.result_stage();
+    for place in places {
+        let partition = place.partition;
+        let Some(done) = job.task(stage, partition).and_then(|run| run.completed.as_ref()) else { continue };
+        if !told.contains(&done.attempt) {
+            place.arrow_stream = held.of(TaskId { job: job.id, stage, partition }, done.attempt);
+            told.extend(place.arrow_stream.is_some().then_some(done.attempt));
+        }
+    }
 }
 
 /// Which partitions and attempts those tickets of the job's result were for. Others say nothing.

@@ -2,7 +2,11 @@
 //!
 //! For one that reads the result, lost partitions of it are made again, and the updates go on until all of it is there.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{Stream, stream};
 use polybolos_model::{AttemptId, JobId, StageId};
@@ -15,7 +19,7 @@ use tokio::{
 use tonic::Status;
 
 use super::{
-    results::{Missing, missing, named, place},
+    results::{Missing, add_rows, missing, named, place},
     show,
 };
 use crate::{
@@ -47,6 +51,8 @@ struct Watcher {
     knows_more_come: bool,
     reads_result: bool,
     asks_left: u32,
+    /// Attempts whose rows it was given.
+    told_rows: BTreeSet<AttemptId>,
     progress: watch::Receiver<u64>,
     last: Option<(Seen, Instant)>,
     _guard: WatchGuard,
@@ -71,6 +77,7 @@ pub(crate) async fn watch(
         knows_more_come: request.knows_more_come,
         reads_result: request.reads_result,
         asks_left: MAX_ASKS,
+        told_rows: BTreeSet::new(),
         // Seen as of now: whatever comes later wakes.
         progress: shared.progress(),
         last: None,
@@ -152,13 +159,19 @@ impl Watcher {
     }
 
     fn update(&mut self, seen: Seen) -> Result<(JobUpdate, bool), RequestError> {
+        let mut told = std::mem::take(&mut self.told_rows);
         let made = self.shared.read(|state| {
             let now_ms = self.shared.now_ms(state);
             state.job(self.job).map(|job| {
                 let (status, error) = self.verdict(job, &seen);
-                update(state, job, &seen, now_ms, status, error.as_ref())
+                let mut update = update(state, job, &seen, now_ms, status, error.as_ref());
+                if self.reads_result {
+                    add_rows(&mut update.results, job, &self.shared.rows(), &mut told);
+                }
+                update
             })
         });
+        self.told_rows = told;
         let update = made.ok_or_else(|| self.gone())?;
         let ended = seen.ended;
         self.last = Some((seen, self.shared.env.clock.now()));
@@ -194,7 +207,11 @@ pub(super) fn at_the_end(shared: &Shared, id: JobId) -> Option<JobUpdate> {
             running: BTreeMap::new(),
             waits_since_ms: 0,
         };
-        is_there.then(|| update(state, job, &seen, shared.now_ms(state), job.status, None))
+        is_there.then(|| {
+            let mut update = update(state, job, &seen, shared.now_ms(state), job.status, None);
+            add_rows(&mut update.results, job, &shared.rows(), &mut BTreeSet::new());
+            update
+        })
     })
 }
 

@@ -216,13 +216,21 @@ impl FakeExecutor {
         self.complete_as(launch, index, outputs).await;
     }
 
+    /// Completes a launched task of one output partition, whose rows come along.
+    pub(crate) async fn complete_with_rows(&mut self, launch: &LaunchTasks, index: usize, rows: &[u8]) {
+        let outputs = vec![PartitionStats { rows: 1, bytes: 8 }];
+        let arrow_stream = Some(rows.to_vec().into());
+        let completed = TaskCompleted { outputs, metrics: None, durable: false, arrow_stream };
+        self.report(launch, index, Outcome::Completed(completed)).await;
+    }
+
     /// Completes a launched task that has written so many rows and bytes.
     pub(crate) async fn complete_with(&mut self, launch: &LaunchTasks, index: usize, rows: u64, bytes: u64) {
         self.complete_as(launch, index, vec![PartitionStats { rows, bytes }]).await;
     }
 
     async fn complete_as(&mut self, launch: &LaunchTasks, index: usize, outputs: Vec<PartitionStats>) {
-        let completed = TaskCompleted { outputs, metrics: None, durable: false };
+        let completed = TaskCompleted { outputs, metrics: None, durable: false, arrow_stream: None };
         self.report(launch, index, Outcome::Completed(completed)).await;
     }
 

@@ -36,7 +36,7 @@ async fn lost(harness: &mut Harness, job: &str) {
     panic!("the result is never lost");
 }
 
-fn reader(job: &str) -> WatchRequest {
+pub(crate) fn reader(job: &str) -> WatchRequest {
     WatchRequest {
         job_id: job.to_owned(),
         knows_more_come: true,
@@ -45,7 +45,7 @@ fn reader(job: &str) -> WatchRequest {
     }
 }
 
-async fn follow(harness: &mut Harness, request: WatchRequest) -> Streaming<JobUpdate> {
+pub(crate) async fn follow(harness: &mut Harness, request: WatchRequest) -> Streaming<JobUpdate> {
     harness.query.watch(request).await.unwrap().into_inner()
 }
 

@@ -58,6 +58,7 @@ fn play(core: &mut Core, line: &str, out: &mut String) {
                     outputs: vec![],
                     metrics: Default::default(),
                     durable: false,
+                    rows: None,
                 }),
                 "failed" => Ended::Finished(Outcome::Failed(TaskError::new(ErrorClass::User, "boom"))),
                 "stopped" => Ended::Stopped,

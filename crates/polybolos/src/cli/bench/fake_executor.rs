@@ -177,6 +177,7 @@ impl FakeExecutor {
                         outputs,
                         metrics: None,
                         durable: false,
+                        arrow_stream: None,
                     })),
                     epoch: Some(launch.epoch),
                 }
