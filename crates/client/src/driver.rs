@@ -32,6 +32,7 @@ use crate::{
     call::Shared,
     fetch::{Fetch, Places, Trouble},
     generation::{Advance, Generation},
+    inline::with_rows,
     limits::{FETCH_CONCURRENCY, ORDERED_FETCH_CONCURRENCY},
     stream::Item,
     watch::{Reading, has_ended},
@@ -229,7 +230,8 @@ impl Driver {
             self.started = self.under_way.clone();
         }
         if !self.job.explain_analyze() {
-            let places = update.results.iter().map(|place| (place.partition, place.clone()));
+            let known = Arc::clone(&self.places.borrow());
+            let places = update.results.iter().map(|place| (place.partition, with_rows(place, &known)));
             self.places.send_replace(Arc::new(places.collect()));
         }
         let is_whole = self.is_whole(&update);

@@ -1,4 +1,4 @@
-//! Reading one partition of a result from the executor that holds it.
+//! Reading one partition of a result from the executor that holds it, unless its rows have come with its place.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -75,14 +75,14 @@ struct HandedOut {
 }
 
 /// Why a try to read a partition ended before its last batch.
-enum Stop {
+pub(crate) enum Stop {
     /// Nobody reads the result any more, or reads it anew.
     Left,
     Broken(Broken),
 }
 
 /// Why a stream of rows broke.
-struct Broken {
+pub(crate) struct Broken {
     why: String,
     /// By the executor's own word the output is not there any more, or is damaged.
     is_unreadable: bool,
@@ -204,6 +204,11 @@ impl Fetch {
     /// Reads the partition at `place`. Until something of it was handed out, it is given up there as soon as the driver
     /// knows that it is not there any more, which the driver asks for while the executor says nothing.
     async fn read(&mut self, place: &ResultPartition, handed_out: &mut HandedOut) -> Result<(), Stop> {
+        if handed_out.batches == 0
+            && let Some(batches) = self.came_along(place)
+        {
+            return self.hand_out(batches).await;
+        }
         let progress = Progress::new(handed_out.batches > 0);
         let moved = moved(self.places.clone(), self.partition, place);
         let (trouble, begun) = (self.trouble.clone(), || progress.begun.load(Ordering::Relaxed));
@@ -361,7 +366,7 @@ async fn open(channel: Channel, place: &ResultPartition) -> Result<FlightRecordB
     }
 }
 
-async fn wait_for(turn: &mut Option<oneshot::Receiver<()>>) -> Result<(), Stop> {
+pub(crate) async fn wait_for(turn: &mut Option<oneshot::Receiver<()>>) -> Result<(), Stop> {
     match turn {
         // The sender goes only with the driver, which goes when nobody reads any more.
         Some(turn) => turn.await.map_err(|_| Stop::Left),

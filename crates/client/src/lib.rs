@@ -10,7 +10,8 @@
 //! anew, and only when its deadline has passed is the outcome reported as unknown. Rows are never handed out twice:
 //! a partition whose stream breaks is read again only while none of its rows was handed out, or goes on at the same
 //! attempt's copy. A leader that is paused
-//! breaks nothing, so whoever waits for it asks the other replicas who leads.
+//! breaks nothing, so whoever waits for it asks the other replicas who leads. Rows of a small partition may come with its
+//! place, and are then not fetched.
 //!
 //! Deliberately absent: DataFusion, SQL parsing, and any state beyond open channels and the last known leader.
 
@@ -22,6 +23,7 @@ mod driver;
 mod error;
 mod fetch;
 mod generation;
+mod inline;
 mod ipc;
 mod job;
 mod leader;

@@ -32,6 +32,7 @@ pub const MARKS: &[&str] = &[
     "a report was of no use",
     "a request to the durable store was repeated",
     "a result broke after some of it was read",
+    "a result came with its completion",
     "a result was given up on an executor that hangs",
     "a result was larger than its job allows",
     "a result was made anew elsewhere",

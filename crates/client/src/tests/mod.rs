@@ -8,6 +8,7 @@
 mod failover;
 mod fake;
 mod finding;
+mod inline;
 mod operating;
 mod reopened;
 mod stale;
