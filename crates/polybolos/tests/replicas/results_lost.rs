@@ -19,7 +19,8 @@ use crate::{alone, fleet::Fleet, load::rows, upgrade::version_in_use};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const FILES: u64 = 6;
-const ROWS: u64 = 6_000;
+/// So many that no partition of the result comes with the completion of its task.
+const ROWS: u64 = 12_000;
 const POLL: Duration = Duration::from_millis(10);
 const END_DEADLINE: Duration = Duration::from_secs(60);
 
