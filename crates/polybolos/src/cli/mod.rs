@@ -23,6 +23,7 @@ mod error;
 mod files;
 mod local;
 mod output;
+mod parquet_files;
 mod processes;
 mod progress;
 mod repl;

@@ -3,19 +3,11 @@
 //! All of it is written to a folder aside and renamed at the end, so that `DIR` is never half full.
 
 use std::{
-    io::BufWriter,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use parquet::{
-    arrow::ArrowWriter,
-    basic::{Compression, ZstdLevel},
-    errors::ParquetError,
-    file::properties::WriterProperties,
-};
-use polybolos_env::Env;
-use tokio::sync::{Semaphore, mpsc};
+use parquet::basic::{Compression, ZstdLevel};
 use tpchgen::generators::{
     CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator, PartSuppGenerator,
     RegionGenerator, SupplierGenerator,
@@ -30,7 +22,7 @@ use super::{
         args::{GenerateArgs, ParquetCompression},
         error::CliError,
         files::{self, Found},
-        serve, text,
+        parquet_files, text,
     },
     TABLES,
 };
@@ -41,9 +33,6 @@ const LARGE_TABLES: usize = 5;
 const FILES_PER_SCALE: f64 = 4.0;
 const MIN_FILES: u16 = 2;
 const MAX_FILES: u16 = 256;
-/// Rows of a row group. Its encoded pages are what a writer holds in memory.
-const ROW_GROUP_ROWS: usize = 1 << 20;
-const WRITE_BUFFER_BYTES: usize = 1 << 20;
 
 /// What to write.
 #[derive(Debug, Clone, Copy)]
@@ -52,14 +41,6 @@ pub(crate) struct Writing {
     /// Files of each large table; by scale if `None`.
     pub(crate) files: Option<u16>,
     pub(crate) compression: ParquetCompression,
-}
-
-/// One file that is written.
-#[derive(Debug, Clone)]
-pub(crate) struct Written {
-    table: &'static str,
-    rows: usize,
-    bytes: u64,
 }
 
 pub(crate) async fn generate(args: GenerateArgs) -> Result<(), CliError> {
@@ -98,40 +79,26 @@ pub(crate) async fn write_tables(
     writing: Writing,
     tell: impl Fn(&str),
 ) -> Result<(), CliError> {
-    let cores = serve::cores() as usize;
-    let env = Env::production(cores).map_err(CliError::Threads)?;
     let parts = parts(folder, writing);
+    let mut left = [0_usize; TABLES.len()];
+    let mut totals = [(0_usize, 0_u64); TABLES.len()];
     for part in &parts {
         let table = part.path.parent().unwrap_or(folder);
         let made = files::create_dir_all(table);
         made.map_err(|source| CliError::File { action: "making", path: table.to_owned(), source })?;
-    }
-    // As many files at once as cores, because an open one holds a row group in memory.
-    let turns = Arc::new(Semaphore::new(cores));
-    let (sender, mut finished) = mpsc::channel(parts.len().max(1));
-    let mut tasks = Vec::with_capacity(parts.len());
-    let mut left = [0_usize; TABLES.len()];
-    let mut totals = [(0_usize, 0_u64); TABLES.len()];
-    for part in parts {
         left[part.table] += 1;
-        let (turns, sender) = (Arc::clone(&turns), sender.clone());
-        tasks.push(env.cpu.spawn(Box::pin(async move {
-            let Ok(_turn) = turns.acquire().await else { return };
-            // Nobody listens any more once another file has failed.
-            let _heard = sender.send((part.table, write_part(&part).await)).await;
-        })));
     }
-    drop(sender);
-    while let Some((table, written)) = finished.recv().await {
-        let written = written?;
+    let write = |part: Part| async move { Ok((part.table, write_part(&part).await?)) };
+    let works = parts.into_iter().map(write).collect();
+    parquet_files::side_by_side(works, |(table, written): (usize, parquet_files::Size)| {
         let (rows, bytes) = &mut totals[table];
         (*rows, *bytes) = (*rows + written.rows, *bytes + written.bytes);
         left[table] -= 1;
         if left[table] == 0 {
-            tell(&format!("{}: {rows} rows, {}", written.table, text::bytes(*bytes)));
+            tell(&format!("{}: {rows} rows, {}", TABLES[table], text::bytes(*bytes)));
         }
-    }
-    if left.iter().any(|left| *left > 0) { Err(CliError::Stopped) } else { Ok(()) }
+    })
+    .await
 }
 
 /// One file to write.
@@ -178,34 +145,14 @@ fn batches(part: &Part) -> Box<dyn RecordBatchIterator> {
     }
 }
 
-async fn write_part(part: &Part) -> Result<Written, CliError> {
-    let source = batches(part);
+async fn write_part(part: &Part) -> Result<parquet_files::Size, CliError> {
     let compression = match part.compression {
         ParquetCompression::Snappy => Compression::SNAPPY,
         ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
     };
-    let properties = WriterProperties::builder()
-        .set_compression(compression)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build();
-    let fail = |source: ParquetError| CliError::Parquet { path: part.path.clone(), source };
-    let file = files::create_new(&part.path).map_err(|source| CliError::File {
-        action: "making",
-        path: part.path.clone(),
-        source,
-    })?;
-    let file = BufWriter::with_capacity(WRITE_BUFFER_BYTES, file);
+    let source = batches(part);
     let schema = Arc::clone(source.schema());
-    let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(fail)?;
-    let mut rows = 0;
-    for batch in source {
-        writer.write(&batch).map_err(fail)?;
-        rows += batch.num_rows();
-        // Where an interrupted command stops.
-        tokio::task::yield_now().await;
-    }
-    writer.finish().map_err(fail)?;
-    Ok(Written { table: TABLES[part.table], rows, bytes: writer.bytes_written() as u64 })
+    parquet_files::write(&part.path, schema, compression, source.map(Ok)).await
 }
 
 #[cfg(test)]
