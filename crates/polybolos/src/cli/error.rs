@@ -73,6 +73,7 @@ pub(crate) enum CliError {
     Parquet { path: PathBuf, source: parquet::errors::ParquetError },
     #[error("the work was stopped before its end")]
     Stopped,
+    /// Query 0 is none of TPC-H.
     #[error("query {query} fails in DataFusion itself: {source}")]
     Baseline { query: u32, source: Box<DataFusionError> },
     #[error("the in-process DataFusion can't be set up: {0}")]

@@ -51,6 +51,11 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
+/// In place of what a file holds, or to one of the kernel's.
+pub(crate) fn overwrite(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)
+}
+
 /// Writes to a new file until its disk has no byte free.
 pub(crate) fn fill(path: &Path) -> io::Result<()> {
     let mut file = File::create(path)?;

@@ -114,6 +114,7 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
                 BenchCommand::Concurrent(args) => bench::concurrent(args).await,
                 BenchCommand::Failover(args) => bench::failover(args).await,
                 BenchCommand::Log(args) => bench::log(args).await,
+                BenchCommand::Memory(args) => bench::memory(args).await,
                 BenchCommand::Recovery(args) => bench::recovery(args).await,
                 BenchCommand::Scheduler(args) => bench::scheduler(args).await,
                 BenchCommand::Shuffle(args) => bench::shuffle(args).await,

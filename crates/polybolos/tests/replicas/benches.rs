@@ -65,3 +65,24 @@ fn the_cost_of_a_lost_executor_is_measured() {
         }
     });
 }
+
+#[test]
+fn the_memory_of_each_process_is_measured_and_every_row_checked() {
+    alone(Duration::from_secs(240), async {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("tpch").to_str().unwrap().to_owned();
+        run(&["tpch", "generate", "--scale", "0.01", "--out", &data]).exits(0);
+        let sizes = ["--rows", "400000", "--memory", "128MiB", "--schedulers", "1"];
+        let what = ["--data", &data, "--format", "json"];
+        let found = run(&[&["bench", "memory"], &sizes[..], &what[..]].concat()).exits(0).json();
+        let sides = found["sort"]["sides"].as_array().unwrap();
+        assert!(sides.len() == 2 && sides.iter().all(|side| side["trouble"].is_null()), "{found:#}");
+        assert!(number(&sides[0], "shuffled_bytes") > 400_000.0 * 24.0, "{found:#}");
+        // A scheduler, two executors, the client and DataFusion.
+        let processes = found["sort"]["processes"].as_array().unwrap();
+        assert_eq!(processes.len(), 5, "{found:#}");
+        assert!(processes.iter().all(|process| number(process, "peak_bytes") > 1e6), "{found:#}");
+        assert_eq!(found["tpch"]["report"]["queries"].as_array().unwrap().len(), 22, "{found:#}");
+        assert_eq!(found["tpch"]["processes"].as_array().unwrap().len(), 3, "{found:#}");
+    });
+}

@@ -1,11 +1,14 @@
 //! `bench`.
 
+mod fleet;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+pub(crate) use fleet::{FleetArgs, MemoryBenchArgs};
 
 use super::{
-    super::values::{Size, scale},
+    super::values::{NamedTable, Size, scale},
     ClusterArgs, ListFormat,
 };
 
@@ -23,6 +26,7 @@ pub(crate) enum BenchCommand {
     Concurrent(ConcurrentArgs),
     Failover(FailoverArgs),
     Log(LogArgs),
+    Memory(MemoryBenchArgs),
     Recovery(RecoveryArgs),
     Scheduler(SchedulerBenchArgs),
     Shuffle(ShuffleBenchArgs),
@@ -271,34 +275,32 @@ pub(crate) struct BenchTpchArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     #[arg(env = "POLYBOLOS_REPEAT")]
     pub(crate) repeat: u32,
-    /// Scheduler processes
-    // No variable: POLYBOLOS_SCHEDULERS holds addresses.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
-    pub(crate) schedulers: u64,
-    /// Executor processes of one slot; the other engines get as many cores
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    #[arg(env = "POLYBOLOS_EXECUTORS")]
-    pub(crate) executors: u32,
-    /// Memory of each executor
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", env = "POLYBOLOS_MEMORY")]
-    pub(crate) memory: Size,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
     /// Where the ratios are drawn, as SVG
     #[arg(long, value_name = "FILE", env = "POLYBOLOS_CHART")]
     pub(crate) chart: Option<PathBuf>,
-    /// Where data, logs and shuffle files are kept meanwhile [default: the system's temporary folder]
-    #[arg(long, value_name = "DIR", env = "POLYBOLOS_DIR")]
-    pub(crate) dir: Option<PathBuf>,
     /// How the numbers are printed
     #[arg(long, value_enum, default_value = "table", env = "POLYBOLOS_FORMAT")]
     pub(crate) format: ListFormat,
 }
 
-/// DataFusion in a process of its own, for `bench tpch`: it answers lines of standard input
+/// DataFusion in a process of its own, for `bench tpch` and `bench memory`: it answers lines of standard input
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  polybolos bench engine --data data --cores 2")]
 pub(crate) struct EngineArgs {
+    /// Folder with the tables of TPC-H
     #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
+    pub(crate) data: Option<PathBuf>,
+    /// Another table; may be repeated
+    #[arg(long = "table", value_name = "NAME=PATH")]
+    pub(crate) tables: Vec<NamedTable>,
     #[arg(long, value_name = "N")]
     pub(crate) cores: u32,
+    /// What operators may take [default: without a limit]
+    #[arg(long, value_name = "SIZE", requires = "spill")]
+    pub(crate) memory: Option<Size>,
+    /// Folder for what does not fit
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spill: Option<PathBuf>,
 }

@@ -12,8 +12,8 @@ mod tpch;
 use std::path::PathBuf;
 
 pub(crate) use bench::{
-    BenchArgs, BenchCommand, BenchTpchArgs, ConcurrentArgs, EngineArgs, EngineKind, FailoverArgs,
-    LatencyArgs, LogArgs, RecoveryArgs, RecoveryFault, SchedulerBenchArgs, ShuffleBenchArgs,
+    BenchArgs, BenchCommand, BenchTpchArgs, ConcurrentArgs, EngineArgs, EngineKind, FailoverArgs, FleetArgs,
+    LatencyArgs, LogArgs, MemoryBenchArgs, RecoveryArgs, RecoveryFault, SchedulerBenchArgs, ShuffleBenchArgs,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use demo::DemoArgs;

@@ -1,12 +1,18 @@
 //! `bench`: how quickly a cluster answers, survives its leader, and commits; and how other engines do.
 
+mod cluster;
 mod concurrent;
+mod data;
+mod driver;
 mod failover;
 mod fake_executor;
 mod fsync;
 mod log;
+mod memory;
+mod peak;
 mod queries;
 mod recovery;
+mod report;
 mod scheduler;
 mod shuffle;
 mod tpch;
@@ -14,6 +20,7 @@ mod tpch;
 pub(crate) use concurrent::concurrent;
 pub(crate) use failover::failover;
 pub(crate) use log::log;
+pub(crate) use memory::memory;
 pub(crate) use queries::latency;
 pub(crate) use recovery::recovery;
 pub(crate) use scheduler::scheduler;

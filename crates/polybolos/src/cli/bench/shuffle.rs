@@ -17,15 +17,18 @@ use std::time::Duration;
 use polybolos_env::Env;
 use serde_json::{Value, json};
 
-use super::super::{
-    args::{ListFormat, ShuffleBenchArgs},
-    error::CliError,
-    output,
-    processes::unless_interrupted,
-    text,
-    tpch::Times,
+use super::{
+    super::{
+        args::{ListFormat, ShuffleBenchArgs},
+        error::CliError,
+        output,
+        processes::unless_interrupted,
+        text,
+        tpch::Times,
+    },
+    data::Keys,
 };
-use data::{Keys, Rows};
+use data::Rows;
 use way::{Bench, Way};
 
 pub(crate) async fn shuffle(args: ShuffleBenchArgs) -> Result<(), CliError> {

@@ -7,25 +7,23 @@
 //! ```
 
 mod chart;
-mod driver;
 mod engine;
-mod memory;
-mod report;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::engine::serve as engine;
-use self::{
+use self::engine::{Engine, Machine};
+use super::{
+    super::{
+        args::{BenchTpchArgs, ListFormat, ParquetCompression},
+        error::CliError,
+        files, local, output,
+        processes::unless_interrupted,
+        tpch::{Answer, Baseline, Writing, difference_within, register_statements, write_tables},
+    },
+    data::folder,
     driver::Start,
-    engine::{Engine, Machine},
     report::{Report, Row},
-};
-use super::super::{
-    args::{BenchTpchArgs, ListFormat, ParquetCompression},
-    error::CliError,
-    files, local, output,
-    processes::unless_interrupted,
-    tpch::{Answer, Baseline, Writing, difference_within, register_statements, write_tables},
 };
 
 /// Relative, for floats and decimals of other engines: they round averages of decimals to fewer digits.
@@ -37,10 +35,7 @@ pub(crate) async fn tpch(args: BenchTpchArgs) -> Result<(), CliError> {
 
 async fn measure(args: BenchTpchArgs) -> Result<(), CliError> {
     let env = local::client_env()?;
-    let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let folder = tempfile::Builder::new().prefix("polybolos-").tempdir_in(&parent);
-    let folder =
-        folder.map_err(|source| CliError::File { action: "making a folder in", path: parent, source })?;
+    let folder = folder(args.fleet.dir.as_deref())?;
     let data = data(&args, folder.path()).await?;
     let machine = Machine { args: &args, env: &env, data: &data, folder: folder.path() };
     let mut engines: Vec<Engine> = Vec::new();
@@ -54,7 +49,7 @@ async fn measure(args: BenchTpchArgs) -> Result<(), CliError> {
         let reason = "none of them is installed".to_owned();
         return Err(CliError::Flag { flag: "--engines", reason });
     }
-    let baseline = Baseline::open(args.executors as usize, &register_statements(&data)?).await?;
+    let baseline = Baseline::open(args.fleet.executors as usize, &register_statements(&data)?).await?;
     let queries: Vec<u32> = if args.queries.is_empty() { (1..=22).collect() } else { args.queries.clone() };
     let mut report = Report::new(engines.iter().map(|engine| engine.name().to_owned()).collect());
     let as_table = args.format == ListFormat::Table;
@@ -111,7 +106,7 @@ async fn run(engines: &mut [Engine], baseline: &Baseline, query: u32, repeat: u3
             match engine.run(sql).await? {
                 Ok(ran) => {
                     cell.trouble = difference(&expected, &ran.answer, &keys)?;
-                    cell.shuffled_bytes = ran.shuffled_bytes;
+                    cell.moved = ran.moved;
                     if round > 0 {
                         cell.runs_ms.push(ran.answer.elapsed.as_secs_f64() * 1_000.0);
                     }

@@ -1,13 +1,15 @@
 //! The same queries by plain DataFusion in this process, with as many threads as the cluster has slots.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{array::RecordBatch, datatypes::SchemaRef, error::ArrowError};
 use datafusion::{
     error::DataFusionError,
+    execution::{memory_pool::FairSpillPool, runtime_env::RuntimeEnvBuilder},
     logical_expr::{Expr, LogicalPlan},
     prelude::{SessionConfig, SessionContext},
 };
+use futures::TryStreamExt;
 use polybolos_env::Env;
 use tokio::sync::oneshot;
 
@@ -21,6 +23,12 @@ pub(crate) struct Answer {
     pub(crate) elapsed: Duration,
 }
 
+/// Memory of its operators, and where they keep what does not fit.
+pub(crate) struct Limit {
+    pub(crate) memory_bytes: u64,
+    pub(crate) spill: PathBuf,
+}
+
 pub(crate) struct Baseline {
     context: SessionContext,
     env: Env,
@@ -29,32 +37,84 @@ pub(crate) struct Baseline {
 impl Baseline {
     /// `statements` make the tables.
     pub(crate) async fn open(slots: usize, statements: &[String]) -> Result<Self, CliError> {
-        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(slots));
+        Self::open_within(None, slots, statements).await
+    }
+
+    /// The same with a limit of memory, if there is one.
+    pub(crate) async fn open_within(
+        limit: Option<Limit>,
+        slots: usize,
+        statements: &[String],
+    ) -> Result<Self, CliError> {
+        let failed = |error| CliError::BaselineSetup(Box::new(error));
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(limit) = limit {
+            let bytes = usize::try_from(limit.memory_bytes).unwrap_or(usize::MAX);
+            // Shared as executors share theirs.
+            runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
+            runtime = runtime.with_temp_file_path(limit.spill);
+        }
+        let config = SessionConfig::new().with_target_partitions(slots);
+        let context = SessionContext::new_with_config_rt(config, runtime.build_arc().map_err(failed)?);
         for statement in statements {
             let made = async { context.sql(statement).await?.collect().await };
-            made.await.map_err(|error| CliError::BaselineSetup(Box::new(error)))?;
+            made.await.map_err(failed)?;
         }
         Ok(Self { context, env: Env::production(slots).map_err(CliError::Threads)? })
     }
 
     pub(crate) async fn run(&self, query: u32, sql: &str) -> Result<Answer, CliError> {
+        let sql = sql.to_owned();
+        let rows = |context: SessionContext| async move {
+            let frame = context.sql(&sql).await?;
+            let schema = SchemaRef::clone(frame.schema().inner());
+            Ok((schema, frame.collect().await?))
+        };
+        let ((schema, batches), elapsed) = self.timed(query, rows).await?;
+        Ok(Answer { schema, batches, elapsed })
+    }
+
+    /// Hands each batch of the rows to `add` as it comes; none is kept. What became of `into`, and how long it took.
+    pub(crate) async fn fold<T: Send + 'static>(
+        &self,
+        query: u32,
+        sql: &str,
+        mut into: T,
+        add: fn(&mut T, &RecordBatch) -> Result<(), ArrowError>,
+    ) -> Result<(T, Duration), CliError> {
+        let sql = sql.to_owned();
+        let rows = |context: SessionContext| async move {
+            let mut rows = context.sql(&sql).await?.execute_stream().await?;
+            while let Some(batch) = rows.try_next().await? {
+                add(&mut into, &batch)?;
+            }
+            Ok(into)
+        };
+        self.timed(query, rows).await
+    }
+
+    /// Does `work` on the threads for it.
+    async fn timed<T, F>(
+        &self,
+        query: u32,
+        work: impl FnOnce(SessionContext) -> F,
+    ) -> Result<(T, Duration), CliError>
+    where
+        F: Future<Output = Result<T, DataFusionError>> + Send + 'static,
+        T: Send + 'static,
+    {
         let (sender, receiver) = oneshot::channel();
-        let (context, sql, clock) = (self.context.clone(), sql.to_owned(), Arc::clone(&self.env.clock));
+        let (work, clock) = (work(self.context.clone()), Arc::clone(&self.env.clock));
         let task = self.env.cpu.spawn(Box::pin(async move {
             let started = clock.now();
-            let answer: Result<Answer, DataFusionError> = async {
-                let frame = context.sql(&sql).await?;
-                let schema = SchemaRef::clone(frame.schema().inner());
-                let batches = frame.collect().await?;
-                Ok(Answer { schema, batches, elapsed: clock.now() - started })
-            }
-            .await;
+            let done = work.await;
             // The receiver lives as long as this task.
-            let _heard = sender.send(answer);
+            let _heard = sender.send((done, clock.now() - started));
         }));
-        let answer = receiver.await.map_err(|_| CliError::Stopped)?;
+        let (done, elapsed) = receiver.await.map_err(|_| CliError::Stopped)?;
         drop(task);
-        answer.map_err(|source| CliError::Baseline { query, source: Box::new(source) })
+        let done = done.map_err(|source| CliError::Baseline { query, source: Box::new(source) })?;
+        Ok((done, elapsed))
     }
 
     /// Columns of the result by which the outermost `ORDER BY` sorts, most significant first.

@@ -8,7 +8,7 @@ mod run;
 mod verify;
 
 pub(crate) use answers::answers;
-pub(crate) use baseline::{Answer, Baseline};
+pub(crate) use baseline::{Answer, Baseline, Limit};
 pub(crate) use generate::{Writing, generate, write_tables};
 pub(crate) use report::Times;
 pub(crate) use run::{difference, register_statements, run};

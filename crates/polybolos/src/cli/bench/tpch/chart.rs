@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Ratio, Report};
+use super::super::report::{Ratio, Report};
 
 const ROW: f64 = 18.0;
 const LEFT: f64 = 70.0;
@@ -106,7 +106,7 @@ impl Scale {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::report::tests::report, *};
+    use super::{super::super::report::tests::report, *};
 
     #[test]
     fn each_ratio_is_a_dot() {

@@ -9,36 +9,27 @@ use arrow::{
     error::ArrowError,
     ipc::writer::StreamWriter,
 };
-use futures::TryStreamExt;
-use polybolos_client::{Answer as Submitted, Client, ClientError, SubmitOptions};
 use polybolos_env::Env;
-use polybolos_model::JobId;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::{
-    super::super::{
+use super::super::{
+    super::{
         args::{BenchTpchArgs, EngineArgs, EngineKind},
         error::CliError,
         files, output,
-        processes::{Fleet, Shape},
-        tpch::{Answer, Baseline, register_statements},
+        tpch::{Answer, Baseline, Limit, register_statements},
     },
+    cluster::{Cluster, Options, Ran},
+    data::create_statements,
     driver::{self, Driver, Request, Start},
-    memory,
+    memory::Digest,
 };
 
 /// One that runs.
 pub(super) enum Engine {
-    Cluster(Box<Fleet>, Client, Env),
+    Cluster(Box<Cluster>),
     Driver(Box<Driver>),
-}
-
-/// Rows, and what moved between tasks for them.
-pub(super) struct Ran {
-    pub(super) answer: Answer,
-    /// If the engine tells.
-    pub(super) shuffled_bytes: Option<u64>,
 }
 
 /// What the engines have to run with.
@@ -54,48 +45,39 @@ impl Machine<'_> {
     pub(super) async fn start(&self, kind: EngineKind) -> Result<Start<Engine>, CliError> {
         let name = match kind {
             EngineKind::Polybolos => return self.cluster().await.map(Start::Ready),
-            EngineKind::Datafusion => "datafusion",
+            EngineKind::Datafusion => driver::DATAFUSION,
             EngineKind::Duckdb => "duckdb",
             EngineKind::Spark => "spark",
             EngineKind::Ballista => "ballista",
             EngineKind::BallistaDefault => "ballista-default",
         };
-        let (data, cores) = (self.data.to_string_lossy(), self.args.executors.to_string());
-        let program = match kind {
+        let (data, cores) = (self.data.to_string_lossy(), self.args.fleet.executors.to_string());
+        let started = match kind {
             EngineKind::Datafusion => {
-                let this = std::env::current_exe();
-                this.map_err(|source| CliError::File { action: "starting", path: name.into(), source })?
+                Driver::datafusion(&["--data", &data, "--cores", &cores], self.folder).await?
             }
-            _ => self.args.python.clone(),
+            _ => {
+                let args = ["-c", driver::SCRIPT, name, &data, &cores];
+                Driver::start(name, &self.args.python, &args, self.folder).await?
+            }
         };
-        let args: Vec<&str> = match kind {
-            EngineKind::Datafusion => vec!["bench", "engine", "--data", &data, "--cores", &cores],
-            _ => vec!["-c", driver::SCRIPT, name, &data, &cores],
-        };
-        Ok(match Driver::start(name, &program, &args, self.folder).await? {
+        Ok(match started {
             Start::Ready(driver) => Start::Ready(Engine::Driver(Box::new(driver))),
             Start::Missing { name, why } => Start::Missing { name, why },
         })
     }
 
     async fn cluster(&self) -> Result<Engine, CliError> {
-        let shape = Shape { schedulers: self.args.schedulers, executors: self.args.executors, slots: 1 };
-        let mut fleet = Fleet::plan(self.env, Some(self.folder), shape).await?;
-        let memory = self.args.memory.bytes.to_string();
-        fleet.executors.iter_mut().for_each(|node| node.set_arg("--memory", &memory));
-        fleet.launch().await?;
-        let client = fleet.client()?;
-        for statement in register_statements(self.data)? {
-            client.query(statement).await?;
-        }
-        Ok(Engine::Cluster(Box::new(fleet), client, self.env.clone()))
+        let statements = register_statements(self.data)?;
+        let cluster = Cluster::start(self.env, self.folder, &self.args.fleet, &statements).await?;
+        Ok(Engine::Cluster(Box::new(cluster)))
     }
 }
 
 impl Engine {
     pub(super) fn name(&self) -> &str {
         match self {
-            Self::Cluster(..) => "polybolos",
+            Self::Cluster(_) => "polybolos",
             Self::Driver(driver) => &driver.name,
         }
     }
@@ -104,10 +86,10 @@ impl Engine {
     /// The engine can't be asked any more. What it says of the statement is in the inner result.
     pub(super) async fn run(&mut self, sql: &str) -> Result<Result<Ran, String>, CliError> {
         match self {
-            Self::Cluster(_, client, env) => on_cluster(client, env, sql).await,
+            Self::Cluster(cluster) => cluster.run(sql, &Options::default()).await,
             Self::Driver(driver) => {
                 let answer = driver.run(sql).await?;
-                Ok(answer.map(|answer| Ran { answer, shuffled_bytes: None }))
+                Ok(answer.map(|answer| Ran { answer, moved: None }))
             }
         }
     }
@@ -115,60 +97,36 @@ impl Engine {
     /// Ends it. The most memory that each of its processes has had, in bytes, in all.
     pub(super) async fn end(self) -> Result<u64, CliError> {
         match self {
-            Self::Cluster(fleet, client, _) => {
-                client.settle().await;
-                let nodes = fleet.schedulers.iter().chain(&fleet.executors);
-                memory::peak(&nodes.filter_map(|node| node.process()).collect::<Vec<_>>())
-            }
+            Self::Cluster(cluster) => Ok(cluster.end().await?.iter().map(|peak| peak.bytes).sum()),
             Self::Driver(driver) => driver.end().await,
         }
     }
 }
 
-async fn on_cluster(client: &Client, env: &Env, sql: &str) -> Result<Result<Ran, String>, CliError> {
-    let started = env.clock.now();
-    let asked: Result<(Option<JobId>, SchemaRef, Vec<RecordBatch>), ClientError> = async {
-        Ok(match client.submit(sql, SubmitOptions::default()).await? {
-            Submitted::Inline(result) => (None, result.schema, result.batches),
-            Submitted::Job(job) => (Some(job.id()), job.schema(), job.stream().try_collect().await?),
-        })
-    }
-    .await;
-    let elapsed = env.clock.now() - started;
-    let (job, schema, batches) = match asked {
-        Ok(answered) => answered,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let shuffled_bytes = match job {
-        Some(job) => shuffled(client, job).await?,
-        None => 0,
-    };
-    let answer = Answer { schema, batches, elapsed };
-    Ok(Ok(Ran { answer, shuffled_bytes: Some(shuffled_bytes) }))
-}
-
-/// Bytes of all outputs that other tasks have read.
-async fn shuffled(client: &Client, job: JobId) -> Result<u64, CliError> {
-    let stages = client.job(job).await?.stages;
-    let inner = stages.iter().filter(|stage| stage.exchange != "result");
-    let tasks = inner.flat_map(|stage| &stage.tasks);
-    Ok(tasks.filter_map(|task| task.metrics.as_ref()).map(|metrics| metrics.bytes_out).sum())
-}
-
 /// Answers lines of standard input with DataFusion, as engines/driver.py does with other engines.
 pub(crate) async fn serve(args: EngineArgs) -> Result<(), CliError> {
-    let baseline = Baseline::open(args.cores as usize, &register_statements(&args.data)?).await?;
+    let mut statements = args.data.as_deref().map_or_else(|| Ok(Vec::new()), register_statements)?;
+    statements.extend(create_statements(&args.tables)?);
+    let limit =
+        args.memory.zip(args.spill).map(|(memory, spill)| Limit { memory_bytes: memory.bytes, spill });
+    let baseline = Baseline::open_within(limit, args.cores as usize, &statements).await?;
     output::print(&format!("{}\n", json!({"version": datafusion::DATAFUSION_VERSION})))?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let reading = |source| CliError::File { action: "reading", path: "standard input".into(), source };
     while let Some(line) = lines.next_line().await.map_err(reading)? {
         let request: Request = serde_json::from_str(&line).map_err(|error| reading(error.into()))?;
-        let said = match baseline.run(0, &request.sql).await {
-            Ok(answer) => {
-                write(&answer, &request.answer)?;
-                json!({"ms": millis(answer.elapsed)})
-            }
-            Err(error) => json!({"error": error.to_string()}),
+        let said = match request.answer {
+            Some(path) => match baseline.run(0, &request.sql).await {
+                Ok(answer) => {
+                    write(&answer, &path)?;
+                    json!({"ms": millis(answer.elapsed)})
+                }
+                Err(error) => json!({"error": error.to_string()}),
+            },
+            None => match baseline.fold(0, &request.sql, Digest::default(), Digest::add).await {
+                Ok((digest, elapsed)) => json!({"digest": {"digest": digest, "ms": millis(elapsed)}}),
+                Err(error) => json!({"error": error.to_string()}),
+            },
         };
         output::print(&format!("{said}\n"))?;
     }

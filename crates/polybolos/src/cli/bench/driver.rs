@@ -16,12 +16,15 @@ use tokio::{
 };
 
 use super::{
-    super::super::{error::CliError, files, tpch::Answer},
-    memory,
+    super::{error::CliError, files, tpch::Answer},
+    memory::Digest,
+    peak,
 };
 
+/// The engine in a process of this program.
+pub(super) const DATAFUSION: &str = "datafusion";
 /// For engines with a library for Python.
-pub(super) const SCRIPT: &str = include_str!("../../../../engines/driver.py");
+pub(super) const SCRIPT: &str = include_str!("../../../engines/driver.py");
 /// Longest wait for an engine to start, and for one to end.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// Longest statement.
@@ -32,8 +35,8 @@ const TAIL_LINES: usize = 20;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) sql: String,
-    /// Where the rows are to be, as an Arrow stream.
-    pub(super) answer: PathBuf,
+    /// Where the rows are to be, as an Arrow stream. Without it a [`Digest`] is the answer.
+    pub(super) answer: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +47,11 @@ enum Reply {
     /// It is not installed.
     Missing(String),
     Ms(f64),
+    /// Rows that were not kept.
+    Digest {
+        digest: Digest,
+        ms: f64,
+    },
     Error(String),
 }
 
@@ -99,14 +107,17 @@ impl Driver {
         }
     }
 
+    /// DataFusion, by `bench engine` with `args`.
+    pub(super) async fn datafusion(args: &[&str], folder: &Path) -> Result<Start<Self>, CliError> {
+        let starting = |source| CliError::File { action: "starting", path: DATAFUSION.into(), source };
+        let program = std::env::current_exe().map_err(starting)?;
+        Self::start(DATAFUSION, &program, &[&["bench", "engine"], args].concat(), folder).await
+    }
+
     /// # Errors
     /// The program is gone or says what it should not. What it says of the statement is in the inner result.
     pub(super) async fn run(&mut self, sql: &str) -> Result<Result<Answer, String>, CliError> {
-        let request = Request { sql: sql.to_owned(), answer: self.answer.clone() };
-        let line = serde_json::to_string(&request).map_err(|error| self.broken(&error.to_string()))? + "\n";
-        let asked = self.stdin.write_all(line.as_bytes()).await;
-        asked.map_err(|error| self.broken(&format!("does not listen: {error}")))?;
-        let ms = match self.reply(DEADLINE).await? {
+        let ms = match self.ask(sql, Some(self.answer.clone())).await? {
             Reply::Ms(ms) => ms,
             Reply::Error(error) => return Ok(Err(error)),
             other => return Err(self.broken(&format!("answered {other:?}"))),
@@ -115,8 +126,24 @@ impl Driver {
         let bytes = files::read(&self.answer).map_err(reading)?;
         let reader = StreamReader::try_new(Cursor::new(bytes), None)?;
         let schema = reader.schema();
-        let elapsed = Duration::from_secs_f64(ms.max(0.0) / 1_000.0);
-        Ok(Ok(Answer { schema, batches: reader.collect::<Result<_, _>>()?, elapsed }))
+        Ok(Ok(Answer { schema, batches: reader.collect::<Result<_, _>>()?, elapsed: elapsed(ms) }))
+    }
+
+    /// The same without keeping the rows: a program of this crate only.
+    pub(super) async fn digest(&mut self, sql: &str) -> Result<Result<(Digest, Duration), String>, CliError> {
+        match self.ask(sql, None).await? {
+            Reply::Digest { digest, ms } => Ok(Ok((digest, elapsed(ms)))),
+            Reply::Error(error) => Ok(Err(error)),
+            other => Err(self.broken(&format!("answered {other:?}"))),
+        }
+    }
+
+    async fn ask(&mut self, sql: &str, answer: Option<PathBuf>) -> Result<Reply, CliError> {
+        let request = Request { sql: sql.to_owned(), answer };
+        let line = serde_json::to_string(&request).map_err(|error| self.broken(&error.to_string()))? + "\n";
+        let asked = self.stdin.write_all(line.as_bytes()).await;
+        asked.map_err(|error| self.broken(&format!("does not listen: {error}")))?;
+        self.reply(DEADLINE).await
     }
 
     async fn reply(&mut self, deadline: Duration) -> Result<Reply, CliError> {
@@ -134,11 +161,15 @@ impl Driver {
 
     /// The most memory that its processes have had, in bytes.
     pub(super) async fn end(mut self) -> Result<u64, CliError> {
-        let peak = memory::peak(&self.child.id().into_iter().collect::<Vec<_>>())?;
+        let peak = peak::of_all(&self.child.id().into_iter().collect::<Vec<_>>())?;
         drop(self.stdin);
         let waited = START_DEADLINE;
         let ended = timeout(waited, self.child.wait()).await;
         ended.map_err(|_| CliError::NotInTime { what: format!("{} did not end", self.name), waited })?.ok();
         Ok(peak)
     }
+}
+
+fn elapsed(ms: f64) -> Duration {
+    Duration::from_secs_f64(ms.max(0.0) / 1_000.0)
 }

@@ -1,8 +1,13 @@
 //! Times of several engines, as a table that grows or as JSON.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
-use super::super::super::{error::CliError, text::bytes};
+use super::{
+    super::{error::CliError, text::bytes},
+    cluster::Moved,
+};
 
 /// Of a column: that of the longest name.
 const WIDTH: usize = 19;
@@ -14,7 +19,8 @@ pub(super) struct Cell {
     pub(super) runs_ms: Vec<f64>,
     /// What differs, or why there is no answer.
     pub(super) trouble: Option<String>,
-    pub(super) shuffled_bytes: Option<u64>,
+    /// If the engine tells.
+    pub(super) moved: Option<Moved>,
 }
 
 /// Times of the first engine for one unit of another's.
@@ -54,6 +60,27 @@ impl Cell {
     }
 }
 
+impl Ratio {
+    /// Of times of `first` to those of `other`, if both have answered.
+    pub(super) fn of(first: &Cell, other: &Cell) -> Option<Self> {
+        let middle = first.median_ms()? / other.median_ms()?;
+        let rounds = first.runs_ms.iter().zip(&other.runs_ms).map(|(first, other)| first / other);
+        let (least, most) =
+            rounds.fold((middle, middle), |(least, most), one| (least.min(one), most.max(one)));
+        Some(Self { middle, least, most })
+    }
+
+    pub(super) fn json(self) -> Value {
+        json!({"median": self.middle, "least": self.least, "most": self.most})
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} ({:.2}..{:.2})", self.middle, self.least, self.most)
+    }
+}
+
 impl Row {
     pub(super) fn new(query: u32, engines: usize) -> Self {
         Self { query, cells: vec![Cell::default(); engines] }
@@ -61,12 +88,7 @@ impl Row {
 
     /// Of the first engine to the one at `other`, if both have answered.
     pub(super) fn ratio(&self, other: usize) -> Option<Ratio> {
-        let (first, other) = (self.cells.first()?, self.cells.get(other)?);
-        let middle = first.median_ms()? / other.median_ms()?;
-        let rounds = first.runs_ms.iter().zip(&other.runs_ms).map(|(first, other)| first / other);
-        let (least, most) =
-            rounds.fold((middle, middle), |(least, most), one| (least.min(one), most.max(one)));
-        Some(Ratio { middle, least, most })
+        Ratio::of(self.cells.first()?, self.cells.get(other)?)
     }
 
     pub(super) fn lines(&self) -> String {
@@ -76,10 +98,7 @@ impl Row {
             let median = cell.median_ms().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
             line.push_str(&format!(" {median:>WIDTH$}"));
             if at > 0 {
-                let ratio = self.ratio(at).map_or_else(
-                    || "-".to_owned(),
-                    |ratio| format!("{:.2} ({:.2}..{:.2})", ratio.middle, ratio.least, ratio.most),
-                );
+                let ratio = self.ratio(at).map_or_else(|| "-".to_owned(), |ratio| ratio.to_string());
                 line.push_str(&format!(" {ratio:>WIDTH$}"));
             }
             if let Some(trouble) = &cell.trouble {
@@ -113,9 +132,10 @@ impl Report {
         (!logs.is_empty()).then(|| ((logs.iter().sum::<f64>() / logs.len() as f64).exp(), logs.len()))
     }
 
-    fn shuffled_bytes(&self, at: usize) -> Option<u64> {
-        let cells = self.rows.iter().filter_map(|row| row.cells.get(at));
-        cells.map(|cell| cell.shuffled_bytes).try_fold(0_u64, |sum, one| Some(sum.saturating_add(one?)))
+    /// For all queries.
+    fn moved(&self, at: usize) -> Option<Moved> {
+        let mut cells = self.rows.iter().filter_map(|row| row.cells.get(at)).map(|cell| cell.moved);
+        cells.try_fold(Moved::default(), |sum, one| Some(sum.and(one?)))
     }
 
     pub(super) fn summary(&self) -> String {
@@ -132,8 +152,11 @@ impl Report {
             if let Some(peak) = self.peak_bytes.get(at) {
                 text.push_str(&format!("; peak memory of its processes {}", bytes(*peak)));
             }
-            if let Some(shuffled) = self.shuffled_bytes(at) {
-                text.push_str(&format!("; {} between tasks", bytes(shuffled)));
+            if let Some(moved) = self.moved(at) {
+                text.push_str(&format!("; {} between tasks", bytes(moved.shuffled_bytes)));
+                if moved.spilled_bytes > 0 {
+                    text.push_str(&format!("; {} spilled", bytes(moved.spilled_bytes)));
+                }
             }
             text.push('\n');
         }
@@ -141,12 +164,12 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> Value {
-        let ratio = |ratio: Ratio| json!({"median": ratio.middle, "least": ratio.least, "most": ratio.most});
         let cell = |row: &Row, at: usize, name: &String| {
             let cell = row.cells.get(at).cloned().unwrap_or_default();
             json!({
                 "engine": name, "runs_ms": cell.runs_ms, "median_ms": cell.median_ms(), "trouble": cell.trouble,
-                "shuffled_bytes": cell.shuffled_bytes, "ratio": row.ratio(at).map(ratio),
+                "shuffled_bytes": cell.moved.map(|moved| moved.shuffled_bytes),
+                "spilled_bytes": cell.moved.map(|moved| moved.spilled_bytes), "ratio": row.ratio(at).map(Ratio::json),
             })
         };
         let cells = |row: &Row| -> Value {
@@ -154,7 +177,9 @@ impl Report {
         };
         let engine = |(at, name): (usize, &String)| {
             json!({
-                "engine": name, "peak_bytes": self.peak_bytes.get(at), "shuffled_bytes": self.shuffled_bytes(at),
+                "engine": name, "peak_bytes": self.peak_bytes.get(at),
+                "shuffled_bytes": self.moved(at).map(|moved| moved.shuffled_bytes),
+                "spilled_bytes": self.moved(at).map(|moved| moved.spilled_bytes),
                 "geometric_mean_ratio": self.geometric_mean(at).map(|mean| mean.0),
             })
         };
@@ -182,7 +207,8 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn report() -> Report {
-        let cell = |runs: &[f64]| Cell { runs_ms: runs.to_vec(), shuffled_bytes: Some(10), trouble: None };
+        let moved = Some(Moved { shuffled_bytes: 10, spilled_bytes: 1 });
+        let cell = |runs: &[f64]| Cell { runs_ms: runs.to_vec(), moved, trouble: None };
         let mut report = Report::new(vec!["a".to_owned(), "b".to_owned()]);
         report.rows = vec![
             Row { query: 1, cells: vec![cell(&[20.0, 10.0, 30.0]), cell(&[10.0, 10.0, 20.0])] },
@@ -199,6 +225,7 @@ pub(super) mod tests {
         assert_eq!(report.geometric_mean(1), Some((1.0, 2)));
         assert!(report.rows[0].lines().contains("2.00 (1.00..2.00)"), "{}", report.rows[0].lines());
         assert!(report.summary().contains("a takes 1.000 times as long (geometric mean of 2 queries)"));
+        assert!(report.summary().contains("; 20 B between tasks; 2 B spilled\n"), "{}", report.summary());
         assert_eq!(report.json()["engines"][0]["shuffled_bytes"], 20);
         assert!(report.verdict().is_ok());
         report.rows[1].cells[1].trouble = Some("FAILED: no".to_owned());

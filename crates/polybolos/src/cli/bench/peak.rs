@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::super::{error::CliError, files};
+use super::super::{error::CliError, files};
 
 /// The most that each of the processes and of all that they have started had at once, in bytes, in all.
 ///
 /// # Errors
 /// One of `roots` has ended.
-pub(super) fn peak(roots: &[u32]) -> Result<u64, CliError> {
+pub(super) fn of_all(roots: &[u32]) -> Result<u64, CliError> {
     let mut sum = 0;
     let mut left: Vec<(u32, bool)> = roots.iter().map(|root| (*root, true)).collect();
     while let Some((process, is_root)) = left.pop() {
@@ -23,6 +23,21 @@ pub(super) fn peak(roots: &[u32]) -> Result<u64, CliError> {
         left.extend(children(&folder).into_iter().map(|child| (child, false)));
     }
     Ok(sum)
+}
+
+/// The most that this process has had, in bytes, without those that it has started.
+pub(super) fn of_this() -> Result<u64, CliError> {
+    let path = Path::new("/proc/self/status");
+    let reading = |source| CliError::File { action: "reading", path: path.to_owned(), source };
+    Ok(high_water_mark(&files::read_to_string(path).map_err(reading)?))
+}
+
+/// Has the kernel forget what this process has had before. Some kernels can't: then that counts on.
+pub(super) fn forget_this() {
+    const RESET_PEAK: &str = "5";
+    if let Err(error) = files::overwrite(Path::new("/proc/self/clear_refs"), RESET_PEAK) {
+        tracing::debug!(%error, "the peak of memory is that of all the time");
+    }
 }
 
 /// `VmHWM`, in bytes.
@@ -50,13 +65,15 @@ mod tests {
     #[test]
     fn a_process_and_what_it_started_count() {
         assert_eq!(high_water_mark("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"), 2048 * 1024);
-        let alone = peak(&[std::process::id()]).unwrap();
+        let alone = of_all(&[std::process::id()]).unwrap();
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         assert!(children(Path::new("/proc/self")).contains(&child.id()));
-        assert!(peak(&[std::process::id()]).unwrap() >= alone);
+        assert!(of_all(&[std::process::id()]).unwrap() >= alone);
+        forget_this();
+        assert!((1..=alone).contains(&of_this().unwrap()));
         drop(child.stdin.take());
         let ended = child.id();
         child.wait().unwrap();
-        peak(&[ended]).unwrap_err();
+        of_all(&[ended]).unwrap_err();
     }
 }
