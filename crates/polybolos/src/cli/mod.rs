@@ -113,6 +113,7 @@ fn dispatch(runtime: &Runtime, command: Command) -> Result<(), CliError> {
                 BenchCommand::Latency(args) => bench::latency(args).await,
                 BenchCommand::Concurrent(args) => bench::concurrent(args).await,
                 BenchCommand::Failover(args) => bench::failover(args).await,
+                BenchCommand::Joins(args) => bench::joins(args).await,
                 BenchCommand::Log(args) => bench::log(args).await,
                 BenchCommand::Memory(args) => bench::memory(args).await,
                 BenchCommand::Recovery(args) => bench::recovery(args).await,

@@ -67,6 +67,24 @@ fn the_cost_of_a_lost_executor_is_measured() {
 }
 
 #[test]
+fn joins_are_measured_by_the_exchanges_that_they_should_have() {
+    alone(Duration::from_secs(120), async {
+        let sizes = ["--rows", "1000000", "--repeat", "1", "--schedulers", "1", "--format", "json"];
+        let found = run(&[&["bench", "joins"], &sizes[..]].concat()).exits(0).json();
+        let lines = found["lines"].as_array().unwrap();
+        assert_eq!(lines.len(), 7, "{found:#}");
+        for (at, line) in lines.iter().enumerate() {
+            let exchanges = line["exchanges"].as_array().unwrap();
+            let broadcast = exchanges.iter().any(|exchange| exchange == "broadcast");
+            assert!(number(line, "median_ms") > 0.0 && broadcast == (at == 0), "{found:#}");
+        }
+        let ratios = found["ratios"].as_array().unwrap();
+        assert!(ratios.iter().all(|ratio| number(&ratio["ratio"], "median") > 0.0), "{found:#}");
+    });
+    run(&["bench", "joins", "--rows", "1000"]).exits(2).says("1000000..=");
+}
+
+#[test]
 fn the_memory_of_each_process_is_measured_and_every_row_checked() {
     alone(Duration::from_secs(240), async {
         let folder = tempfile::tempdir().unwrap();

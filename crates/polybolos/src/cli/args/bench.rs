@@ -5,7 +5,7 @@ mod fleet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-pub(crate) use fleet::{FleetArgs, MemoryBenchArgs};
+pub(crate) use fleet::{FleetArgs, JoinsArgs, MemoryBenchArgs};
 
 use super::{
     super::values::{NamedTable, Size, scale},
@@ -25,6 +25,7 @@ pub(crate) enum BenchCommand {
     Latency(LatencyArgs),
     Concurrent(ConcurrentArgs),
     Failover(FailoverArgs),
+    Joins(JoinsArgs),
     Log(LogArgs),
     Memory(MemoryBenchArgs),
     Recovery(RecoveryArgs),

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 
 pub(crate) use bench::{
     BenchArgs, BenchCommand, BenchTpchArgs, ConcurrentArgs, EngineArgs, EngineKind, FailoverArgs, FleetArgs,
-    LatencyArgs, LogArgs, MemoryBenchArgs, RecoveryArgs, RecoveryFault, SchedulerBenchArgs, ShuffleBenchArgs,
+    JoinsArgs, LatencyArgs, LogArgs, MemoryBenchArgs, RecoveryArgs, RecoveryFault, SchedulerBenchArgs,
+    ShuffleBenchArgs,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use demo::DemoArgs;

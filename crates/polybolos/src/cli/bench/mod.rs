@@ -7,6 +7,7 @@ mod driver;
 mod failover;
 mod fake_executor;
 mod fsync;
+mod joins;
 mod log;
 mod memory;
 mod peak;
@@ -19,6 +20,7 @@ mod tpch;
 
 pub(crate) use concurrent::concurrent;
 pub(crate) use failover::failover;
+pub(crate) use joins::joins;
 pub(crate) use log::log;
 pub(crate) use memory::memory;
 pub(crate) use queries::latency;

@@ -25,6 +25,26 @@ pub(crate) struct FleetArgs {
     pub(crate) dir: Option<PathBuf>,
 }
 
+/// Join a large table with a small one by broadcast and by hash exchange, and with a large one by even and skewed keys
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  polybolos bench joins --rows 20000000 --repeat 5")]
+pub(crate) struct JoinsArgs {
+    /// Rows of the largest table; the small one has a hundredth of them, the one for keys that are skewed a quarter
+    // With fewer the cluster would plan a single task, without an exchange.
+    #[arg(long, value_name = "N", default_value_t = 20_000_000, env = "POLYBOLOS_ROWS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1_000_000..=1_000_000_000))]
+    pub(crate) rows: u64,
+    /// Timed runs of each query on each side, after an untimed one
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(env = "POLYBOLOS_REPEAT")]
+    pub(crate) repeat: u32,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// How the numbers are printed
+    #[arg(long, value_enum, default_value = "table", env = "POLYBOLOS_FORMAT")]
+    pub(crate) format: ListFormat,
+}
+
 /// Sort more rows than fit into the memory of the executors, and look at what their processes take
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  polybolos bench memory --rows 60000000 --memory 1GB --data tpch-10")]
