@@ -82,6 +82,7 @@ fn joins_are_measured_by_the_exchanges_that_they_should_have() {
         assert!(ratios.iter().all(|ratio| number(&ratio["ratio"], "median") > 0.0), "{found:#}");
     });
     run(&["bench", "joins", "--rows", "1000"]).exits(2).says("1000000..=");
+    run(&["bench", "joins", "--executors", "1"]).exits(2).says("--executors").says("without an exchange");
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn the_memory_of_each_process_is_measured_and_every_row_checked() {
         let found = run(&[&["bench", "memory"], &sizes[..], &what[..]].concat()).exits(0).json();
         let sides = found["sort"]["sides"].as_array().unwrap();
         assert!(sides.len() == 2 && sides.iter().all(|side| side["trouble"].is_null()), "{found:#}");
-        assert!(number(&sides[0], "shuffled_bytes") > 400_000.0 * 24.0, "{found:#}");
+        assert!(number(&sides[0], "shuffled_bytes") > 1e6, "{found:#}");
         // A scheduler, two executors, the client and DataFusion.
         let processes = found["sort"]["processes"].as_array().unwrap();
         assert_eq!(processes.len(), 5, "{found:#}");

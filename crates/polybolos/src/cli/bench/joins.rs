@@ -111,6 +111,10 @@ pub(crate) async fn joins(args: JoinsArgs) -> Result<(), CliError> {
 }
 
 async fn measure(args: JoinsArgs) -> Result<(), CliError> {
+    if args.fleet.executors < 2 {
+        let reason = "one slot joins without an exchange; give it two".to_owned();
+        return Err(CliError::Flag { flag: "--executors", reason });
+    }
     let env = local::client_env()?;
     let folder = data::folder(args.fleet.dir.as_deref())?;
     eprintln!("making tables of {} rows", text::count(args.rows));
