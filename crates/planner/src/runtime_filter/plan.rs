@@ -86,12 +86,11 @@ impl PlannedFilter {
         let build_rows = estimated_rows(join.left());
         // All keys if they come from one place, and otherwise the first that is worth it by itself.
         let choices = std::iter::once(keys.clone()).chain(keys.iter().map(|&key| vec![key]));
-        let found = choices.filter(|keys| !keys.is_empty()).find_map(|keys| {
+        choices.filter(|keys| !keys.is_empty()).find_map(|keys| {
             let (build_keys, probe_keys): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
             let landing = Landing::find(join.right(), &probe_keys)?;
             filters.is_worth(build_rows, &landing).then_some(Self { build_keys, landing })
-        });
-        found
+        })
     }
 }
 
