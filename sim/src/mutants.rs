@@ -188,6 +188,12 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("no-sweep", "what statements that write have staged is never deleted", &["writes"], "writes"),
     mutant("one-slot-too-many", "an executor runs one attempt more than it has slots", &["slots"], "cancels"),
     mutant(
+        "parallel-limit-ignored",
+        "a job gets as many slots as there are, whatever it allows",
+        &["parallel-tasks"],
+        "limits",
+    ),
+    mutant(
         "poison-never-fails",
         "a task under which executor after executor dies is tried again for ever",
         &["state-invariants", "deaths"],
@@ -226,6 +232,7 @@ pub const MUTANTS: &[Mutant] = &[
         &["answers"],
         "long-results",
     ),
+    mutant("result-limit-ignored", "a result may be as large as it likes", &["results-fit"], "limits"),
     mutant(
         "result-repeated",
         "a result that breaks in the middle is read again from its first row",

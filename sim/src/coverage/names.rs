@@ -17,6 +17,7 @@ pub const MARKS: &[&str] = &[
     "a fetch ended as its executor was lost",
     "a fetch was tried again",
     "a job ended while its tasks ran",
+    "a job's own limit held its tasks back",
     "a job was not submitted after all",
     "a leader got its majority back",
     "a leader was paused",

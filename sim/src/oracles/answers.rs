@@ -6,7 +6,8 @@
 //! | the job | its client may see an error if |
 //! | --- | --- |
 //! | failed after retries, re-runs, lost inputs, executors that died, or for an indeterminate output | a fault broke tasks while it ran (`retry-limit` counts) |
-//! | failed as wrong, or by a fault of the engine | never: the generated queries are right |
+//! | failed as its result is larger than it allows | it has such a limit (`results-fit` looks at those that succeed) |
+//! | failed as wrong otherwise, or by a fault of the engine | never: the generated queries are right |
 //! | succeeded | rows that it had in part are lost with their executor, lost ones could not be made again, its result was given back by another reader, or a fault cut the stream |
 //! | runs, or was cancelled for that | a fault cut the stream of its result |
 //! | cancelled, and called so | somebody asked for it, left the result, or did not come back |
@@ -16,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polybolos_model::{ErrorClass, JobId};
+use polybolos_model::{ErrorClass, JobId, settings::RESULT_BYTES};
 use polybolos_state::{Job, JobStatus};
 
 use super::{Check, Oracle, Reference, catalogue::relation_of, disruptions::Disruptions};
@@ -118,7 +119,10 @@ impl Answers {
                 }
                 // A task may be to blame when its executors die.
                 ErrorClass::Internal => breaks && why.error.message.contains(DIED),
-                ErrorClass::User => false,
+                // No fault is needed for that.
+                ErrorClass::User => {
+                    RESULT_BYTES.bytes_in(&job.options) > 0 && why.error.message.contains(RESULT_BYTES.name)
+                }
             }),
             JobStatus::Succeeded => {
                 // What could be made again is no reason, unless the client had a part of it.

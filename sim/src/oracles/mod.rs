@@ -27,9 +27,11 @@ mod leftovers;
 mod losses;
 mod one_job_a_key;
 mod one_visible_completion;
+mod parallel;
 mod pending;
 mod readers_agree;
 mod reference;
+mod results_fit;
 mod retries_wait;
 mod retry_limit;
 mod slots;
@@ -125,6 +127,8 @@ impl Judge {
             Box::new(launches_are_due::LaunchesAreDue::default()),
             Box::new(attempt_ids::AttemptIds::default()),
             Box::new(slots::Slots::default()),
+            Box::new(parallel::Parallel::default()),
+            Box::new(results_fit::ResultsFit),
             Box::new(copies_elsewhere::CopiesElsewhere::default()),
             Box::new(retry_limit::RetryLimit::default()),
             Box::new(retries_wait::RetriesWait::default()),

@@ -48,6 +48,7 @@ const FILES: &[(&str, &str)] = shipped![
     "leader-killed-after-commit",
     "leader-killed-between-stages",
     "leader-killed-during-submit",
+    "limits",
     "long-results",
     "lossy-links",
     "lost-results",

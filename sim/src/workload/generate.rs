@@ -6,6 +6,7 @@ use rand::{Rng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    limits::random_limits,
     mix::Mix,
     progress::{created_view, mentions},
     sql::{Relation, query_over, view_over, weighted},
@@ -187,11 +188,16 @@ impl Ops<'_> {
         // Nothing is drawn for it where there are none, so that old seeds stay what they are.
         let writes = self.mix.write_percent > 0 && percent(random, self.mix.write_percent);
         let sql = if writes { written(random, id, &query.sql) } else { query.sql };
+        // The same for limits.
+        let mut options = query.options;
+        if self.mix.limit_percent > 0 && percent(random, self.mix.limit_percent) {
+            options.extend(random_limits(random));
+        }
         let action = Action::Query {
             sql,
             ordered: query.ordered,
             key: percent(random, self.mix.key_percent).then(|| format!("key-{id}")),
-            options: query.options,
+            options,
             abandon_after,
             cancel_after_ms,
             read_after_ms,

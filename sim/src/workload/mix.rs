@@ -24,6 +24,8 @@ pub struct Mix {
     pub view_percent: u8,
     /// Percent of the queries whose rows go to files.
     pub write_percent: u8,
+    /// Percent of the queries that set limits of their own.
+    pub limit_percent: u8,
     // Shapes of query.
     pub scan: u32,
     pub join: u32,
@@ -58,6 +60,7 @@ impl Default for Mix {
             late_percent: 0,
             view_percent: 30,
             write_percent: 0,
+            limit_percent: 0,
             scan: 2,
             join: 4,
             outer_join: 3,

@@ -9,6 +9,7 @@
 mod client;
 mod expected;
 mod generate;
+mod limits;
 mod mix;
 mod progress;
 mod sql;

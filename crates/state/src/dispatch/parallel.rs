@@ -14,6 +14,7 @@ impl Dispatcher {
     /// Whether one more attempt of the job may run beside those that do.
     pub(super) fn may_run_more(&self, state: &ClusterState, job: &Job) -> bool {
         max_parallel_tasks(state, job).is_none_or(|most| self.busy_with(job.id) < most)
+            || polybolos_model::mutant!("parallel-limit-ignored")
     }
 
     /// Attempts of the job that run. Those that have told that they completed do not: the next one need not wait until

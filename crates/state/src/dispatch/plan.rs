@@ -71,6 +71,7 @@ impl Dispatcher {
     /// of the job run as may at once.
     pub(super) fn launch_next(&mut self, round: &mut Round<'_>, job: &Job, cursor: Cursor) -> Option<Cursor> {
         if !self.may_run_more(round.state, job) {
+            polybolos_model::sometimes!("a job's own limit held its tasks back");
             return None;
         }
         let mut from = cursor.partition;

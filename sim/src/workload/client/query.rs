@@ -21,6 +21,12 @@ const MAX_AGAIN: u32 = 5;
 /// How the engine says that it is the user who must run a query again.
 const RUN_AGAIN: [&str; 2] = ["run the query again", "submit the query again"];
 
+/// How the engine says that a cluster that has just begun does not know settings yet, and how often and how long a client
+/// waits until it does.
+const TOO_EARLY: &str = "while a scheduler of an older version is in the cluster";
+const MAX_WAITS: u32 = 200;
+const WAIT: Duration = Duration::from_millis(100);
+
 /// How the reading of a result ended.
 enum End {
     Complete,
@@ -62,7 +68,7 @@ impl Task {
             deadline: Some(SUBMIT_DEADLINE),
             ..SubmitOptions::default()
         };
-        match self.client.submit(sql.as_str(), submit).await {
+        match self.submit_in_time(sql, submit).await {
             Ok(Answer::Job(job)) => {
                 self.jobs().insert(job.id());
                 self.record(ClientEvent::Accepted { op: self.op.id, job: job.id(), key });
@@ -86,6 +92,16 @@ impl Task {
                 None
             }
         }
+    }
+
+    async fn submit_in_time(&self, sql: &str, submit: SubmitOptions) -> Result<Answer, ClientError> {
+        for _ in 0..MAX_WAITS {
+            match self.client.submit(sql, submit.clone()).await {
+                Err(ClientError::Statement { message }) if message.contains(TOO_EARLY) => sleep(WAIT).await,
+                answer => return answer,
+            }
+        }
+        self.client.submit(sql, submit).await
     }
 
     /// All batches, or those before the op or the stream ends; the first job is cancelled in the meantime if the op
