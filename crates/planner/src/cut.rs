@@ -28,7 +28,7 @@ use datafusion::{
         sorts::sort_preserving_merge::SortPreservingMergeExec,
     },
 };
-use polybolos_model::{Exchange, ReadMode, StageId};
+use polybolos_model::{Exchange, ReadMode, StageId, limits::MAX_STAGES};
 
 use crate::{
     cheap::is_cheap_build,
@@ -38,6 +38,9 @@ use crate::{
     prepare::any_expression,
     runtime_filter::{KeySummaryExec, PlannedFilter, RuntimeFilterExec, RuntimeFilters, keys_of},
 };
+
+/// A plan of more stages gets no more runtime filters: it would be over the limit before long.
+const MOST_STAGES_WITH_FILTERS: usize = MAX_STAGES / 2;
 
 /// A stage that is complete but not encoded.
 pub(crate) struct Cut {
@@ -131,7 +134,9 @@ impl Cutter {
         filter: &PlannedFilter,
     ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
         let failed = PlanError::datafusion("a runtime filter");
-        let Some(rows) = keys_of(build) else { return Ok(probe) };
+        let Some(rows) = keys_of(build).filter(|_| self.cuts.len() < MOST_STAGES_WITH_FILTERS) else {
+            return Ok(probe);
+        };
         let keys = KeySummaryExec::try_new(Arc::clone(rows), filter.build_keys.clone());
         let keys: Arc<dyn ExecutionPlan> = Arc::new(keys.map_err(&failed)?);
         let tasks = partitions(&keys);

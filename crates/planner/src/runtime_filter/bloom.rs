@@ -16,7 +16,7 @@ use datafusion::{
     parquet::bloom_filter::Sbbf,
 };
 
-/// Most keys that one task sums up, 8 MiB of hashes; with more of them it says nothing, and all rows pass.
+/// Most keys of a filter, 8 MiB of hashes that each of its readers reads; with more of them all rows pass.
 pub(crate) const MAX_KEYS: usize = 1 << 20;
 /// Hashes in one row of a summary, 64 KiB.
 const HASHES_IN_ROW: usize = 8 * 1_024;
@@ -25,8 +25,11 @@ const BYTES_PER_KEY: usize = 2;
 /// Any will do that is the same on each node.
 const SEED: u64 = 0x706f_6c79_626f_6c6f;
 
+/// A value that is longer is no bound of a range.
+const MAX_BOUND_BYTES: usize = 256;
+
 /// The schema of a summary: hashes of keys, eight bytes each, none if there are too many; and the least and the greatest value
-/// of each key, the same in all rows.
+/// of each key, in its first row.
 pub(crate) fn summary_schema(keys: &[DataType]) -> SchemaRef {
     let mut fields = vec![Field::new("hashes", DataType::Binary, true)];
     for (number, kind) in keys.iter().enumerate() {
@@ -70,10 +73,22 @@ pub(crate) fn write_summary(
     let mut columns: Vec<ArrayRef> =
         vec![Arc::new(rows.iter().map(Option::as_deref).collect::<BinaryArray>())];
     for (min, max) in ranges {
-        columns.push(min.to_array_of_size(rows.len())?);
-        columns.push(max.to_array_of_size(rows.len())?);
+        let known = is_short(min) && is_short(max);
+        for bound in [min, max] {
+            let unknown = ScalarValue::try_new_null(&bound.data_type())?;
+            let first = if known { bound } else { &unknown };
+            let bounds =
+                std::iter::once(first).chain(std::iter::repeat_n(&unknown, rows.len().saturating_sub(1)));
+            columns.push(
+                ScalarValue::iter_to_array(bounds.take(rows.len().max(1)).cloned())?.slice(0, rows.len()),
+            );
+        }
     }
     Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn is_short(bound: &ScalarValue) -> bool {
+    bound.size() <= size_of::<ScalarValue>() + MAX_BOUND_BYTES
 }
 
 /// What the summaries of all tasks of a stage say together.
@@ -120,9 +135,14 @@ impl Keys {
         self.hashes.len()
     }
 
+    /// More will not help: all rows must pass.
+    pub(crate) fn are_too_many(&self) -> bool {
+        self.incomplete || self.hashes.len() > MAX_KEYS
+    }
+
     /// `None` if nothing is known that could hold a row back.
     pub(crate) fn into_filter(self) -> Option<KeyFilter> {
-        if self.incomplete {
+        if self.are_too_many() {
             return None;
         }
         let mut bloom = Sbbf::new_with_num_of_bytes(Self::filter_bytes(self.hashes.len()));
@@ -132,7 +152,8 @@ impl Keys {
 
     /// Of the filter over so many keys.
     pub(crate) fn filter_bytes(keys: usize) -> usize {
-        keys * BYTES_PER_KEY
+        // As `Sbbf` rounds it.
+        (keys * BYTES_PER_KEY).next_power_of_two().max(32)
     }
 }
 
@@ -202,6 +223,7 @@ mod tests {
         let mut keys = Keys::new(2);
         keys.add(&summary(&few)).unwrap();
         keys.add(&summary(&many)).unwrap();
+        assert!(!keys.are_too_many());
         assert_eq!(keys.len(), 2 + numbers.len());
         let filter = keys.into_filter().unwrap();
         assert_eq!(filter.passes(&few, 2).unwrap().true_count(), 2);
@@ -232,6 +254,7 @@ mod tests {
             write_summary(summary_schema(&kinds), None, &[(nothing.clone(), nothing.clone())]).unwrap();
         let mut keys = Keys::new(1);
         keys.add(&too_many).unwrap();
+        assert!(keys.are_too_many());
         assert!(keys.into_filter().is_none());
         let none = write_summary(summary_schema(&kinds), Some(&[]), &[(nothing.clone(), nothing)]).unwrap();
         assert_eq!(none.num_rows(), 0);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::{
     common::{JoinSide, JoinType},
-    physical_expr::{PhysicalExpr, expressions::Column},
+    physical_expr::{Partitioning, PhysicalExpr, expressions::Column},
     physical_plan::{
         ExecutionPlan,
         aggregates::AggregateExec,
@@ -27,7 +27,11 @@ pub(super) fn below(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Option<
     if plan.fetch().is_some() {
         return None;
     }
-    let passes = plan.is::<RepartitionExec>()
+    // Where a round-robin sends a row depends on the rows before it, and a filter may let other ones through the next time.
+    let by_hash = plan
+        .downcast_ref::<RepartitionExec>()
+        .is_some_and(|spread| matches!(spread.partitioning(), Partitioning::Hash(..)));
+    let passes = by_hash
         || plan.is::<CoalescePartitionsExec>()
         || plan.is::<CooperativeExec>()
         || plan.is::<SortExec>()
@@ -55,10 +59,10 @@ pub(super) fn below(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Option<
     }
     if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
         let columns = through(join.projection.as_deref(), columns)?;
-        return side(*join.join_type(), join.left().schema().fields().len(), &columns);
+        return side(*join.join_type(), [join.left(), join.right()], &columns);
     }
     if let Some(join) = plan.downcast_ref::<SortMergeJoinExec>() {
-        return side(join.join_type(), join.left().schema().fields().len(), columns);
+        return side(join.join_type(), [join.left(), join.right()], columns);
     }
     None
 }
@@ -76,7 +80,12 @@ fn through(projection: Option<&[usize]>, columns: &[usize]) -> Option<Vec<usize>
 }
 
 /// Of a join's columns before its projection. All must come from one side, each row of which gives rows with its own values.
-fn side(join: JoinType, left_width: usize, columns: &[usize]) -> Option<(usize, Vec<usize>)> {
+fn side(
+    join: JoinType,
+    sides: [&Arc<dyn ExecutionPlan>; 2],
+    columns: &[usize],
+) -> Option<(usize, Vec<usize>)> {
+    let [left_width, right_width] = sides.map(|side| side.schema().fields().len());
     let (left, right) = match join {
         JoinType::Inner => (true, true),
         JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => (true, false),
@@ -87,7 +96,12 @@ fn side(join: JoinType, left_width: usize, columns: &[usize]) -> Option<(usize, 
         JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => 0,
         _ => left_width,
     };
-    let side_of = |at: usize| if at < right_begins { JoinSide::Left } else { JoinSide::Right };
+    let side_of = |at: usize| match at {
+        _ if at < right_begins => JoinSide::Left,
+        _ if at < right_begins + right_width => JoinSide::Right,
+        // A mark.
+        _ => JoinSide::None,
+    };
     let first = side_of(*columns.first()?);
     if columns.iter().any(|&at| side_of(at) != first) {
         return None;

@@ -31,6 +31,8 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
+use crate::prepare::any_expression;
+
 use super::{
     bloom::{KeyFilter, Keys, summary_schema},
     keys_exec::{key_types, names},
@@ -194,7 +196,11 @@ impl ExecutionPlan for RuntimeFilterExec {
     ) -> Result<FilterDescription> {
         let mut input = ChildFilterDescription::from_child(&parent_filters, &self.input)?;
         let wanted = config.optimizer.enable_join_dynamic_filter_pushdown && self.ranges.is_none();
-        if phase == FilterPushdownPhase::Post && wanted {
+        // Below an expression that gives other values each time the range would be one of other values.
+        if phase == FilterPushdownPhase::Post
+            && wanted
+            && !any_expression(&self.input, &mut |expr| expr.is_volatile_node())?
+        {
             let columns = self.columns.iter().map(|&at| self.column(at)).collect();
             input = input.with_self_filter(Arc::new(DynamicFilterPhysicalExpr::new(columns, lit(true))));
         }
@@ -259,6 +265,10 @@ async fn read_keys(
     let mut all = Keys::new(keys);
     while let Some(rows) = told.next().await.transpose()? {
         all.add(&rows)?;
+        if all.are_too_many() {
+            memory.free();
+            return Ok(None);
+        }
         if memory.try_resize(all.len() * size_of::<u64>() + Keys::filter_bytes(all.len())).is_err() {
             memory.free();
             return Ok(None);
