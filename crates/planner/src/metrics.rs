@@ -84,7 +84,8 @@ fn counterpart<'a>(
     (reads_stage || same).then_some(executed)
 }
 
-/// Sums over partitions. Points in time, and values that are no single number, have no sum.
+/// Sums over partitions, also of peaks of memory, as a task runs one of them. What joins hold (`build_mem_used`) corrects the
+/// leader's estimates. Points in time, and values that are no single number, have no sum.
 fn values(metrics: MetricsSet) -> Vec<(String, u64)> {
     let mut values = BTreeMap::new();
     for metric in metrics.aggregate_by_name().iter() {
@@ -98,6 +99,7 @@ fn values(metrics: MetricsSet) -> Vec<(String, u64)> {
                 | MetricValue::OutputBytes(_)
                 | MetricValue::OutputBatches(_)
                 | MetricValue::CurrentMemoryUsage(_)
+                | MetricValue::PeakMemoryUsage { .. }
                 | MetricValue::Count { .. }
                 | MetricValue::Gauge { .. }
                 | MetricValue::Time { .. }
