@@ -57,6 +57,9 @@ pub const NO_EXECUTOR_WAIT_MS: u64 = 5 * 60 * 1_000;
 /// A stage with more tasks than this is read from everywhere, so its readers are not placed by where its bytes are.
 pub const MAX_LOCALITY_MAPS: usize = 1_024;
 
+/// Sizes of outputs that one estimate of a stage's memory looks at: of more tasks upstream some stand for all.
+pub const MAX_ESTIMATE_STATS: usize = 1 << 20;
+
 /// Scheduler replicas that are registered at once.
 pub const MAX_REPLICAS: usize = 64;
 

@@ -21,6 +21,11 @@ use crate::{
 const ROWS_KEPT_BACK: &str = "executor.rows_kept_back";
 const RATES_KEPT_BACK: [f64; 3] = [0.0, 0.5, 1.0];
 
+/// Where a leader may believe that the tasks of a stage need more memory than any executor has: its tables are too small for
+/// any to wait by what they really need. In half of all runs it never does, and else of some stages.
+const ESTIMATE_HIGH: &str = "scheduler.estimate_high";
+const RATES_ESTIMATE_HIGH: [f64; 2] = [0.0, 0.2];
+
 /// What a failpoint asks of the run loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
@@ -36,12 +41,18 @@ struct Points {
     /// Apart from `random`, so that other points are decided as they would be without it.
     kept_back: StdRng,
     kept_back_rate: f64,
+    /// Likewise.
+    estimate_high: StdRng,
+    estimate_high_rate: f64,
 }
 
 impl Points {
     fn decide(&mut self, point: &'static str) -> bool {
         if point == ROWS_KEPT_BACK {
             return self.kept_back.random_bool(self.kept_back_rate);
+        }
+        if point == ESTIMATE_HIGH {
+            return self.estimate_high.random_bool(self.estimate_high_rate);
         }
         let rate = self.knobs.duplicate_rate();
         rate > 0.0 && self.random.random_bool(rate.min(1.0))
@@ -54,6 +65,8 @@ pub(super) struct Hooked(Arc<Mutex<Points>>);
 pub(super) fn install(schedule: &Schedule, knobs: Knobs) -> Hooked {
     let mut kept_back = StdRng::seed_from_u64(schedule.fork("rows-kept-back"));
     let kept_back_rate = RATES_KEPT_BACK[kept_back.random_range(0..RATES_KEPT_BACK.len())];
+    let mut estimate_high = StdRng::seed_from_u64(schedule.fork("estimate-high"));
+    let estimate_high_rate = RATES_ESTIMATE_HIGH[estimate_high.random_range(0..RATES_ESTIMATE_HIGH.len())];
     let points = Points {
         rules: schedule.failpoints.clone(),
         hits: BTreeMap::new(),
@@ -62,6 +75,8 @@ pub(super) fn install(schedule: &Schedule, knobs: Knobs) -> Hooked {
         knobs,
         kept_back,
         kept_back_rate,
+        estimate_high,
+        estimate_high_rate,
     };
     let points = Arc::new(Mutex::new(points));
     simulation::install(Box::new(SimHooks(Arc::clone(&points))));

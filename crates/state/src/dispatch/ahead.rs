@@ -41,7 +41,7 @@ impl Dispatcher {
         let slots = Slots::free(self, &ahead.state);
         let mut round = Round::new(&ahead.state, slots, None);
         let mut cursor = Cursor::default();
-        while !round.slots.is_full() {
+        while !round.is_over() {
             let Some(next) = self.launch_next(&mut round, job, cursor) else { break };
             cursor = next;
         }

@@ -1,4 +1,4 @@
-//! Where a task runs: the slots that a plan deals out.
+//! Where a task runs: the slots that a plan deals out, and the memory beside them.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -19,7 +19,10 @@ pub(super) struct Slot {
     free: usize,
     /// Attempts that run there.
     busy: usize,
+    /// 0 if there is no limit.
     memory_bytes: u64,
+    /// What those attempts were said to need.
+    needed_bytes: u64,
 }
 
 impl Slot {
@@ -27,6 +30,26 @@ impl Slot {
     fn is_idle(&self) -> bool {
         self.busy == 0 && self.free > 0
     }
+
+    /// Whether it has a slot, and memory beside what runs there.
+    fn fits(&self, needs_bytes: u64) -> bool {
+        let sum = self.needed_bytes.saturating_add(needs_bytes);
+        self.free > 0 && (self.memory_bytes == 0 || sum <= self.memory_bytes)
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.memory_bytes.saturating_sub(self.needed_bytes)
+    }
+}
+
+/// A task that is to run.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) job: &'a Job,
+    pub(super) stage: &'a Stage,
+    pub(super) partition: u32,
+    /// See [`super::estimate`].
+    pub(super) needs_bytes: u64,
 }
 
 impl Slots {
@@ -37,8 +60,9 @@ impl Slots {
             let busy = dispatcher.busy_slots(id);
             let is_closed = dispatcher.runs_alone_on(id);
             let free = if is_closed { 0 } else { (executor.slots as usize).saturating_sub(busy) };
-            let memory_bytes = executor.memory_bytes;
-            by_executor.insert(id.clone(), Slot { incarnation, free, busy, memory_bytes });
+            let (memory_bytes, needed_bytes) = (executor.memory_bytes, dispatcher.needed_bytes(id));
+            let slot = Slot { incarnation, free, busy, memory_bytes, needed_bytes };
+            by_executor.insert(id.clone(), slot);
         }
         // Never all at once: then it is not they that are bad, and somebody must run the tasks.
         let is_good = |id: &ExecutorId, slot: &Slot| !dispatcher.is_set_aside(id, slot.incarnation);
@@ -67,51 +91,63 @@ impl Slots {
         self.by_executor.keys()
     }
 
-    /// Whether [`Slots::take`] would give the task one.
-    pub(super) fn has_room(&self, task: &TaskRun) -> bool {
-        let all_failed = self.all_failed(task);
-        self.by_executor.iter().any(|(id, slot)| slot.free > 0 && (all_failed || !task.failed_on(id)))
+    /// Whether [`Slots::take`] would give the task one if it needed no memory.
+    pub(super) fn has_slot(&self, task: &TaskRun) -> bool {
+        self.allowed(task).any(|(_, slot)| slot.free > 0)
     }
 
-    /// Takes a slot for the task: on the executor with the most free slots; among equals where most of its input
-    /// is, then where fewest of its stage run, then by id. Never where an attempt of it has failed while there is
+    /// Whether [`Slots::take`] would give the task one.
+    pub(super) fn has_room(&self, task: &TaskRun, needs_bytes: u64) -> bool {
+        self.allowed(task).any(|(_, slot)| slot.fits(needs_bytes) || slot.is_idle())
+    }
+
+    /// Where the most memory is free beside a slot, of those that the task may run on, and how much.
+    pub(super) fn most_free_bytes(&self, task: &TaskRun) -> Option<(&ExecutorId, u64)> {
+        let free = self.allowed(task).filter(|(_, slot)| slot.free > 0);
+        let free = free.map(|(id, slot)| (id, slot.free_bytes()));
+        free.max_by_key(|(id, bytes)| (*bytes, Reverse(*id)))
+    }
+
+    /// Takes a slot for the task: on the executor with the most free slots of those where it fits into memory; among equals
+    /// where most of its input is, then where fewest of its stage run, then by id. Where it fits nowhere an idle one,
+    /// with the most memory. Never where an attempt of it has failed while there is
     /// an executor that has not failed it: it waits for a slot there instead. And rather not where it could not read
     /// its input: the way from there to the others may be broken. `None` when it has to wait.
     pub(super) fn take(
         &mut self,
         dispatcher: &Dispatcher,
-        job: &Job,
-        stage: &Stage,
-        partition: u32,
+        wanted: &Wanted<'_>,
     ) -> Option<(ExecutorId, Incarnation)> {
-        let task = job.task(stage.id, partition)?;
+        let task = wanted.job.task(wanted.stage.id, wanted.partition)?;
         let all_failed = self.all_failed(task);
         let allowed = |id: &ExecutorId| all_failed || !task.failed_on(id);
         let reads_well = |id: &ExecutorId| allowed(id) && !task.lost_input_on(id);
-        let chosen = self.choose(dispatcher, job, stage, partition, reads_well);
-        let executor = chosen.or_else(|| self.choose(dispatcher, job, stage, partition, allowed))?.clone();
-        self.occupy(executor)
+        let chosen = self
+            .choose(dispatcher, wanted, reads_well)
+            .or_else(|| self.choose(dispatcher, wanted, allowed))
+            .or_else(|| self.roomiest_idle(reads_well))
+            .or_else(|| self.roomiest_idle(allowed));
+        self.occupy(chosen?.clone(), wanted.needs_bytes)
     }
 
     /// As [`Slots::take`], for a second attempt: only `elsewhere`, and never where one has failed.
     pub(super) fn take_copy(
         &mut self,
         dispatcher: &Dispatcher,
-        job: &Job,
-        stage: &Stage,
-        partition: u32,
+        wanted: &Wanted<'_>,
         elsewhere: impl Fn(&ExecutorId) -> bool,
     ) -> Option<(ExecutorId, Incarnation)> {
-        let task = job.task(stage.id, partition)?;
+        let task = wanted.job.task(wanted.stage.id, wanted.partition)?;
         let allowed = |id: &ExecutorId| elsewhere(id) && !task.failed_on(id);
-        let executor = self.choose(dispatcher, job, stage, partition, allowed)?.clone();
-        self.occupy(executor)
+        let chosen = self.choose(dispatcher, wanted, allowed).or_else(|| self.roomiest_idle(allowed));
+        self.occupy(chosen?.clone(), wanted.needs_bytes)
     }
 
-    fn occupy(&mut self, executor: ExecutorId) -> Option<(ExecutorId, Incarnation)> {
+    fn occupy(&mut self, executor: ExecutorId, needs_bytes: u64) -> Option<(ExecutorId, Incarnation)> {
         let slot = self.by_executor.get_mut(&executor)?;
         slot.free -= 1;
         slot.busy += 1;
+        slot.needed_bytes = slot.needed_bytes.saturating_add(needs_bytes);
         self.free -= 1;
         Some((executor, slot.incarnation))
     }
@@ -134,12 +170,8 @@ impl Slots {
         &'a self,
         task: &'a TaskRun,
     ) -> impl Iterator<Item = (&'a ExecutorId, &'a Slot)> {
-        let all_failed = self.all_failed(task);
-        let allowed = move |id: &ExecutorId| all_failed || !task.failed_on(id);
-        let memory = self.by_executor.iter().filter(move |(id, _)| allowed(id)).map(|(_, s)| s.memory_bytes);
-        let most = memory.max().unwrap_or(0);
-        let is_roomy = move |slot: &Slot| slot.memory_bytes >= most - most / 8;
-        self.by_executor.iter().filter(move |(id, slot)| allowed(id) && is_roomy(slot))
+        let most = self.allowed(task).map(|(_, slot)| slot.memory_bytes).max().unwrap_or(0);
+        self.allowed(task).filter(move |(_, slot)| slot.memory_bytes >= most - most / 8)
     }
 
     /// Of those the emptiest, full or not.
@@ -155,15 +187,26 @@ impl Slots {
         self.by_executor.keys().all(|id| task.failed_on(id))
     }
 
+    /// Not where an attempt has failed while there is another one.
+    fn allowed<'a>(&'a self, task: &TaskRun) -> impl Iterator<Item = (&'a ExecutorId, &'a Slot)> {
+        let all_failed = self.all_failed(task);
+        self.by_executor.iter().filter(move |(id, _)| all_failed || !task.failed_on(id))
+    }
+
+    fn roomiest_idle(&self, allowed: impl Fn(&ExecutorId) -> bool) -> Option<&ExecutorId> {
+        let idle = self.by_executor.iter().filter(|(id, slot)| slot.is_idle() && allowed(id));
+        idle.max_by_key(|(id, slot)| (slot.memory_bytes, Reverse(*id))).map(|(id, _)| id)
+    }
+
     fn choose(
         &self,
         dispatcher: &Dispatcher,
-        job: &Job,
-        stage: &Stage,
-        partition: u32,
+        wanted: &Wanted<'_>,
         allowed: impl Fn(&ExecutorId) -> bool,
     ) -> Option<&ExecutorId> {
-        let candidates = || self.by_executor.iter().filter(|(id, slot)| slot.free > 0 && allowed(id));
+        let Wanted { job, stage, partition, needs_bytes } = *wanted;
+        let candidates =
+            || self.by_executor.iter().filter(|(id, slot)| slot.fits(needs_bytes) && allowed(id));
         let most = candidates().map(|(_, slot)| slot.free).max()?;
         let freest: Vec<&ExecutorId> =
             candidates().filter(|(_, s)| s.free == most).map(|(id, _)| id).collect();

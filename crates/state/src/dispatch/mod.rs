@@ -9,7 +9,9 @@ mod alone;
 mod choose;
 mod deaths;
 pub(crate) mod drain;
+mod estimate;
 pub(crate) mod failures;
+mod memory;
 pub(crate) mod moves;
 mod parallel;
 mod plan;
@@ -24,7 +26,9 @@ use std::{
 
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
 
-use self::{choose::Slots, failures::Failures, moves::Mover, turns::Queue};
+use self::{
+    choose::Slots, estimate::Estimates, failures::Failures, memory::Short, moves::Mover, turns::Queue,
+};
 pub use self::{
     drain::DrainSteps,
     moves::Pull,
@@ -63,6 +67,8 @@ pub struct Running {
     pub alone: bool,
     /// It was slow, and got a second attempt beside it.
     pub copied: bool,
+    /// The memory that it was said to need when it was launched or adopted.
+    pub needs_bytes: u64,
 }
 
 /// An attempt that a (re)connected executor runs.
@@ -116,8 +122,11 @@ pub struct Dispatcher {
     awaited: BTreeSet<ExecutorId>,
     failures: Failures,
     moves: Mover,
-    /// Gets nothing new until it is empty, for a task that runs alone.
+    /// Gets nothing new until it is empty, for a task that runs alone, or until it has room for one that has waited for memory.
     reserved: Option<ExecutorId>,
+    estimates: Estimates,
+    /// By the class of their jobs.
+    short: BTreeMap<u32, Short>,
     /// A task that ran alone has ended: before the next one the others have their turn.
     others_first: bool,
     /// Of the last plan.
@@ -149,6 +158,8 @@ impl Dispatcher {
             failures: Failures::default(),
             moves: Mover::default(),
             reserved: None,
+            estimates: Estimates::default(),
+            short: BTreeMap::new(),
             others_first: false,
             now_ms: 0,
             wakes_at: None,
@@ -188,12 +199,13 @@ impl Dispatcher {
         self.attached.insert(executor.clone(), incarnation);
         let mut adoption = Adoption::default();
         for &Reported { task, attempt, epoch } in reported {
-            let (since_ms, alone, copied) = match known.get(&attempt) {
-                Some(known) => (known.since_ms, known.alone, known.copied),
-                None => (self.now_ms, state.runs_alone(task), false),
+            let (since_ms, alone, copied, needs_bytes) = match known.get(&attempt) {
+                Some(known) => (known.since_ms, known.alone, known.copied, known.needs_bytes),
+                None => (self.now_ms, state.runs_alone(task), false, self.needs(state, task)),
             };
             let executor = executor.clone();
-            let running = Running { task, executor, incarnation, epoch, since_ms, alone, copied };
+            let running =
+                Running { task, executor, incarnation, epoch, since_ms, alone, copied, needs_bytes };
             if self.is_wanted(state, &running) && self.has_room(state, &running) {
                 self.launched(attempt, running);
                 adoption.adopted.push(attempt);
@@ -330,7 +342,7 @@ impl Dispatcher {
         self.attached.contains_key(executor)
     }
 
-    /// A task has the executor to itself, or waits for that: others get nothing there.
+    /// A task has the executor to itself, or waits for that or for its memory: others get nothing there.
     pub fn is_kept_for_one(&self, executor: &ExecutorId) -> bool {
         self.reserved.as_ref() == Some(executor) || self.runs_alone_on(executor)
     }
@@ -348,8 +360,8 @@ impl Dispatcher {
         attempts.all(|(_, running)| running.executor != new.executor) && known < most
     }
 
-    /// When to plan again although nothing has happened: a task need not wait any more, an executor is not set aside
-    /// any more, or an attempt counts as slow. As of the last plan.
+    /// When to plan again although nothing has happened: a task need not wait any more, or has waited for memory for long, an
+    /// executor is not set aside any more, or an attempt counts as slow. As of the last plan.
     pub fn wakes_at(&self) -> Option<u64> {
         self.wakes_at
     }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   of each class of jobs, the first one first:
-//!     1 reserve    one executor for a task that must run alone
+//!     1 reserve    one executor for a task that must run alone, or has waited for memory for long
 //!     2 deal       every other task that waits, by jobs
 //!     3 use_idle   empty executors that nobody else of the class wants, for more tasks that run alone
 //!   4 speculate    slots that nobody wants, for second attempts of slow tasks
@@ -12,7 +12,11 @@
 
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, TaskId};
 
-use super::{Dispatcher, Launch, Running, choose::Slots};
+use super::{
+    Dispatcher, Launch, Running,
+    choose::{Slots, Wanted},
+    memory::{MAX_MISFITS, MAX_MISFITS_OF_STAGE},
+};
 use crate::{ClusterState, Job};
 
 /// A job's next task is searched from here on; all before it runs, is done or has to wait.
@@ -28,15 +32,22 @@ pub(super) struct Round<'a> {
     pub(super) slots: Slots,
     launches: Vec<Launch>,
     wakes_at: Option<u64>,
+    /// Tasks that were looked at and did not fit into any executor's memory.
+    pub(super) misfits: usize,
 }
 
 impl<'a> Round<'a> {
     pub(super) fn new(state: &'a ClusterState, slots: Slots, wakes_at: Option<u64>) -> Self {
-        Self { state, slots, launches: Vec::new(), wakes_at }
+        Self { state, slots, launches: Vec::new(), wakes_at, misfits: 0 }
     }
 
     pub(super) fn into_launches(self) -> Vec<Launch> {
         self.launches
+    }
+
+    /// No slot is left, or too many that are next wait for memory.
+    pub(super) fn is_over(&self) -> bool {
+        self.slots.is_full() || self.misfits >= MAX_MISFITS
     }
 
     /// There is something to do then.
@@ -49,12 +60,13 @@ impl Dispatcher {
     /// Fills the free slots. Each launch counts as running at once; one that can't be sent must be `ended`. `now_ms` is
     /// of any clock that never goes back.
     ///
-    /// Looks at jobs in the order of their turns and stops when the slots are full: ended jobs cost nothing, and of
-    /// a waiting job only its first tasks are looked at.
+    /// Looks at jobs in the order of their turns and stops when the slots are full, or so many have met that wait for memory:
+    /// ended jobs cost nothing, and of a waiting job only its first tasks are looked at.
     pub fn plan(&mut self, state: &ClusterState, now_ms: u64) -> Vec<Launch> {
         self.now_ms = now_ms;
         self.forget_lost(state);
         self.failures.forget_old(now_ms);
+        self.estimates.forget_ended(state);
         self.wakes_at = None;
         if !self.awaited.is_empty() {
             return Vec::new();
@@ -62,6 +74,7 @@ impl Dispatcher {
         let wakes_at = self.failures.wakes_at();
         let mut round = Round::new(state, Slots::free(self, state), wakes_at);
         self.take_turns(&mut round);
+        self.wake_short(&mut round);
         self.speculate(&mut round);
         self.wakes_at = round.wakes_at;
         round.into_launches()
@@ -79,6 +92,7 @@ impl Dispatcher {
         for (stage, run) in stages {
             let open = if job.is_ready(stage) { Some(run.open.range(from..)) } else { None };
             from = 0;
+            let mut misfits = 0;
             for &partition in open.into_iter().flatten() {
                 let task = TaskId { job: job.id, stage: stage.id, partition };
                 if self.by_task.contains_key(&task)
@@ -87,11 +101,22 @@ impl Dispatcher {
                 {
                     continue;
                 }
-                let Some((executor, incarnation)) = round.slots.take(self, job, stage, partition) else {
-                    continue;
-                };
-                self.launch(round, task, executor, incarnation, false);
-                return Some(Cursor { stage: stage.id.0, partition: partition + 1 });
+                let needs_bytes = self.estimates.needs(job, stage, run, partition);
+                let wanted = Wanted { job, stage, partition, needs_bytes };
+                if let Some((executor, incarnation)) = round.slots.take(self, &wanted) {
+                    self.launch(round, task, executor, incarnation, false);
+                    return Some(Cursor { stage: stage.id.0, partition: partition + 1 });
+                }
+                if run.tasks.get(partition as usize).is_some_and(|known| round.slots.has_slot(known)) {
+                    self.fell_short(round, job, task);
+                    misfits += 1;
+                }
+                if round.is_over() {
+                    return None;
+                }
+                if misfits >= MAX_MISFITS_OF_STAGE {
+                    break;
+                }
             }
         }
         None
@@ -107,6 +132,7 @@ impl Dispatcher {
         alone: bool,
     ) {
         let epoch = round.state.job(task.job).and_then(|job| job.run(task.stage)).map_or(0, |run| run.epoch);
+        let needs_bytes = self.needs(round.state, task);
         self.counter += 1;
         let attempt = AttemptId { term: self.term, counter: self.counter };
         let running = Running {
@@ -117,6 +143,7 @@ impl Dispatcher {
             since_ms: self.now_ms,
             alone,
             copied: false,
+            needs_bytes,
         };
         self.launched(attempt, running);
         round.launches.push(Launch { executor, incarnation, task, attempt, epoch });

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use polybolos_model::{AttemptId, ExecutorId, JobId, StageId, settings::JobSettings};
 
-use super::{Dispatcher, plan::Round};
+use super::{Dispatcher, choose::Wanted, plan::Round};
 use crate::{Job, StageRun};
 
 /// An attempt that may be copied.
@@ -74,14 +74,14 @@ impl Dispatcher {
         // It counts as one that runs at once. When one of them ends it is looked at again.
         let room = |job: &&Job| due && self.may_run_more(state, job);
         let Some(job) = state.job(task.job).filter(room) else { return };
-        let Some((stage, _)) = job.stage(task.stage).filter(|(stage, _)| job.is_ready(stage)) else { return };
-        let elsewhere =
-            |id: &ExecutorId| (*id != on) != polybolos_model::mutant!("speculation-same-executor");
-        let Some((executor, incarnation)) =
-            round.slots.take_copy(self, job, stage, task.partition, elsewhere)
-        else {
+        let Some((stage, run)) = job.stage(task.stage).filter(|(stage, _)| job.is_ready(stage)) else {
             return;
         };
+        let needs_bytes = self.estimates.needs(job, stage, run, task.partition);
+        let wanted = Wanted { job, stage, partition: task.partition, needs_bytes };
+        let elsewhere =
+            |id: &ExecutorId| (*id != on) != polybolos_model::mutant!("speculation-same-executor");
+        let Some((executor, incarnation)) = round.slots.take_copy(self, &wanted, elsewhere) else { return };
         polybolos_model::sometimes!("a slow task got a second attempt");
         self.launch(round, task, executor, incarnation, false);
         if let Some(running) = self.running.get_mut(&attempt) {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Ten thousand may be active; those that run are no more than there are slots. So a plan costs what it launches, and not
-//! what waits behind.
+//! what waits behind; those that don't fit into any executor's memory count too, up to a bound.
 
 use std::{
     cmp::Reverse,
@@ -89,14 +89,15 @@ impl Turns<'_> {
 }
 
 impl Dispatcher {
-    /// Deals out the free slots, class by class. Tasks that need an executor to themselves hold one, or take an empty
-    /// one, before a later class gets anything.
+    /// Deals out the free slots, class by class. Tasks that need an executor to themselves, or have waited for memory for
+    /// long, hold one, or take an empty one, before a later class gets anything.
     pub(super) fn take_turns(&mut self, round: &mut Round<'_>) {
         let mut queue = std::mem::take(&mut self.queue);
         if !round.slots.is_full() {
             queue.follow(round.state, &*self.policy);
         }
         let held = self.reserved.take();
+        self.forget_short(round.state);
         let others_first = std::mem::take(&mut self.others_first);
         let alone = self.waiting_alone(round.state);
         for of_class in alone.chunk_by(|one, next| one.rank.class == next.rank.class) {
@@ -115,14 +116,14 @@ impl Dispatcher {
     /// One slot at a time to the job whose turn it is, until a turn of class `before` comes. A job of which nothing can be
     /// launched now has no further turn.
     fn deal(&mut self, round: &mut Round<'_>, queue: &mut Queue, before: Option<u32>) {
-        if round.slots.is_full() {
+        if round.is_over() {
             return;
         }
         let state = round.state;
         let (waiting, running) = (queue.order.iter().peekable(), self.running_jobs(state));
         let mut turns = Turns { waiting, running };
         let mut over = Vec::new();
-        while !round.slots.is_full() {
+        while !round.is_over() {
             let Some(turn) = turns.next(before) else { break };
             let is_waiting = turn.running == 0;
             let id = state.jobs.order.get(&turn.number);

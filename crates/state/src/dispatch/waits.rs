@@ -4,7 +4,7 @@ use std::fmt;
 
 use polybolos_model::{ExecutorId, StageId, TaskId};
 
-use super::{Dispatcher, choose::Slots, parallel::max_parallel_tasks};
+use super::{Dispatcher, choose::Slots, memory::Size, parallel::max_parallel_tasks};
 use crate::{ClusterState, Job, JobStatus};
 
 /// Names that one reason tells at most.
@@ -28,8 +28,11 @@ pub enum Wait {
     Alone { starved: bool, deaths: usize, held: Option<ExecutorId> },
     /// It has failed on these executors, and no other one has a free slot.
     Elsewhere { failed_on: Vec<ExecutorId> },
+    /// It would not fit beside what runs: about so much, and of the executors that may run it and have a slot this one has the
+    /// most free. `held` gets nothing new until it has room.
+    Memory { needs_bytes: u64, most: Option<(ExecutorId, u64)>, held: Option<ExecutorId> },
     /// All slots are taken. Executors that are set aside, as tasks keep failing there, and until when; and executors that are
-    /// kept for a task that runs alone.
+    /// kept for a task that runs alone or has waited for memory.
     Slot { set_aside: Vec<(ExecutorId, u64)>, kept: Vec<ExecutorId> },
     /// Nothing: it is about to be launched.
     Nothing,
@@ -94,8 +97,16 @@ impl Waits<'_> {
             let (starved, deaths) = (state.is_starved(task), state.deaths(task).len());
             return Some(Wait::Alone { starved, deaths, held: dispatcher.reserved.clone() });
         }
-        if self.slots.has_room(known) {
-            return Some(Wait::Nothing);
+        let is_short = dispatcher.is_short(task);
+        if is_short || self.slots.has_slot(known) {
+            let needs_bytes = dispatcher.estimates.look(job, stage, run, partition);
+            if self.slots.has_room(known, needs_bytes) {
+                return Some(Wait::Nothing);
+            }
+            let most = self.slots.most_free_bytes(known).map(|(id, bytes)| (id.clone(), bytes));
+            let is_held_for = is_short && dispatcher.out_of_patience().any(|short| short == task);
+            let held = dispatcher.reserved.clone().filter(|_| is_held_for);
+            return Some(Wait::Memory { needs_bytes, most, held });
         }
         if !self.slots.is_full() {
             let failed = self.slots.executors().filter(|id| known.failed_on(id));
@@ -148,6 +159,13 @@ impl Wait {
             Self::Elsewhere { failed_on } => {
                 format!("failed on {}; no other executor has a free slot", names(failed_on))
             }
+            Self::Memory { needs_bytes, most, held } => {
+                let mut words = format!("waits for memory: needs about {}", Size(*needs_bytes));
+                if let Some((executor, bytes)) = most {
+                    words += &format!(", {executor} has {} free", Size(*bytes));
+                }
+                words + &held.as_ref().map_or(String::new(), |id| format!("; {id} is being emptied"))
+            }
             Self::Slot { set_aside, kept } => {
                 let mut words = "no slot is free".to_owned();
                 if !set_aside.is_empty() {
@@ -156,7 +174,7 @@ impl Wait {
                     words += &format!("; set aside, as tasks fail there: {}", names(&executors));
                 }
                 if !kept.is_empty() {
-                    words += &format!("; kept for a task that runs alone: {}", names(kept));
+                    words += &format!("; kept for one task: {}", names(kept));
                 }
                 words
             }

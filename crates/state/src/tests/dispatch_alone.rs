@@ -29,8 +29,12 @@ pub(super) fn complete(lab: &mut Lab, d: &mut Dispatcher, job: u64, partition: u
 
 #[test]
 fn a_starved_task_waits_for_the_roomiest_executor_to_be_empty_and_has_it_for_itself() {
-    let lines =
-        ["register a memory=1000", "register b memory=8000", "register c memory=2000", "submit 1 hash(9,1)"];
+    let lines = [
+        "register a memory=10000000",
+        "register b memory=80000000",
+        "register c memory=20000000",
+        "submit 1 hash(9,1)",
+    ];
     let (mut lab, mut d) = with_v3(&lines, &["a", "b", "c"]);
     assert_eq!(plan(&lab, &mut d, 0), ["a:1/0/0", "b:1/0/1", "c:1/0/2", "a:1/0/3", "b:1/0/4", "c:1/0/5"],);
     lab.run("fail a 1/0/0 1 resources");

@@ -8,6 +8,7 @@ mod dispatch_copies;
 mod dispatch_deaths;
 mod dispatch_drain;
 mod dispatch_failures;
+mod dispatch_memory;
 mod dispatch_parallel;
 mod dispatch_priority;
 mod dispatch_random;

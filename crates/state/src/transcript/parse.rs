@@ -1,7 +1,7 @@
 //! Words to commands.
 //!
-//! `one`, `hash(m,r)`, `chain(a,b,c)`, `join(a,b,c)`, `diamond(a,b,c,d)` are graphs by their stages' tasks; a `!` makes
-//! stage 0 indeterminate. Tasks are `job/stage/partition`. Executors are `name`, or `name#incarnation` for another than the
+//! `one`, `hash(m,r)`, `chain(a,b,c)`, `join(a,b,c)`, `broadcast(a,b,c)`, `diamond(a,b,c,d)` are graphs by their stages' tasks;
+//! a `!` makes stage 0 indeterminate. The last stage of a `broadcast` joins what each of its tasks reads of all of stage 0. Tasks are `job/stage/partition`. Executors are `name`, or `name#incarnation` for another than the
 //! present one. Attempts are `counter`, or `term.counter` for another term than the present one. Rest: `key=value`; a
 //! completion with an `epoch=` is one of version 3. `write` is `submit` of a statement that writes, with a `table=` of a
 //! `CREATE TABLE AS`.
@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 
 use polybolos_model::{
-    AttemptId, ErrorClass, Exchange, ExecutorId, FetchFailure, Incarnation, JobId, PartitionStats, ReadMode,
-    ReplicaId, SHUFFLE_DURABLE_LABEL, Stage, StageGraph, StageId, StageInput, TaskError, TaskId, TaskMetrics,
-    Term, WriteTarget,
+    AttemptId, ErrorClass, Exchange, ExecutorId, FetchFailure, Incarnation, JobId, OperatorMetrics,
+    PartitionStats, ReadMode, ReplicaId, SHUFFLE_DURABLE_LABEL, Stage, StageGraph, StageId, StageInput,
+    TaskError, TaskId, TaskMetrics, Term, WriteTarget,
 };
 
 use super::Lab;
@@ -224,7 +224,11 @@ fn complete(
     let bytes = options.get("bytes").map_or(8, |n| n.parse().unwrap());
     let outputs = vec![PartitionStats { rows: 1, bytes }; count as usize];
     let elapsed_us = options.get("ms").map_or(0, |n| n.parse::<u64>().unwrap() * 1_000);
-    let metrics = TaskMetrics { rows_out: u64::from(count), elapsed_us, ..TaskMetrics::default() };
+    let used = options.get("used").map(|n| ("build_mem_used".to_owned(), n.parse().unwrap()));
+    let operators = used.map(|used| OperatorMetrics { node: 1, values: vec![used] }).into_iter().collect();
+    let spilled_bytes = options.get("spilled").map_or(0, |n| n.parse().unwrap());
+    let rows_out = u64::from(count);
+    let metrics = TaskMetrics { rows_out, elapsed_us, spilled_bytes, operators, ..TaskMetrics::default() };
     let Some(epoch) = options.get("epoch").map(|n| n.parse().unwrap()) else {
         return Command::CompleteTask { executor, incarnation, task, attempt, outputs, metrics };
     };
@@ -308,11 +312,13 @@ fn relation(word: &str) -> RelationName {
 pub(crate) fn graph(shape: &str) -> StageGraph {
     let (name, sizes) = shape.trim_end_matches(')').split_once('(').unwrap_or((shape, "1"));
     let sizes: Vec<u32> = sizes.split(',').map(|size| size.parse().unwrap()).collect();
+    let broadcasts = name.starts_with("broadcast");
     let inputs = |stages: &[u32]| {
-        stages.iter().map(|&s| StageInput { stage: StageId(s), read: ReadMode::Partition }).collect()
+        let read = |s: u32| if broadcasts && s == 0 { ReadMode::All } else { ReadMode::Partition };
+        stages.iter().map(|&s| StageInput { stage: StageId(s), read: read(s) }).collect()
     };
     let last = sizes.len() - 1;
-    let is_join = name.starts_with("join");
+    let is_join = name.starts_with("join") || broadcasts;
     let stages = sizes.iter().enumerate().map(|(at, &tasks)| {
         let id = u32::try_from(at).unwrap();
         let inputs = match (at, is_join && at == last) {
@@ -324,15 +330,23 @@ pub(crate) fn graph(shape: &str) -> StageGraph {
             (_, false) if is_join => vec![],
             (_, false) => inputs(&[id - 1]),
         };
+        let is_broadcast = broadcasts && at == 0;
         let reader = if is_join || (at == 1 && name.starts_with("diamond")) { last } else { at + 1 };
         Stage {
             id: StageId(id),
             plan: vec![u8::try_from(at).unwrap(); 3],
             tasks,
             inputs,
-            exchange: if at == last { Exchange::Result } else { Exchange::Hash },
-            output_partitions: if at == last { 1 } else { sizes[reader] },
-            display: format!("plan of stage {at}"),
+            exchange: match at {
+                _ if at == last => Exchange::Result,
+                _ if is_broadcast => Exchange::Broadcast,
+                _ => Exchange::Hash,
+            },
+            output_partitions: if at == last || is_broadcast { 1 } else { sizes[reader] },
+            display: match is_join && at == last {
+                true => format!("HashJoinExec: plan of stage {at}"),
+                false => format!("plan of stage {at}"),
+            },
             indeterminate: (at == 0 && name.ends_with('!')).then(|| "it calls random()".to_owned()),
         }
     });
