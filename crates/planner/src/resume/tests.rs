@@ -22,6 +22,7 @@ use datafusion::{
 use futures::StreamExt;
 
 use super::*;
+use crate::spilling::with_spilling_joins;
 
 /// Rows of one column, in batches, in partitions.
 type Side = Vec<Vec<Vec<i64>>>;
@@ -113,6 +114,11 @@ async fn joins_out_of_memory_give_all_rows_or_an_error() {
                         assert!(is_out_of_memory(&error), "{case}: {error}");
                         assert!(!joins_in_parts(kind, plan.children()[1]), "{case}: {error}");
                         refused += 1;
+                        let turned = with_spilling_joins(join(&left, right, kind, on)).unwrap();
+                        assert_eq!(turned.is_none(), kind == JoinType::Full || right.len() > 1, "{case}");
+                        let Some(turned) = turned else { continue };
+                        let rows = rows(&resuming(turned).unwrap(), context(memory_bytes, batch_size)).await;
+                        assert_eq!(rows.unwrap(), all, "{case}, turned round");
                     }
                 }
                 spilled += plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0);
