@@ -24,14 +24,35 @@ use crate::forget::ForgetExec;
 /// The child of `plan`, and its columns, whose rows may be dropped where those of `plan` with the same values would be:
 /// no row with other values depends on them. `None` for operators of which that is not so, or not known.
 pub(super) fn below(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Option<(usize, Vec<usize>)> {
+    origin(plan, columns).filter(|(child, _)| may_drop(plan, *child))
+}
+
+/// Whether each row of that child gives rows with its own values, and no others depend on it.
+fn may_drop(plan: &Arc<dyn ExecutionPlan>, child: usize) -> bool {
     if plan.fetch().is_some() {
-        return None;
+        return false;
     }
-    // Where a round-robin sends a row depends on the rows before it, and a filter may let other ones through the next time.
-    let by_hash = plan
-        .downcast_ref::<RepartitionExec>()
-        .is_some_and(|spread| matches!(spread.partitioning(), Partitioning::Hash(..)));
-    let passes = by_hash
+    if let Some(spread) = plan.downcast_ref::<RepartitionExec>() {
+        // Where a round-robin sends a row depends on the rows before it, and a filter may let other ones through the next time.
+        return matches!(spread.partitioning(), Partitioning::Hash(..));
+    }
+    if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        // A group is there, with the same values, exactly if its rows are.
+        return aggregate.group_expr().is_single() && aggregate.limit_options().is_none();
+    }
+    let hash = plan.downcast_ref::<HashJoinExec>().map(|join| *join.join_type());
+    let join = hash.or_else(|| plan.downcast_ref::<SortMergeJoinExec>().map(SortMergeJoinExec::join_type));
+    match join {
+        Some(JoinType::Inner) | None => true,
+        Some(JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark) => child == 0,
+        Some(JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark) => child == 1,
+        Some(JoinType::Full) => false,
+    }
+}
+
+/// The child of `plan` that its columns come from, and which they are there: they have no values but those, and null.
+pub(super) fn origin(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Option<(usize, Vec<usize>)> {
+    let passes = plan.is::<RepartitionExec>()
         || plan.is::<CoalescePartitionsExec>()
         || plan.is::<CooperativeExec>()
         || plan.is::<SortExec>()
@@ -49,12 +70,7 @@ pub(super) fn below(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Option<
         return Some((0, columns.iter().map(column).collect::<Option<_>>()?));
     }
     if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
-        let groups = aggregate.group_expr();
-        if !groups.is_single() || aggregate.limit_options().is_some() {
-            return None;
-        }
-        // A group is there, with the same values, exactly if its rows are.
-        let column = |&at: &usize| column_of(&groups.expr().get(at)?.0);
+        let column = |&at: &usize| column_of(&aggregate.group_expr().expr().get(at)?.0);
         return Some((0, columns.iter().map(column).collect::<Option<_>>()?));
     }
     if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
@@ -79,19 +95,13 @@ fn through(projection: Option<&[usize]>, columns: &[usize]) -> Option<Vec<usize>
     }
 }
 
-/// Of a join's columns before its projection. All must come from one side, each row of which gives rows with its own values.
+/// Of a join's columns before its projection. All must come from one side.
 fn side(
     join: JoinType,
     sides: [&Arc<dyn ExecutionPlan>; 2],
     columns: &[usize],
 ) -> Option<(usize, Vec<usize>)> {
     let [left_width, right_width] = sides.map(|side| side.schema().fields().len());
-    let (left, right) = match join {
-        JoinType::Inner => (true, true),
-        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => (true, false),
-        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => (false, true),
-        JoinType::Full => (false, false),
-    };
     let right_begins = match join {
         JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => 0,
         _ => left_width,
@@ -107,8 +117,8 @@ fn side(
         return None;
     }
     match first {
-        JoinSide::Left if left => Some((0, columns.to_vec())),
-        JoinSide::Right if right => Some((1, columns.iter().map(|at| at - right_begins).collect())),
-        _ => None,
+        JoinSide::Left => Some((0, columns.to_vec())),
+        JoinSide::Right => Some((1, columns.iter().map(|at| at - right_begins).collect())),
+        JoinSide::None => None,
     }
 }

@@ -7,16 +7,19 @@ use datafusion::{
     common::{JoinType, NullEquality},
     physical_plan::{
         ExecutionPlan,
-        aggregates::AggregateExec,
         coalesce_partitions::CoalescePartitionsExec,
         filter::FilterExec,
-        joins::{HashJoinExec, SortMergeJoinExec},
+        joins::HashJoinExec,
         statistics::{StatisticsArgs, StatisticsContext},
     },
 };
 use polybolos_model::settings;
 
-use super::{bloom::MAX_KEYS, columns::column_of, landing::Landing};
+use super::{
+    bloom::MAX_KEYS,
+    columns::{column_of, origin},
+    landing::Landing,
+};
 use crate::input::StageInputExec;
 
 /// A filter must promise to hold back most rows: so many at least for each key.
@@ -83,13 +86,14 @@ impl PlannedFilter {
                 (same && is_exact(&kind)).then_some((column_of(left)?, column_of(right)?))
             })
             .collect();
-        let build_rows = estimated_rows(join.left());
+        let statistics = StatisticsContext::new();
         // All keys if they come from one place, and otherwise the first that is worth it by itself.
         let choices = std::iter::once(keys.clone()).chain(keys.iter().map(|&key| vec![key]));
         choices.filter(|keys| !keys.is_empty()).find_map(|keys| {
             let (build_keys, probe_keys): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
             let landing = Landing::find(join.right(), &probe_keys)?;
-            filters.is_worth(build_rows, &landing).then_some(Self { build_keys, landing })
+            let distinct = estimated_keys(join.left(), &build_keys, &statistics);
+            filters.is_worth(distinct, &landing).then_some(Self { build_keys, landing })
         })
     }
 }
@@ -127,17 +131,23 @@ fn is_exact(kind: &DataType) -> bool {
         || matches!(kind, DataType::Boolean | DataType::Binary | DataType::BinaryView)
 }
 
-/// Whether `plan` has fewer rows than the tables that it reads.
+/// Whether anything in `plan` leaves rows out on purpose.
 fn drops_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let drops = plan.is::<FilterExec>()
-        || plan.is::<HashJoinExec>()
-        || plan.is::<SortMergeJoinExec>()
-        || plan.is::<AggregateExec>()
-        || plan.fetch().is_some();
+    let drops = plan.is::<FilterExec>() || plan.fetch().is_some();
     drops || plan.children().into_iter().any(drops_rows)
 }
 
-fn estimated_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
-    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()?;
-    statistics.num_rows.get_value().copied()
+/// At most as many keys as there are rows, where they are joined or where any of them comes from: a join that multiplies its
+/// rows, as its estimate may say, makes no new keys.
+fn estimated_keys(
+    plan: &Arc<dyn ExecutionPlan>,
+    columns: &[usize],
+    statistics: &StatisticsContext,
+) -> Option<usize> {
+    let known = statistics.compute(plan.as_ref(), &StatisticsArgs::new()).ok();
+    let rows = known.and_then(|known| known.num_rows.get_value().copied());
+    let below = origin(plan, columns).and_then(|(child, columns)| {
+        estimated_keys(plan.children().get(child).copied()?, &columns, statistics)
+    });
+    rows.into_iter().chain(below).min()
 }

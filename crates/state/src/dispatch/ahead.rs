@@ -17,6 +17,7 @@ impl Dispatcher {
             && self.reported.insert(attempt)
         {
             *self.reported_by_job.entry(running.task.job).or_default() += 1;
+            self.loads.free_slot(running);
         }
     }
 
@@ -30,7 +31,7 @@ impl Dispatcher {
     /// executors are waited for.
     pub fn plan_ahead(&mut self, ahead: &Ahead, now_ms: u64) -> Vec<Launch> {
         self.now_ms = now_ms;
-        let is_special = self.reserved.is_some() || self.running.values().any(|running| running.alone);
+        let is_special = self.reserved.is_some() || self.loads.any_alone();
         let Some(job) = ahead.state.running_job(ahead.job).filter(|_| !is_special && self.awaited.is_empty())
         else {
             return Vec::new();

@@ -48,10 +48,7 @@ impl Dispatcher {
 
     /// What the attempts that take a slot of the executor were said to need.
     pub fn needed_bytes(&self, executor: &ExecutorId) -> u64 {
-        let attempts = self.by_executor.get(executor).into_iter().flatten();
-        let busy = attempts.filter(|attempt| !self.reported.contains(attempt));
-        let needs = busy.filter_map(|attempt| self.running.get(attempt)).map(|running| running.needs_bytes);
-        needs.fold(0, u64::saturating_add)
+        u64::try_from(self.loads.of(executor).needed_bytes).unwrap_or(u64::MAX)
     }
 
     /// The task would have had a slot, and did not fit.

@@ -11,6 +11,7 @@ mod deaths;
 pub(crate) mod drain;
 mod estimate;
 pub(crate) mod failures;
+mod load;
 mod memory;
 pub(crate) mod moves;
 mod parallel;
@@ -27,7 +28,8 @@ use std::{
 use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId, Term};
 
 use self::{
-    choose::Slots, estimate::Estimates, failures::Failures, memory::Short, moves::Mover, turns::Queue,
+    choose::Slots, estimate::Estimates, failures::Failures, load::Loads, memory::Short, moves::Mover,
+    turns::Queue,
 };
 pub use self::{
     drain::DrainSteps,
@@ -112,6 +114,7 @@ pub struct Dispatcher {
     reported: BTreeSet<AttemptId>,
     /// Numbers of those; no zeros.
     reported_by_job: BTreeMap<JobId, u32>,
+    loads: Loads,
     /// Jobs whose submit is on its way into the log, and of which attempts were launched meanwhile.
     coming: BTreeSet<JobId>,
     /// Numbers of running attempts; no zeros.
@@ -151,6 +154,7 @@ impl Dispatcher {
             by_executor: BTreeMap::new(),
             reported: BTreeSet::new(),
             reported_by_job: BTreeMap::new(),
+            loads: Loads::default(),
             coming: BTreeSet::new(),
             by_job: BTreeMap::new(),
             attached: BTreeMap::new(),
@@ -254,6 +258,7 @@ impl Dispatcher {
         self.by_task.entry(running.task).or_default().insert(attempt);
         *self.by_job.entry(running.task.job).or_default() += 1;
         self.by_executor.entry(running.executor.clone()).or_default().insert(attempt);
+        self.loads.begin(&running);
         self.running.insert(attempt, running);
     }
 
@@ -262,7 +267,10 @@ impl Dispatcher {
         let ended = self.running.remove(&attempt)?;
         if self.reported.remove(&attempt) {
             count_down(&mut self.reported_by_job, ended.task.job);
+        } else {
+            self.loads.free_slot(&ended);
         }
+        self.loads.end(&ended);
         if let Some(attempts) = self.by_task.get_mut(&ended.task) {
             attempts.remove(&attempt);
             if attempts.is_empty() {
@@ -329,8 +337,7 @@ impl Dispatcher {
 
     /// Of those the ones that take a slot: they have not told that they completed.
     pub fn busy_slots(&self, executor: &ExecutorId) -> usize {
-        let attempts = self.by_executor.get(executor).into_iter().flatten();
-        attempts.filter(|attempt| !self.reported.contains(attempt)).count()
+        self.loads.of(executor).busy
     }
 
     /// Of all executors that may get tasks now.

@@ -151,14 +151,21 @@ impl Dispatcher {
 
     /// An attempt runs there that must have the executor to itself.
     pub(super) fn runs_alone_on(&self, executor: &ExecutorId) -> bool {
-        let attempts = self.by_executor.get(executor).into_iter().flatten();
-        attempts.filter_map(|attempt| self.running.get(attempt)).any(|running| running.alone)
+        self.loads.of(executor).alone > 0
     }
 
     /// Drops attempts of executors that are lost or live a new life, and waits for such no more.
     fn forget_lost(&mut self, state: &ClusterState) {
         let is_gone = |running: &Running| state.present(&running.executor, running.incarnation).is_none();
-        let gone: Vec<AttemptId> = self.running.iter().filter(|(_, r)| is_gone(r)).map(|(a, _)| *a).collect();
+        // All attempts on an executor with a stream are of the life that opened it.
+        let lives = |executor: &ExecutorId| {
+            let life = self.attached.get(executor);
+            life.is_some_and(|incarnation| state.present(executor, *incarnation).is_some())
+        };
+        let doubtful = self.by_executor.iter().filter(|(executor, _)| !lives(executor));
+        let attempts = doubtful.flat_map(|(_, attempts)| attempts);
+        let is_gone = |attempt: &&AttemptId| self.running.get(attempt).is_some_and(is_gone);
+        let gone: Vec<AttemptId> = attempts.filter(is_gone).copied().collect();
         for attempt in gone {
             self.gone(attempt);
         }
