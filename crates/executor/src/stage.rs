@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use datafusion::{error::DataFusionError, execution::SessionState, physical_plan::ExecutionPlan};
+use datafusion::{error::DataFusionError, execution::SessionState};
 use polybolos_model::{ErrorClass, JobId, StageId, TaskError};
-use polybolos_planner::{PlanError, decode_stage};
+use polybolos_planner::{PlanError, StageTemplate, decode_stage};
 use polybolos_proto::v1;
 use polybolos_shuffle::{StageInputs, task_error};
 use tokio::sync::OnceCell;
@@ -20,7 +20,7 @@ pub(crate) struct PreparedStage {
 
 /// What the tasks of a stage share.
 pub(crate) struct Decoded {
-    pub(crate) template: Arc<dyn ExecutionPlan>,
+    pub(crate) template: StageTemplate,
     pub(crate) state: Arc<SessionState>,
     pub(crate) inputs: Arc<StageInputs>,
 }

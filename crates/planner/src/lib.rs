@@ -59,7 +59,7 @@ pub use output::{StageOutputExec, TaskOutput, TaskPlan};
 pub use pick::PickExec;
 pub use runtime_filter::RuntimeFilters;
 pub use settings::Settings;
-pub use task::{decode_stage, spilling_task_plan, task_plan};
+pub use task::{StageTemplate, decode_stage, spilling_task_plan, task_plan};
 pub use tpch::tpch_query;
 pub use width::partitions_for_memory;
 pub use write::{StagedFiles, WriteExec, WritePlan, Writing, write_plan};

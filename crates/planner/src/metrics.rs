@@ -8,6 +8,7 @@ use std::{
 };
 
 use datafusion::{
+    common::JoinType,
     logical_expr::LogicalPlan,
     physical_plan::{
         ExecutionPlan,
@@ -19,25 +20,52 @@ use datafusion::{
 };
 use polybolos_model::{OperatorMetrics, Stage, StageGraph, TaskMetrics};
 
-use crate::{input::StageInputExec, output::TaskPlan, pick::PickExec, resume::ResumeExec};
+use crate::{
+    input::StageInputExec, output::TaskPlan, pick::PickExec, resume::ResumeExec, task::StageTemplate,
+};
 
 /// The metrics of a task that has ended, by operator of `template`.
 ///
 /// `executed.plan` must be the very plan that ran, with its inputs bound ([`TaskPlan::with_plan`]). `node` counts
-/// the operators of `template` in depth-first preorder from its root, so it is the line of [`Stage::display`]. An
+/// the operators of the stage in depth-first preorder from its root, so it is the line of [`Stage::display`]. An
 /// operator that the task had in another place or not at all is left out; the reader of a stage's output counts as
 /// its input.
-pub fn task_metrics(template: &Arc<dyn ExecutionPlan>, executed: &TaskPlan) -> Vec<OperatorMetrics> {
+pub fn task_metrics(template: &StageTemplate, executed: &TaskPlan) -> Vec<OperatorMetrics> {
     let mut found = vec![];
     let mut next = 1;
-    if let Some(top) = template.children().first() {
-        collect(top, Some(&executed.plan), &mut next, &mut found);
-    }
+    collect(template.shape(), Some(&executed.plan), &mut next, &mut found);
     found
 }
 
+/// What is to be known of a stage's operators when its tasks have ended; these themselves are with the tasks.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    name: String,
+    reads_stage: bool,
+    is_cooperative: bool,
+    /// Of a nested loop join, whose sides may be turned round.
+    join: Option<JoinType>,
+    children: Vec<Shape>,
+}
+
+impl Shape {
+    pub(crate) fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
+        Self {
+            name: plan.name().to_owned(),
+            reads_stage: plan.is::<StageInputExec>(),
+            is_cooperative: plan.is::<CooperativeExec>(),
+            join: nested_loop(plan),
+            children: plan.children().into_iter().map(Self::of).collect(),
+        }
+    }
+}
+
+fn nested_loop(plan: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
+    plan.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type())
+}
+
 fn collect(
-    template: &Arc<dyn ExecutionPlan>,
+    template: &Shape,
     executed: Option<&Arc<dyn ExecutionPlan>>,
     next: &mut u32,
     found: &mut Vec<OperatorMetrics>,
@@ -52,14 +80,14 @@ fn collect(
         }
     }
     let below = executed.map(|executed| executed.children()).unwrap_or_default();
-    for (position, child) in template.children().into_iter().enumerate() {
+    for (position, child) in template.children.iter().enumerate() {
         collect(child, below.get(position).copied(), next, found);
     }
 }
 
 /// The operator of a task that does the work of `template`: `executed`, or what it picks from, resumes or makes yield.
 fn counterpart<'a>(
-    template: &Arc<dyn ExecutionPlan>,
+    template: &Shape,
     executed: &'a Arc<dyn ExecutionPlan>,
 ) -> Option<&'a Arc<dyn ExecutionPlan>> {
     if let Some(pick) = executed.downcast_ref::<PickExec>() {
@@ -68,19 +96,14 @@ fn counterpart<'a>(
     if let Some(resume) = executed.downcast_ref::<ResumeExec>() {
         return counterpart(template, resume.input());
     }
-    if let Some(coop) =
-        executed.downcast_ref::<CooperativeExec>().filter(|_| !template.is::<CooperativeExec>())
-    {
+    if let Some(coop) = executed.downcast_ref::<CooperativeExec>().filter(|_| !template.is_cooperative) {
         return counterpart(template, coop.input());
     }
-    let reads_stage = template.is::<StageInputExec>() && executed.children().is_empty();
+    let reads_stage = template.reads_stage && executed.children().is_empty();
     // The sides of one that was turned round are in each other's place.
-    let join_type = |plan: &Arc<dyn ExecutionPlan>| {
-        plan.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type())
-    };
-    let same = template.name() == executed.name()
-        && template.children().len() == executed.children().len()
-        && join_type(template) == join_type(executed);
+    let same = template.name == executed.name()
+        && template.children.len() == executed.children().len()
+        && template.join == nested_loop(executed);
     (reads_stage || same).then_some(executed)
 }
 

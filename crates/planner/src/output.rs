@@ -2,10 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use datafusion::{
     common::{internal_datafusion_err, tree_node::TreeNodeRecursion},
-    config::ConfigOptions,
     error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::PhysicalExpr,
@@ -14,7 +12,6 @@ use datafusion::{
         ReplaceChildrenOptions, apply_expression_roots,
     },
 };
-use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use polybolos_model::{Exchange, StageId};
 
 /// How a task's rows are spread over its output partitions.
@@ -44,27 +41,17 @@ impl TaskPlan {
     }
 }
 
-/// What [`crate::task_plan`] needs to make a plan with fresh state: it decodes it anew.
-#[derive(Debug, Clone)]
-pub(crate) struct Source {
-    pub(crate) bytes: Bytes,
-    pub(crate) context: Arc<TaskContext>,
-    pub(crate) codec: Arc<dyn PhysicalExtensionCodec>,
-    pub(crate) options: Arc<ConfigOptions>,
-}
-
 /// Root of every stage's plan. Executing it is an error: `shuffle` runs the plan below and spreads its rows.
 #[derive(Debug, Clone)]
 pub struct StageOutputExec {
     stage: StageId,
     output: TaskOutput,
     input: Arc<dyn ExecutionPlan>,
-    source: Option<Source>,
 }
 
 impl StageOutputExec {
     pub fn new(stage: StageId, output: TaskOutput, input: Arc<dyn ExecutionPlan>) -> Self {
-        Self { stage, output, input, source: None }
+        Self { stage, output, input }
     }
 
     pub fn stage(&self) -> StageId {
@@ -77,14 +64,6 @@ impl StageOutputExec {
 
     pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
         &self.input
-    }
-
-    pub(crate) fn source(&self) -> Option<&Source> {
-        self.source.as_ref()
-    }
-
-    pub(crate) fn with_source(self, source: Source) -> Self {
-        Self { source: Some(source), ..self }
     }
 }
 

@@ -1,11 +1,12 @@
 //! From a stage's bytes to its template, and from the template to the plan of one task.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use datafusion::{
     common::tree_node::{Transformed, TransformedResult, TreeNode},
-    execution::SessionState,
+    config::ConfigOptions,
+    execution::{SessionState, TaskContext},
     physical_optimizer::{PhysicalOptimizerRule, filter_pushdown::FilterPushdown},
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties,
@@ -15,34 +16,57 @@ use datafusion::{
     },
 };
 use datafusion_proto::{
-    bytes::physical_plan_from_bytes_with_proto_converter, physical_plan::DeduplicatingProtoConverter,
+    bytes::physical_plan_from_bytes_with_proto_converter,
+    physical_plan::{DeduplicatingProtoConverter, PhysicalExtensionCodec},
 };
+use polybolos_model::StageId;
 
 use crate::{
     claims::check_claims,
     error::PlanError,
     extensions::Extensions,
     held::Holding,
+    metrics::Shape,
     narrow::narrow,
-    output::{Source, StageOutputExec, TaskOutput, TaskPlan},
+    output::{StageOutputExec, TaskOutput, TaskPlan},
     pick::PickExec,
     resume::resuming,
     spilling::with_spilling_joins,
 };
 
-/// The plan of a stage as its tasks share it. Its root is a [`StageOutputExec`]; partition `p` below is task `p`.
+/// A stage as its tasks share it, from [`decode_stage`].
+#[derive(Debug)]
+pub struct StageTemplate {
+    stage: StageId,
+    tasks: usize,
+    shape: Shape,
+    source: Source,
+    /// What was decoded, until the first task takes it: nothing that a task has filled stays here.
+    first: Mutex<Option<StageOutputExec>>,
+}
+
+/// What it takes to make a plan with state of its own: it is decoded anew.
+#[derive(Debug)]
+struct Source {
+    bytes: Bytes,
+    context: Arc<TaskContext>,
+    codec: Arc<dyn PhysicalExtensionCodec>,
+    options: Arc<ConfigOptions>,
+}
+
+/// Decodes a stage for its tasks. Partition `p` of its plan is task `p`.
 ///
 /// `state` must know the functions of the plan and, in its runtime, the object stores of its files; its options are
 /// those of the tasks.
 ///
 /// # Errors
 /// [`PlanError::Decode`] if the bytes are of another version, name a function that `state` lacks, or hold rows that claim
-/// more memory than they can take.
+/// more memory than they can take; [`PlanError::NotAStage`] if they are another plan.
 pub fn decode_stage(
     bytes: &[u8],
     state: &SessionState,
     extensions: &Extensions,
-) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+) -> Result<StageTemplate, PlanError> {
     check_claims(bytes).map_err(|error| PlanError::Decode(error.strip_backtrace()))?;
     let source = Source {
         bytes: Bytes::copy_from_slice(bytes),
@@ -50,7 +74,14 @@ pub fn decode_stage(
         codec: extensions.codec(),
         options: Arc::clone(state.config_options()),
     };
-    Ok(Arc::new(decode(&source)?.with_source(source)))
+    let root = decode(&source)?;
+    Ok(StageTemplate {
+        stage: root.stage(),
+        tasks: root.input().output_partitioning().partition_count(),
+        shape: Shape::of(root.input()),
+        source,
+        first: Mutex::new(Some(root)),
+    })
 }
 
 fn decode(source: &Source) -> Result<StageOutputExec, PlanError> {
@@ -71,15 +102,15 @@ pub(crate) fn stage_root(plan: &Arc<dyn ExecutionPlan>) -> Result<&StageOutputEx
 
 /// The plan of task `partition`, with state of its own.
 ///
-/// `template` comes from [`decode_stage`]. It is decoded again: metrics, join tables, dynamic filters, work queues of
+/// For the first task that is what [`decode_stage`] has decoded, and for the others it is decoded again: metrics, join tables, dynamic filters, work queues of
 /// scans and subquery results live inside DataFusion's operators, and no other way leaves none of them shared, or alive for
 /// as long as the template.
 /// Dynamic filters are planted here, for a task is the largest part of a query that has memory in common.
 ///
 /// # Errors
-/// [`PlanError::NoSuchTask`], [`PlanError::NotAStage`], or DataFusion's refusal to rebuild an operator.
-pub fn task_plan(template: &Arc<dyn ExecutionPlan>, partition: u32) -> Result<TaskPlan, PlanError> {
-    Template::of(template)?.narrowed(partition)?.ready()
+/// [`PlanError::NoSuchTask`], or DataFusion's refusal to rebuild an operator.
+pub fn task_plan(template: &StageTemplate, partition: u32) -> Result<TaskPlan, PlanError> {
+    template.narrowed(partition)?.ready()
 }
 
 /// As [`task_plan`], for a task that ran out of memory: what would be hash joins, which can't go to disk, are sort-merge
@@ -88,39 +119,28 @@ pub fn task_plan(template: &Arc<dyn ExecutionPlan>, partition: u32) -> Result<Ta
 ///
 /// # Errors
 /// As [`task_plan`].
-pub fn spilling_task_plan(
-    template: &Arc<dyn ExecutionPlan>,
-    partition: u32,
-) -> Result<Option<TaskPlan>, PlanError> {
-    let narrowed = Template::of(template)?.narrowed(partition)?;
+pub fn spilling_task_plan(template: &StageTemplate, partition: u32) -> Result<Option<TaskPlan>, PlanError> {
+    let narrowed = template.narrowed(partition)?;
     let spilling = with_spilling_joins(Arc::clone(&narrowed.plan));
     let spilling = spilling.map_err(PlanError::datafusion("replacing joins"))?;
     spilling.map(|plan| Narrowed { plan, ..narrowed }.ready()).transpose()
 }
 
-/// A decoded stage.
-struct Template<'a> {
-    root: &'a StageOutputExec,
-    source: &'a Source,
-}
-
-impl<'a> Template<'a> {
-    fn of(template: &'a Arc<dyn ExecutionPlan>) -> Result<Self, PlanError> {
-        let root = stage_root(template)?;
-        let not_decoded = || PlanError::NotAStage { root: "StageOutputExec, not decoded".to_owned() };
-        Ok(Self { root, source: root.source().ok_or_else(not_decoded)? })
+impl StageTemplate {
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     /// One partition.
-    fn narrowed(&self, partition: u32) -> Result<Narrowed<'a>, PlanError> {
-        let tasks = self.root.input().output_partitioning().partition_count();
-        if partition as usize >= tasks {
-            return Err(PlanError::NoSuchTask { stage: self.root.stage(), tasks, partition });
+    fn narrowed(&self, partition: u32) -> Result<Narrowed<'_>, PlanError> {
+        if partition as usize >= self.tasks {
+            return Err(PlanError::NoSuchTask { stage: self.stage, tasks: self.tasks, partition });
         }
-        let fresh = decode(self.source)?;
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let fresh = first.map_or_else(|| decode(&self.source), Ok)?;
         let plan =
             narrow(fresh.input(), partition as usize).map_err(PlanError::datafusion("narrowing a stage"))?;
-        Ok(Narrowed { plan, output: fresh.output().clone(), source: self.source })
+        Ok(Narrowed { plan, output: fresh.output().clone(), source: &self.source })
     }
 }
 

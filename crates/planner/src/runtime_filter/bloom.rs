@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch},
+        buffer::BooleanBuffer,
         datatypes::{DataType, Field, Schema, SchemaRef},
     },
     common::{
@@ -52,7 +53,8 @@ pub(crate) fn without_nulls(keys: &[ArrayRef], rows: usize) -> Option<BooleanArr
         return None;
     }
     let nulls: Vec<_> = keys.iter().filter_map(|key| key.logical_nulls()).collect();
-    Some((0..rows).map(|row| Some(nulls.iter().all(|nulls| nulls.is_valid(row)))).collect())
+    let complete = BooleanBuffer::collect_bool(rows, |row| nulls.iter().all(|nulls| nulls.is_valid(row)));
+    Some(BooleanArray::new(complete, None))
 }
 
 /// The rows of a summary.
@@ -187,10 +189,11 @@ impl KeyFilter {
 
     pub(crate) fn passes(&self, keys: &[ArrayRef], rows: usize) -> Result<BooleanArray> {
         let hashes = hash_rows(keys, rows)?;
-        let complete = without_nulls(keys, rows);
-        let is_complete = |row: usize| complete.as_ref().is_none_or(|rows| rows.value(row));
-        let passes = hashes.iter().enumerate();
-        Ok(passes.map(|(row, hash)| Some(is_complete(row) && self.bloom.check(hash))).collect())
+        let mut passes = BooleanBuffer::collect_bool(rows, |row| self.bloom.check(&hashes[row]));
+        if let Some(complete) = without_nulls(keys, rows) {
+            passes = &passes & complete.values();
+        }
+        Ok(BooleanArray::new(passes, None))
     }
 }
 

@@ -13,8 +13,8 @@ use datafusion::{
 };
 use polybolos_model::{Exchange, OperatorMetrics, Stage, StageGraph, TaskMetrics};
 use polybolos_planner::{
-    Extensions, PlanError, RuntimeFilters, StageInputExec, TaskOutput, TaskPlan, cluster_config,
-    decode_stage, spilling_task_plan, stage_graph, task_metrics, task_plan,
+    Extensions, PlanError, RuntimeFilters, StageInputExec, StageTemplate, TaskOutput, TaskPlan,
+    cluster_config, decode_stage, spilling_task_plan, stage_graph, task_metrics, task_plan,
 };
 
 use crate::{data, reader::MemoryReader};
@@ -94,7 +94,7 @@ impl Cluster {
         stage: &Stage,
         partition: u32,
         outputs: &Outputs,
-    ) -> (Arc<dyn ExecutionPlan>, TaskPlan, TaskContext) {
+    ) -> (StageTemplate, TaskPlan, TaskContext) {
         // An executor has a session of its own, without the tables.
         let config = self.state.config().clone();
         let executor = self.extensions.session_state(config, Arc::clone(self.state.runtime_env()));
