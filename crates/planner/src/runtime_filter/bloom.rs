@@ -26,11 +26,11 @@ const BYTES_PER_KEY: usize = 2;
 /// Any will do that is the same on each node.
 const SEED: u64 = 0x706f_6c79_626f_6c6f;
 
-/// A value that is longer is no bound of a range.
+/// A value that is longer is no bound of a range: that key has none then.
 const MAX_BOUND_BYTES: usize = 256;
 
 /// The schema of a summary: hashes of keys, eight bytes each, none if there are too many; and the least and the greatest value
-/// of each key, in its first row.
+/// of each key, the same in all rows of a task, null if they are not told.
 pub(crate) fn summary_schema(keys: &[DataType]) -> SchemaRef {
     let mut fields = vec![Field::new("hashes", DataType::Binary, true)];
     for (number, kind) in keys.iter().enumerate() {
@@ -78,12 +78,7 @@ pub(crate) fn write_summary(
         let known = is_short(min) && is_short(max);
         for bound in [min, max] {
             let unknown = ScalarValue::try_new_null(&bound.data_type())?;
-            let first = if known { bound } else { &unknown };
-            let bounds =
-                std::iter::once(first).chain(std::iter::repeat_n(&unknown, rows.len().saturating_sub(1)));
-            columns.push(
-                ScalarValue::iter_to_array(bounds.take(rows.len().max(1)).cloned())?.slice(0, rows.len()),
-            );
+            columns.push(if known { bound } else { &unknown }.to_array_of_size(rows.len())?);
         }
     }
     Ok(RecordBatch::try_new(schema, columns)?)
@@ -98,13 +93,21 @@ pub(crate) struct Keys {
     hashes: Vec<u64>,
     /// Of one of them it is not known.
     incomplete: bool,
-    /// `None` where no task had a value.
-    ranges: Vec<Option<(ScalarValue, ScalarValue)>>,
+    ranges: Vec<Range>,
+}
+
+/// What holds all values of a key.
+#[derive(Clone, PartialEq, Debug)]
+enum Range {
+    Empty,
+    Within(ScalarValue, ScalarValue),
+    /// A task had values and did not tell their bounds.
+    Unknown,
 }
 
 impl Keys {
     pub(crate) fn new(keys: usize) -> Self {
-        Self { hashes: Vec::new(), incomplete: false, ranges: vec![None; keys] }
+        Self { hashes: Vec::new(), incomplete: false, ranges: vec![Range::Empty; keys] }
     }
 
     /// Adds rows of a summary.
@@ -127,7 +130,7 @@ impl Keys {
             for (number, range) in self.ranges.iter_mut().enumerate() {
                 let min = ScalarValue::try_from_array(rows.column(1 + 2 * number), row)?;
                 let max = ScalarValue::try_from_array(rows.column(2 + 2 * number), row)?;
-                widen(range, min, max);
+                range.widen(min, max);
             }
         }
         Ok(())
@@ -149,7 +152,8 @@ impl Keys {
         }
         let mut bloom = Sbbf::new_with_num_of_bytes(Self::filter_bytes(self.hashes.len()));
         self.hashes.iter().for_each(|hash| bloom.insert(hash));
-        Some(KeyFilter { bloom, is_empty: self.hashes.is_empty(), ranges: self.ranges })
+        let ranges = self.ranges.into_iter().map(Range::known).collect();
+        Some(KeyFilter { bloom, is_empty: self.hashes.is_empty(), ranges })
     }
 
     /// Of the filter over so many keys.
@@ -159,14 +163,26 @@ impl Keys {
     }
 }
 
-fn widen(range: &mut Option<(ScalarValue, ScalarValue)>, min: ScalarValue, max: ScalarValue) {
-    if min.is_null() || max.is_null() {
-        return;
+impl Range {
+    /// By the bounds in a row of a summary. A row has hashes, and so its task had values.
+    fn widen(&mut self, min: ScalarValue, max: ScalarValue) {
+        *self = match std::mem::replace(self, Self::Unknown) {
+            Self::Unknown => return,
+            _ if min.is_null() || max.is_null() => return,
+            Self::Empty => Self::Within(min, max),
+            Self::Within(least, greatest) => {
+                let least = if min < least { min } else { least };
+                Self::Within(least, if max > greatest { max } else { greatest })
+            }
+        };
     }
-    let (known_min, known_max) = range.take().unwrap_or_else(|| (min.clone(), max.clone()));
-    let least = if min < known_min { min } else { known_min };
-    let greatest = if max > known_max { max } else { known_max };
-    *range = Some((least, greatest));
+
+    fn known(self) -> Option<(ScalarValue, ScalarValue)> {
+        match self {
+            Self::Within(min, max) => Some((min, max)),
+            Self::Empty | Self::Unknown => None,
+        }
+    }
 }
 
 /// Tells rows that may have a match from those that have none.
@@ -182,7 +198,7 @@ impl KeyFilter {
         self.is_empty
     }
 
-    /// The least and the greatest value of each key that has any.
+    /// The least and the greatest value of each key of which they are known.
     pub(crate) fn ranges(&self) -> &[Option<(ScalarValue, ScalarValue)>] {
         &self.ranges
     }
@@ -247,6 +263,22 @@ mod tests {
         let filter = keys.into_filter().unwrap();
         let passes = filter.passes(&keys_of_build, 2).unwrap();
         assert_eq!(passes, BooleanArray::from(vec![false, true]));
+    }
+
+    #[test]
+    fn a_key_of_which_one_task_has_very_long_values_has_no_range() {
+        let long = "z".repeat(1_000);
+        let (few, one) = (columns(&[Some(1)], &[Some("a")]), columns(&[Some(2)], &[Some(&long)]));
+        for tasks in [[&few, &one], [&one, &few]] {
+            let mut keys = Keys::new(2);
+            for task in tasks {
+                keys.add(&summary(task)).unwrap();
+            }
+            let filter = keys.into_filter().unwrap();
+            assert!(filter.ranges()[0].is_some());
+            assert_eq!(filter.ranges()[1], None);
+            assert_eq!(filter.passes(&one, 1).unwrap().true_count(), 1);
+        }
     }
 
     #[test]
