@@ -81,7 +81,10 @@ fn a_wrong_file_in_the_data_is_told_with_its_query() {
 
 #[test]
 fn the_demo_kills_the_leader_and_shows_the_pause_and_what_ran_where() {
-    let ended = run(&["demo", "--scale", "0.01"]).exits(0).says("executor-1").says("tasks");
+    let ended = run(&["demo", "--scale", "0.01"]).exits(0).says("executor-1");
+    // So little data is one short task, which may end before the kill gets there; the demo says which it was.
+    let outcomes = ["were started by the leader that died", "The query had ended before the kill"];
+    assert_eq!(outcomes.iter().filter(|told| ended.stderr.contains(**told)).count(), 1, "{ended:#?}");
     for part in ["is killed with SIGKILL", "leads, in term", "as DataFusion gives it", "all three have state"]
     {
         assert!(ended.stderr.contains(part), "'{part}' is not in {ended:#?}");
