@@ -93,7 +93,8 @@ impl PlannerCodec {
             return Ok(Some(Kind::Write(encode_write(write)?)));
         }
         if let Some(summary) = node.downcast_ref::<KeySummaryExec>() {
-            return Ok(Some(Kind::KeySummary(encode_keys(summary.columns()))));
+            let limit = u64::try_from(summary.limit()).ok();
+            return Ok(Some(Kind::KeySummary(wire::Keys { limit, ..encode_keys(summary.columns()) })));
         }
         if let Some(filter) = node.downcast_ref::<RuntimeFilterExec>() {
             return Ok(Some(Kind::RuntimeFilter(encode_keys(filter.columns()))));
@@ -171,7 +172,8 @@ impl PhysicalExtensionCodec for PlannerCodec {
             }
             Some(Kind::Write(write)) => decode_write(write, one_input(inputs)?),
             Some(Kind::KeySummary(keys)) => {
-                Ok(Arc::new(KeySummaryExec::try_new(one_input(inputs)?, decode_keys(&keys))?))
+                let limit = keys.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+                Ok(Arc::new(KeySummaryExec::try_new(one_input(inputs)?, decode_keys(&keys), limit)?))
             }
             Some(Kind::RuntimeFilter(keys)) => decode_filter(&keys, inputs),
             Some(Kind::Foreign(bytes)) => self.foreign.try_decode(&bytes, inputs, ctx, converter),
@@ -249,7 +251,8 @@ fn one_input(inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Arc<dyn ExecutionPlan>
 }
 
 fn encode_keys(columns: &[usize]) -> wire::Keys {
-    wire::Keys { columns: columns.iter().map(|&at| u32::try_from(at).unwrap_or(u32::MAX)).collect() }
+    let columns = columns.iter().map(|&at| u32::try_from(at).unwrap_or(u32::MAX)).collect();
+    wire::Keys { columns, limit: None }
 }
 
 fn decode_keys(keys: &wire::Keys) -> Vec<usize> {

@@ -137,7 +137,8 @@ impl Cutter {
         let Some(rows) = keys_of(build).filter(|_| self.cuts.len() < MOST_STAGES_WITH_FILTERS) else {
             return Ok(probe);
         };
-        let keys = KeySummaryExec::try_new(Arc::clone(rows), filter.build_keys.clone());
+        let limit = filter.limit_of_each(partitions(rows));
+        let keys = KeySummaryExec::try_new(Arc::clone(rows), filter.build_keys.clone(), limit);
         let keys: Arc<dyn ExecutionPlan> = Arc::new(keys.map_err(&failed)?);
         let tasks = partitions(&keys);
         let mut told = self.read_all(keys, Exchange::Broadcast)?;

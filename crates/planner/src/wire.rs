@@ -131,6 +131,9 @@ pub(crate) struct Forget {
 pub(crate) struct Keys {
     #[prost(uint32, repeated, tag = "1")]
     pub(crate) columns: Vec<u32>,
+    /// Of a summary: with more keys it tells none. Absent from stages of before there was one.
+    #[prost(uint64, optional, tag = "2")]
+    pub(crate) limit: Option<u64>,
 }
 
 /// The fields of a `WriteTarget`, and DataFusion's writer.

@@ -17,8 +17,8 @@ use datafusion::{
     parquet::bloom_filter::Sbbf,
 };
 
-/// Most keys of a filter, 8 MiB of hashes that each of its readers reads; with more of them all rows pass.
-pub(crate) const MAX_KEYS: usize = 1 << 20;
+/// Most keys of a filter, 32 MiB of hashes that each of its readers reads; with more of them all rows pass.
+pub(crate) const MAX_KEYS: usize = 1 << 22;
 /// Hashes in one row of a summary, 64 KiB.
 const HASHES_IN_ROW: usize = 8 * 1_024;
 /// Of the Bloom filter, for each key: one row in several hundred passes by mistake.

@@ -33,13 +33,17 @@ use super::bloom::{MAX_KEYS, hash_rows, summary_schema, without_nulls, write_sum
 pub(crate) struct KeySummaryExec {
     input: Arc<dyn ExecutionPlan>,
     columns: Vec<usize>,
+    /// A partition with more keys than that tells none.
+    limit: usize,
     properties: Arc<PlanProperties>,
 }
 
 impl KeySummaryExec {
+    /// Of partitions with at most `limit` keys, and at most [`MAX_KEYS`].
+    ///
     /// # Errors
     /// The input has no such column.
-    pub(crate) fn try_new(input: Arc<dyn ExecutionPlan>, columns: Vec<usize>) -> Result<Self> {
+    pub(crate) fn try_new(input: Arc<dyn ExecutionPlan>, columns: Vec<usize>, limit: usize) -> Result<Self> {
         let kinds = key_types(&input.schema(), &columns)?;
         let partitions = input.output_partitioning().partition_count();
         let properties = PlanProperties::new(
@@ -48,7 +52,11 @@ impl KeySummaryExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Ok(Self { input, columns, properties: Arc::new(properties) })
+        Ok(Self { input, columns, limit: limit.min(MAX_KEYS), properties: Arc::new(properties) })
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
     }
 
     pub(crate) fn columns(&self) -> &[usize] {
@@ -112,7 +120,7 @@ impl ExecutionPlan for KeySummaryExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input =
             children.pop().ok_or_else(|| internal_datafusion_err!("KeySummaryExec needs one child"))?;
-        Ok(Arc::new(Self::try_new(input, self.columns.clone())?))
+        Ok(Arc::new(Self::try_new(input, self.columns.clone(), self.limit)?))
     }
 
     fn with_new_children(
@@ -126,10 +134,13 @@ impl ExecutionPlan for KeySummaryExec {
         let memory = MemoryConsumer::new("KeySummaryExec").register(context.memory_pool());
         let mut rows = self.input.execute(partition, context)?;
         let schema = self.schema();
-        let mut summary = Summary::new(&self.input.schema(), &self.columns, memory)?;
+        let mut summary = Summary::new(&self.input.schema(), &self.columns, self.limit, memory)?;
         let columns = self.columns.clone();
         let summed_up = stream::once(async move {
-            while let Some(batch) = rows.next().await.transpose()? {
+            // The rest can't change that all rows have to pass.
+            while summary.hashes.is_some()
+                && let Some(batch) = rows.next().await.transpose()?
+            {
                 let keys: Vec<_> = columns.iter().map(|&at| Arc::clone(batch.column(at))).collect();
                 summary.add(&keys, batch.num_rows())?;
             }
@@ -143,6 +154,7 @@ impl ExecutionPlan for KeySummaryExec {
 struct Summary {
     /// `None` once there are too many.
     hashes: Option<Vec<u64>>,
+    limit: usize,
     /// Doublets are sought when there are so many hashes.
     next_sort: usize,
     ranges: Vec<(MinAccumulator, MaxAccumulator)>,
@@ -150,19 +162,16 @@ struct Summary {
 }
 
 impl Summary {
-    fn new(schema: &SchemaRef, columns: &[usize], memory: MemoryReservation) -> Result<Self> {
+    fn new(schema: &SchemaRef, columns: &[usize], limit: usize, memory: MemoryReservation) -> Result<Self> {
         let range = |&at: &usize| {
             let kind = schema.field(at).data_type();
             Ok((MinAccumulator::try_new(kind)?, MaxAccumulator::try_new(kind)?))
         };
         let ranges = columns.iter().map(range).collect::<Result<_>>()?;
-        Ok(Self { hashes: Some(Vec::new()), next_sort: 64 * 1_024, ranges, memory })
+        Ok(Self { hashes: Some(Vec::new()), limit, next_sort: 64 * 1_024, ranges, memory })
     }
 
     fn add(&mut self, keys: &[ArrayRef], rows: usize) -> Result<()> {
-        if self.hashes.is_none() {
-            return Ok(());
-        }
         let (mut keys, mut rows) = (keys.to_vec(), rows);
         if let Some(complete) = without_nulls(&keys, rows) {
             keys = keys.iter().map(|key| filter(key, &complete)).collect::<Result<_, _>>()?;
@@ -184,7 +193,7 @@ impl Summary {
             distinct(hashes);
             self.next_sort = (2 * hashes.len()).max(self.next_sort);
             self.memory.try_resize(hashes.len() * size_of::<u64>())?;
-            if hashes.len() > MAX_KEYS {
+            if hashes.len() > self.limit {
                 self.give_up();
             }
         }
@@ -200,7 +209,7 @@ impl Summary {
         if let Some(hashes) = &mut self.hashes {
             distinct(hashes);
         }
-        let hashes = self.hashes.as_deref().filter(|hashes| hashes.len() <= MAX_KEYS);
+        let hashes = self.hashes.as_deref().filter(|hashes| hashes.len() <= self.limit);
         let hashes = match hashes {
             Some([_, some @ ..]) if polybolos_model::mutant!("runtime-filter-forgets-a-key") => Some(some),
             other => other,
@@ -216,4 +225,41 @@ impl Summary {
 fn distinct(hashes: &mut Vec<u64>) {
     hashes.sort_unstable();
     hashes.dedup();
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        arrow::{
+            array::{Array, AsArray, Int64Array},
+            datatypes::{Field, Schema},
+        },
+        datasource::memory::MemorySourceConfig,
+        physical_plan::collect,
+    };
+
+    use super::*;
+
+    /// The first row that is told of the keys of `batches` by a summary that tells at most `limit`: bytes of hashes.
+    async fn told(limit: usize, batches: &[std::ops::Range<i64>]) -> Option<usize> {
+        let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true)]));
+        let batch = |keys: &std::ops::Range<i64>| {
+            let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(keys.clone()));
+            RecordBatch::try_new(Arc::clone(&schema), vec![keys]).unwrap()
+        };
+        let rows = vec![batches.iter().map(batch).collect()];
+        let input = MemorySourceConfig::try_new_exec(&rows, Arc::clone(&schema), None).unwrap();
+        let summary = KeySummaryExec::try_new(input, vec![0], limit).unwrap();
+        let told = collect(Arc::new(summary), Arc::new(TaskContext::default())).await.unwrap();
+        let hashes = told[0].column(0).as_binary::<i32>();
+        hashes.is_valid(0).then(|| hashes.value(0).len())
+    }
+
+    #[tokio::test]
+    async fn with_more_keys_than_its_limit_a_partition_tells_none() {
+        assert_eq!(told(10, &[0..5, 5..10, 0..10]).await, Some(80));
+        assert_eq!(told(10, &[0..5, 5..11]).await, None);
+        // So many that they are counted on the way, and the rest is not read.
+        assert_eq!(told(10, &[0..50_000, 50_000..100_000, 100_000..150_000]).await, None);
+    }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use datafusion::{
     arrow::datatypes::DataType,
     common::{JoinType, NullEquality},
+    physical_expr::intervals::utils::check_support,
     physical_plan::{
         ExecutionPlan,
         coalesce_partitions::CoalescePartitionsExec,
@@ -24,6 +25,9 @@ use crate::input::StageInputExec;
 
 /// A filter must promise to hold back most rows: so many at least for each key.
 const ROWS_PER_KEY: usize = 4;
+/// Where the optimizer can only guess how many keys there are, it is tried; but with more than one for so many rows, it is
+/// given up: what was read of them until then is little beside the rows that move anyway.
+const ROWS_PER_KEY_IN_VAIN: usize = 16;
 
 /// Whether joins get runtime filters, as a session's settings say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +46,21 @@ impl RuntimeFilters {
         Self { min_rows: is_on.then(|| settings::RUNTIME_FILTER_MIN_ROWS.count_in(options)) }
     }
 
-    /// Whether a filter by `keys` keys is worth its price for `rows` rows in `tasks` tasks, each of which reads all the keys.
-    fn is_worth(self, keys: Option<usize>, landing: &Landing) -> bool {
-        let Some(min_rows) = self.min_rows else { return false };
+    /// With how many keys at most a filter is tried for `rows` rows in `tasks` tasks, each of which reads all the keys; `None` for
+    /// not at all. The optimizer expects `keys` of them, which may be a guess.
+    fn limit(self, keys: Option<usize>, is_guess: bool, rows: Option<usize>, tasks: usize) -> Option<usize> {
+        let min_rows = self.min_rows?;
         if min_rows == 0 {
-            return true;
+            return Some(MAX_KEYS);
         }
-        let (Some(keys), Some(rows)) = (keys, landing.rows) else { return false };
-        let read = keys.saturating_mul(landing.tasks.max(ROWS_PER_KEY));
-        rows >= min_rows as usize && keys <= MAX_KEYS && read <= rows
+        let rows = rows.filter(|&rows| rows >= min_rows as usize)?;
+        let worth = |rows_per_key: usize| (rows / tasks.max(rows_per_key)).min(MAX_KEYS);
+        let promised = keys.is_some_and(|keys| keys <= worth(ROWS_PER_KEY));
+        match (promised, is_guess) {
+            (true, _) => Some(MAX_KEYS),
+            (false, true) => Some(worth(ROWS_PER_KEY_IN_VAIN)),
+            (false, false) => None,
+        }
     }
 }
 
@@ -64,6 +74,8 @@ impl Default for RuntimeFilters {
 pub(crate) struct PlannedFilter {
     /// Columns of the build side.
     pub(crate) build_keys: Vec<usize>,
+    /// Most keys, of all tasks.
+    limit: usize,
     /// In the probe side.
     pub(crate) landing: Landing,
 }
@@ -87,14 +99,21 @@ impl PlannedFilter {
             })
             .collect();
         let statistics = StatisticsContext::new();
+        let is_guess = guesses(join.left());
         // All keys if they come from one place, and otherwise the first that is worth it by itself.
         let choices = std::iter::once(keys.clone()).chain(keys.iter().map(|&key| vec![key]));
         choices.filter(|keys| !keys.is_empty()).find_map(|keys| {
             let (build_keys, probe_keys): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
             let landing = Landing::find(join.right(), &probe_keys)?;
             let distinct = estimated_keys(join.left(), &build_keys, &statistics);
-            filters.is_worth(distinct, &landing).then_some(Self { build_keys, landing })
+            let limit = filters.limit(distinct, is_guess, landing.rows, landing.tasks)?;
+            Some(Self { build_keys, limit, landing })
         })
+    }
+
+    /// Most keys of each of `tasks` tasks: twice its share, for they never have the same number of them.
+    pub(crate) fn limit_of_each(&self, tasks: usize) -> usize {
+        self.limit.saturating_mul(2).div_ceil(tasks.max(1))
     }
 }
 
@@ -137,6 +156,14 @@ fn drops_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
     drops || plan.children().into_iter().any(drops_rows)
 }
 
+/// Whether the optimizer does not know what share of its rows a condition in `plan` lets through: it assumes a fifth then.
+fn guesses(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let unknown = plan
+        .downcast_ref::<FilterExec>()
+        .is_some_and(|filter| !check_support(filter.predicate(), &filter.input().schema()));
+    unknown || plan.children().into_iter().any(guesses)
+}
+
 /// At most as many keys as there are rows, where they are joined or where any of them comes from: a join that multiplies its
 /// rows, as its estimate may say, makes no new keys.
 fn estimated_keys(
@@ -150,4 +177,25 @@ fn estimated_keys(
         estimated_keys(plan.children().get(child).copied()?, &columns, statistics)
     });
     rows.into_iter().chain(below).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_tried_where_it_holds_back_most_rows_or_may_and_costs_little() {
+        let filters = RuntimeFilters::default();
+        let million = Some(1_000_000);
+        assert_eq!(filters.limit(Some(200_000), false, million, 2), Some(MAX_KEYS));
+        assert_eq!(filters.limit(Some(300_000), false, million, 2), None);
+        assert_eq!(filters.limit(Some(300_000), true, million, 2), Some(62_500));
+        assert_eq!(filters.limit(None, true, million, 100), Some(10_000));
+        // Each of many tasks reads all the keys.
+        assert_eq!(filters.limit(Some(200_000), false, million, 100), None);
+        // The scan is short, or of nobody knows what length.
+        assert_eq!(filters.limit(Some(1), true, Some(1_000), 2), None);
+        assert_eq!(filters.limit(Some(1), true, None, 2), None);
+        assert_eq!(RuntimeFilters::OFF.limit(Some(1), true, million, 2), None);
+    }
 }

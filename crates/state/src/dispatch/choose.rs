@@ -215,12 +215,7 @@ impl Slots {
         }
         let input_bytes = input_bytes(job, stage, partition);
         let bytes = |id: &ExecutorId| input_bytes.get(id).copied().unwrap_or(0);
-        let of_stage = |id: &ExecutorId| {
-            let attempts = dispatcher.by_executor.get(id).into_iter().flatten();
-            let tasks =
-                attempts.filter_map(|attempt| dispatcher.running.get(attempt)).map(|running| running.task);
-            tasks.filter(|task| task.job == job.id && task.stage == stage.id).count()
-        };
+        let of_stage = |id: &ExecutorId| dispatcher.loads.of_stage(id, job.id, stage.id);
         freest.into_iter().max_by_key(|id| (bytes(id), Reverse(of_stage(id)), Reverse(*id)))
     }
 }

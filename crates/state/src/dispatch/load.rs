@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use polybolos_model::ExecutorId;
+use polybolos_model::{ExecutorId, JobId, StageId};
 
 use super::Running;
 
@@ -20,11 +20,19 @@ pub(super) struct Load {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Loads {
     by_executor: BTreeMap<ExecutorId, Load>,
+    /// Numbers of attempts that have not ended; no zeros.
+    by_stage: BTreeMap<ExecutorId, BTreeMap<(JobId, StageId), usize>>,
 }
 
 impl Loads {
     pub(super) fn of(&self, executor: &ExecutorId) -> Load {
         self.by_executor.get(executor).copied().unwrap_or_default()
+    }
+
+    /// Attempts of the stage there that have not ended, as far as the log knows.
+    pub(super) fn of_stage(&self, executor: &ExecutorId, job: JobId, stage: StageId) -> usize {
+        let stages = self.by_stage.get(executor);
+        stages.and_then(|stages| stages.get(&(job, stage))).copied().unwrap_or(0)
     }
 
     pub(super) fn any_alone(&self) -> bool {
@@ -36,6 +44,8 @@ impl Loads {
         load.busy += 1;
         load.needed_bytes += u128::from(running.needs_bytes);
         load.alone += usize::from(running.alone);
+        let stages = self.by_stage.entry(running.executor.clone()).or_default();
+        *stages.entry((running.task.job, running.task.stage)).or_default() += 1;
     }
 
     /// The attempt has told that it completed: its slot is free.
@@ -52,6 +62,18 @@ impl Loads {
         if let Some(load) = self.by_executor.get_mut(&running.executor) {
             load.alone -= usize::from(running.alone);
         }
+        if let Some(stages) = self.by_stage.get_mut(&running.executor) {
+            let stage = (running.task.job, running.task.stage);
+            if let Some(count) = stages.get_mut(&stage) {
+                *count -= 1;
+                if *count == 0 {
+                    stages.remove(&stage);
+                }
+            }
+            if stages.is_empty() {
+                self.by_stage.remove(&running.executor);
+            }
+        }
         self.drop_empty(&running.executor);
     }
 
@@ -59,5 +81,40 @@ impl Loads {
         if self.of(executor) == Load::default() {
             self.by_executor.remove(executor);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use polybolos_model::{Incarnation, TaskId};
+
+    use super::*;
+
+    #[test]
+    fn what_has_begun_is_counted_until_it_ends() {
+        let running = |job: u64, stage: u32| Running {
+            task: TaskId { job: JobId(job), stage: StageId(stage), partition: 0 },
+            executor: ExecutorId::new("e").unwrap(),
+            incarnation: Incarnation(1),
+            epoch: Some(0),
+            since_ms: 0,
+            alone: false,
+            copied: false,
+            needs_bytes: 7,
+        };
+        let (e, mut loads) = (ExecutorId::new("e").unwrap(), Loads::default());
+        let attempts = [running(1, 0), running(1, 0), running(1, 1), running(2, 0)];
+        attempts.iter().for_each(|attempt| loads.begin(attempt));
+        let of_stage = |loads: &Loads, job, stage| loads.of_stage(&e, JobId(job), StageId(stage));
+        assert_eq!([of_stage(&loads, 1, 0), of_stage(&loads, 1, 1), of_stage(&loads, 2, 1)], [2, 1, 0]);
+        loads.free_slot(&attempts[0]);
+        assert_eq!((loads.of(&e).busy, loads.of(&e).needed_bytes, of_stage(&loads, 1, 0)), (3, 21, 2));
+        loads.end(&attempts[0]);
+        assert_eq!(of_stage(&loads, 1, 0), 1);
+        for attempt in &attempts[1..] {
+            loads.free_slot(attempt);
+            loads.end(attempt);
+        }
+        assert!(loads.by_executor.is_empty() && loads.by_stage.is_empty());
     }
 }
