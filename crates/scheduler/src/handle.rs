@@ -16,7 +16,7 @@ use polybolos_model::limits::MAX_MESSAGE_BYTES;
 use polybolos_planner::Extensions;
 use polybolos_proto::v1::{
     cluster_service_server::ClusterServiceServer, executor_service_server::ExecutorServiceServer,
-    query_service_server::QueryServiceServer,
+    planning_service_server::PlanningServiceServer, query_service_server::QueryServiceServer,
 };
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -24,9 +24,10 @@ use crate::{
     config::{LogKind, SchedulerConfig},
     error::StartError,
     front::Front,
-    rpc::{ClusterRpc, ExecutorRpc, QueryRpc},
+    rpc::{ClusterRpc, ExecutorRpc, PlanningRpc, QueryRpc},
     run_loop::RunLoop,
     shared::{Life, Shared},
+    to_leader::MAX_PLANNED_BYTES,
 };
 
 /// How long the entry under way may take to be committed at a shutdown. After it, its outcome is unknown to whoever
@@ -99,6 +100,9 @@ async fn serve(shared: Arc<Shared>, replica: Option<ReplicaServer>, listener: Bo
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let cluster = ClusterServiceServer::new(ClusterRpc::new(Arc::clone(&shared)));
+    let planning = PlanningServiceServer::new(PlanningRpc::new(Arc::clone(&shared)))
+        .max_decoding_message_size(MAX_PLANNED_BYTES)
+        .max_encoding_message_size(MAX_PLANNED_BYTES);
     let queries = QueryServiceServer::new(QueryRpc::new(shared))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -110,6 +114,7 @@ async fn serve(shared: Arc<Shared>, replica: Option<ReplicaServer>, listener: Bo
         .add_service(executors)
         .add_service(queries)
         .add_service(cluster)
+        .add_service(planning)
         .add_optional_service(replica);
     if let Err(error) = server.serve_with_incoming_shutdown(grpc::incoming(listener), stop).await {
         tracing::error!(%error, "the server ended");

@@ -70,6 +70,8 @@ pub(crate) struct Registration {
 pub(crate) enum Input {
     Request {
         command: Box<Command>,
+        /// The only term of a leader in which it may be committed, if what it relies on was looked at in that one.
+        term: Option<Term>,
         answer: Answer,
     },
     Registration(Box<Registration>),

@@ -8,8 +8,8 @@
 //!       └──── executors (streams) ◀─ launch, effects ◀─ what was applied
 //! ```
 //!
-//! Every replica answers; all but the leader answer with who leads, unless a request allows a stale read. What a new
-//! leader needs it derives from the state and from what the executors tell it when they attach.
+//! Every replica answers; all but the leader answer with who leads, unless a request allows a stale read, or allows any
+//! replica to plan: then it is served through the leader (`rpc::anywhere`). What a new leader needs it derives from the state and from what the executors tell it when they attach.
 //!
 //! Deliberately absent: decisions (`polybolos-state` makes them, purely), durable state outside the log, and data: a
 //! result goes from an executor to the client without passing here, but for a small one, which comes with the word that it
@@ -33,6 +33,7 @@ mod run_loop;
 mod settle;
 mod shared;
 mod standing;
+mod to_leader;
 
 pub use config::{LogKind, SchedulerConfig};
 pub use error::StartError;

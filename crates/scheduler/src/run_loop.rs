@@ -201,7 +201,10 @@ impl RunLoop {
             Input::Request { .. } | Input::Registration(_) if !serves => {
                 refuse_input(input, || self.shared.not_serving());
             }
-            Input::Request { command, answer } => {
+            Input::Request { term: Some(term), answer, .. } if term != leader.term() => {
+                refuse(answer, self.shared.not_serving());
+            }
+            Input::Request { command, answer, .. } => {
                 if let Some(full) = self.queue_full(&command) {
                     return refuse(answer, full.into());
                 }

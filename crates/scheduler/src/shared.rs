@@ -29,6 +29,7 @@ use crate::{
     input::{Input, Refusal},
     rows::Rows,
     standing::Leaderless,
+    to_leader::ToLeader,
 };
 
 /// From the start of a replica to its end, in this order.
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) env: Env,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) front: Front,
+    pub(crate) to_leader: ToLeader,
     pub(crate) inputs: mpsc::Sender<Input>,
     dispatcher: Mutex<Dispatcher>,
     /// Of small results, while this replica leads.
@@ -87,6 +89,7 @@ impl Shared {
             env,
             log,
             front,
+            to_leader: ToLeader::new(),
             inputs,
             dispatcher: Mutex::new(dispatcher),
             rows: Mutex::default(),
@@ -187,8 +190,16 @@ impl Shared {
     /// # Errors
     /// The state's rejection, or why the command did not get there. After a deadline it may still take effect.
     pub(crate) async fn request(&self, command: Command) -> Result<Change, Refusal> {
+        self.request_in(None, command).await
+    }
+
+    /// The same, but for nothing if this replica does not lead in `term` any more when its turn comes.
+    ///
+    /// # Errors
+    /// As [`Shared::request`].
+    pub(crate) async fn request_in(&self, term: Option<Term>, command: Command) -> Result<Change, Refusal> {
         let (answer, answered) = oneshot::channel();
-        let input = Input::Request { command: Box::new(command), answer };
+        let input = Input::Request { command: Box::new(command), term, answer };
         let wait = async {
             self.inputs.send(input).await.map_err(|_| Refusal::Unserved(RequestError::Stopping))?;
             answered.await.unwrap_or(Err(Refusal::Unserved(RequestError::Unknown)))

@@ -108,6 +108,10 @@ impl Snapshot {
         self.built.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
     pub(crate) fn relation(&self, name: &str) -> Option<&Arc<Relation>> {
         self.relations.get(name)
     }

@@ -43,6 +43,7 @@ use object_store::ObjectStore;
 use polybolos_env::Env;
 use polybolos_model::SessionId;
 use polybolos_planner::Extensions;
+use polybolos_proto::v1::PlannedAgainst;
 use polybolos_state::{Catalogue as ReplicatedCatalogue, ClusterState, Command, ExecutorState, Supposed};
 use tokio::sync::{Semaphore, oneshot};
 use url::Url;
@@ -81,6 +82,12 @@ impl Statement {
         let Self::Sql(sql) = self else { return false };
         let first = sql.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty());
         first.is_some_and(|word| QUERY_WORDS.iter().any(|query| word.eq_ignore_ascii_case(query)))
+    }
+
+    /// Whether any replica may plan it. Others are for the leader alone, since planning them may leave something behind, as the
+    /// options of a bucket.
+    pub(crate) fn is_planned_anywhere(&self) -> bool {
+        matches!(self, Self::LogicalPlan(_)) || self.is_query()
     }
 
     /// Whether it is a query that becomes a job, for sure: it names nothing that the replica answers itself.
@@ -136,6 +143,17 @@ impl Surroundings {
             && self.session_options == other.session_options
             && Arc::ptr_eq(&self.snapshot, &other.snapshot)
             && self.version == other.version
+    }
+
+    /// What of these goes into the plan of a job, for a replica that has surroundings of its own.
+    pub(crate) fn facts(&self) -> PlannedAgainst {
+        PlannedAgainst {
+            catalogue_version: self.snapshot.version(),
+            slots: u64::try_from(self.slots).unwrap_or(u64::MAX),
+            slot_memory_bytes: self.slot_memory_bytes,
+            session_options: self.session_options.clone().into_iter().collect(),
+            version: self.version.into(),
+        }
     }
 }
 
@@ -230,6 +248,11 @@ impl Front {
             warehouse,
         };
         self.in_turn(planner.plan(statement, options)).await
+    }
+
+    /// Whether a statement that comes now has to wait for its turn.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.permits.available_permits() == 0
     }
 
     /// What a job's statement reads, as the catalogue knows it now. In turn with the statements that are planned.

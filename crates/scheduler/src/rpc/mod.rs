@@ -1,8 +1,10 @@
 //! The services of a replica, and how what they ask for is told from what is wrong with it.
 
+mod anywhere;
 mod attach;
 mod cluster;
 mod export;
+mod planning;
 mod query;
 mod results;
 mod show;
@@ -15,6 +17,7 @@ use std::str::FromStr;
 
 pub(crate) use attach::ExecutorRpc;
 pub(crate) use cluster::ClusterRpc;
+pub(crate) use planning::PlanningRpc;
 use polybolos_model::{IdParseError, JobId};
 use polybolos_proto::{
     status_with,

@@ -1,14 +1,16 @@
-//! `QueryService.Submit`: plan, commit, tell the job's id.
+//! `QueryService.Submit`: plan, commit, tell the job's id. A replica that does not lead does it through the leader
+//! ([`anywhere`]).
 
 use bytes::Bytes;
-use polybolos_model::{IdempotencyKey, JobId, SessionId};
+use polybolos_model::{IdempotencyKey, JobId, SessionId, Term};
 use polybolos_proto::v1::{
-    InlineResult, JobAccepted, SubmitRequest, SubmitResponse, submit_request, submit_response::Answer,
+    InlineResult, JobAccepted, PlanAt, PlanElsewhere, SubmitRequest, SubmitResponse, submit_request,
+    submit_response::Answer,
 };
 use polybolos_state::{Change, ClusterState, Command, Job, Rejection, Relation};
 use tonic::{Code, Status};
 
-use super::{optional_name, statement_status, watch};
+use super::{anywhere, optional_name, statement_status, watch};
 use crate::{
     error::{PlanningError, RequestError},
     front::{Destination, JobPlan, Planned, Request, Statement, Surroundings, encode_schema},
@@ -16,20 +18,23 @@ use crate::{
     shared::Shared,
 };
 
+/// Serves a submit, on any replica. One that does not lead serves those that say [`PlanAt::Any`].
+///
+/// # Errors
+/// What is wrong with the statement, why the cluster takes no job now, who leads, or that the outcome is unknown: then it
+/// is repeated with the same key, at whichever replica.
 pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<SubmitResponse, Status> {
-    shared.require_leader()?;
-    let key: Option<IdempotencyKey> = optional_name(&request.idempotency_key)?;
-    let session: Option<SessionId> = optional_name(&request.session_id)?;
-    let statement = match request.statement {
-        Some(submit_request::Statement::Sql(sql)) => Statement::Sql(sql),
-        Some(submit_request::Statement::LogicalPlan(plan)) => Statement::LogicalPlan(plan),
-        None => return Err(statement_status(Code::InvalidArgument, "the request has no statement")),
-    };
-    let submit = Submit { key, session, cancel_when_unwatched_ms: request.cancel_when_unwatched_ms };
-    let options = request.options.into_iter().collect();
-    let to_plan = Request { statement, session: submit.session.clone(), options };
+    if !shared.serves() {
+        return anywhere::submit(shared, request).await;
+    }
+    let may_go_elsewhere = request.plan_at() == PlanAt::LeaderUnlessBusy;
+    let (submit, to_plan) = Submit::read(request)?;
     if to_plan.statement.is_job() && submit.known_job(shared).is_none() {
         submit.find_a_place(shared).await?;
+    }
+    if may_go_elsewhere && to_plan.statement.is_planned_anywhere() && is_busy(shared) {
+        polybolos_model::sometimes!("a busy leader had another replica plan");
+        return Ok(answer(Answer::Elsewhere(PlanElsewhere {})));
     }
     // What it is planned against must be as of now, and a repeated submit finds its job. A query is planned meanwhile.
     let mut ahead = None;
@@ -45,7 +50,7 @@ pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<Su
     // A repeated submit is not planned again.
     if let Some(known) = submit.known_job(shared) {
         polybolos_model::sometimes!("a repeated submit found its job");
-        return Ok(answer(Answer::Job(known)));
+        return Ok(job(known));
     }
     let around = surroundings(shared, &to_plan);
     let planned = match ahead {
@@ -59,26 +64,52 @@ pub(crate) async fn submit(shared: &Shared, request: SubmitRequest) -> Result<Su
             let no_columns = encode_schema(&arrow::datatypes::Schema::empty());
             Ok(inline(no_columns.map_err(PlanningError::from)?))
         }
-        Planned::Job(plan) => submit.commit(shared, *plan).await,
+        Planned::Job(plan) => commit(shared, None, submit.command(shared, *plan)).await,
     }
 }
 
-fn surroundings(shared: &Shared, request: &Request) -> Surroundings {
+fn is_busy(shared: &Shared) -> bool {
+    shared.front.is_busy() || polybolos_model::buggify!("scheduler.plan_elsewhere")
+}
+
+pub(super) fn surroundings(shared: &Shared, request: &Request) -> Surroundings {
     shared.read(|state| shared.front.surroundings(state, request.session.as_ref()))
 }
 
+/// The job that an earlier submit of this key has made.
+pub(super) fn known_job(shared: &Shared, key: Option<&IdempotencyKey>) -> Option<JobAccepted> {
+    let key = key.filter(|_| !polybolos_model::mutant!("forget-keys"))?;
+    shared.read(|state| state.job_by_key(key).map(|job| accepted(state, job)))
+}
+
 /// What a submit says of its job beside the statement.
-struct Submit {
-    key: Option<IdempotencyKey>,
+pub(super) struct Submit {
+    pub(super) key: Option<IdempotencyKey>,
     session: Option<SessionId>,
     cancel_when_unwatched_ms: u64,
 }
 
 impl Submit {
-    /// The job that an earlier submit of this key has made.
+    /// That, and what is to be planned.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    pub(super) fn read(request: SubmitRequest) -> Result<(Self, Request), Status> {
+        let key: Option<IdempotencyKey> = optional_name(&request.idempotency_key)?;
+        let session: Option<SessionId> = optional_name(&request.session_id)?;
+        let statement = match request.statement {
+            Some(submit_request::Statement::Sql(sql)) => Statement::Sql(sql),
+            Some(submit_request::Statement::LogicalPlan(plan)) => Statement::LogicalPlan(plan),
+            None => return Err(statement_status(Code::InvalidArgument, "the request has no statement")),
+        };
+        let options = request.options.into_iter().collect();
+        let to_plan = Request { statement, session: session.clone(), options };
+        let cancel_when_unwatched_ms = request.cancel_when_unwatched_ms;
+        Ok((Self { key, session, cancel_when_unwatched_ms }, to_plan))
+    }
+
     fn known_job(&self, shared: &Shared) -> Option<JobAccepted> {
-        let key = self.key.as_ref().filter(|_| !polybolos_model::mutant!("forget-keys"))?;
-        shared.read(|state| state.job_by_key(key).map(|job| accepted(state, job)))
+        known_job(shared, self.key.as_ref())
     }
 
     /// Nothing is planned for a queue that is full. That decides only what it refuses: the run loop looks again, and more
@@ -97,19 +128,14 @@ impl Submit {
         }
     }
 
-    async fn commit(self, shared: &Shared, plan: JobPlan) -> Result<SubmitResponse, Status> {
+    /// What submits the planned job.
+    pub(super) fn command(&self, shared: &Shared, plan: JobPlan) -> Command {
         let Self { key, session, cancel_when_unwatched_ms } = self;
+        let (key, session, cancel_when_unwatched_ms) =
+            (key.clone(), session.clone(), *cancel_when_unwatched_ms);
         let job = JobId(shared.env.random.next_u64());
         let JobPlan { sql, graph, options, schema, ordered, explain_analyze, write, .. } = plan;
-        let submitted = JobAccepted {
-            job_id: job.to_string(),
-            schema: Bytes::from(schema.clone()),
-            // Its answer, too, is one that the schedulers give once it has succeeded.
-            explain_analyze: explain_analyze.is_some() || write.is_some(),
-            ordered,
-            ended: None,
-        };
-        let command = match write {
+        match write {
             Some(Destination { target, table, .. }) => Command::SubmitWrite {
                 job,
                 key,
@@ -134,18 +160,46 @@ impl Submit {
                 schema,
                 cancel_when_unwatched_ms,
             },
-        };
-        match shared.request(command).await? {
-            // The first submit's answer, though its job may have been forgotten since.
-            Change::Duplicate { job } if !polybolos_model::mutant!("duplicate-answered-anew") => {
-                match shared.read(|state| state.job(job).map(|job| accepted(state, job))) {
-                    Some(first) => Ok(answer(Answer::Job(first))),
-                    None => Err(RequestError::JobNotFound { job: job.to_string() }.into()),
-                }
-            }
-            _ => Ok(answer(Answer::Job(JobAccepted { ended: watch::at_the_end(shared, job), ..submitted }))),
         }
     }
+}
+
+/// Commits what submits a job, in `term` alone if there is one, and tells the client of it.
+///
+/// # Errors
+/// As [`submit`].
+pub(super) async fn commit(
+    shared: &Shared,
+    term: Option<Term>,
+    command: Command,
+) -> Result<SubmitResponse, Status> {
+    let Some((id, submitted)) = of_submit(&command) else {
+        return Err(statement_status(Code::InvalidArgument, "the command submits no job"));
+    };
+    match shared.request_in(term, command).await? {
+        // The first submit's answer, though its job may have been forgotten since.
+        Change::Duplicate { job: first } if !polybolos_model::mutant!("duplicate-answered-anew") => {
+            match shared.read(|state| state.job(first).map(|job| accepted(state, job))) {
+                Some(first) => Ok(job(first)),
+                None => Err(RequestError::JobNotFound { job: first.to_string() }.into()),
+            }
+        }
+        _ => Ok(job(JobAccepted { ended: watch::at_the_end(shared, id), ..submitted })),
+    }
+}
+
+/// The job of a command that submits one.
+fn of_submit(command: &Command) -> Option<(JobId, JobAccepted)> {
+    // The answer of a statement that writes, too, is one that the schedulers give once it has succeeded.
+    let (job, schema, explain_analyze, ordered) = match command {
+        Command::SubmitJob { job, schema, explain_analyze, ordered, .. } => {
+            (*job, schema, explain_analyze.is_some(), *ordered)
+        }
+        Command::SubmitWrite { job, schema, .. } => (*job, schema, true, false),
+        _ => return None,
+    };
+    let schema = Bytes::from(schema.clone());
+    Some((job, JobAccepted { job_id: job.to_string(), schema, explain_analyze, ordered, ended: None }))
 }
 
 /// A change of the catalogue or of a session. Unlike a job it has no key, so a repetition of one that was done after
@@ -205,10 +259,14 @@ fn accepted(state: &ClusterState, job: &Job) -> JobAccepted {
     }
 }
 
-fn inline(arrow_stream: Vec<u8>) -> SubmitResponse {
+pub(super) fn job(accepted: JobAccepted) -> SubmitResponse {
+    answer(Answer::Job(accepted))
+}
+
+pub(super) fn inline(arrow_stream: Vec<u8>) -> SubmitResponse {
     answer(Answer::Inline(InlineResult { arrow_stream: Bytes::from(arrow_stream) }))
 }
 
 fn answer(answer: Answer) -> SubmitResponse {
-    SubmitResponse { answer: Some(answer) }
+    SubmitResponse { answer: Some(answer), leader: String::new() }
 }
