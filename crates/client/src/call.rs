@@ -22,6 +22,7 @@ use crate::{
         REPLICAS_DEADLINE, SUBMIT_ATTEMPT_TIMEOUT, SUBMIT_DEADLINE, TRANSFER_DEADLINE, WATCH_PATIENCE,
     },
     search::Search,
+    submit::Turns,
 };
 
 pub(crate) type Query = QueryServiceClient<Channel>;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) background: Background,
     pub(crate) reach_deadline: Duration,
     pub(crate) leader: Leader,
+    pub(crate) turns: Turns,
 }
 
 /// How long a call may take.
@@ -46,41 +48,45 @@ pub(crate) struct Call {
     pub(crate) attempt_timeout: Duration,
     /// Whether it matters to know that a lost call may have been done.
     pub(crate) changes: bool,
+    /// A try before these may have been done.
+    pub(crate) may_be_done: bool,
 }
 
 impl Call {
+    const fn new(what: &'static str, deadline: Duration, attempt_timeout: Duration, changes: bool) -> Self {
+        Self { what, deadline, attempt_timeout, changes, may_be_done: false }
+    }
+
     pub(crate) const fn read(what: &'static str) -> Self {
-        Self { what, deadline: CALL_DEADLINE, attempt_timeout: CALL_ATTEMPT_TIMEOUT, changes: false }
+        Self::new(what, CALL_DEADLINE, CALL_ATTEMPT_TIMEOUT, false)
     }
 
     pub(crate) const fn change(what: &'static str) -> Self {
-        Self { what, deadline: CALL_DEADLINE, attempt_timeout: CALL_ATTEMPT_TIMEOUT, changes: true }
+        Self::new(what, CALL_DEADLINE, CALL_ATTEMPT_TIMEOUT, true)
     }
 
     /// The files of tables are looked at.
     pub(crate) const fn export() -> Self {
-        let (deadline, attempt_timeout) = (SUBMIT_DEADLINE, SUBMIT_ATTEMPT_TIMEOUT);
-        Self { what: "the export of a query", deadline, attempt_timeout, changes: false }
+        Self::new("the export of a query", SUBMIT_DEADLINE, SUBMIT_ATTEMPT_TIMEOUT, false)
     }
 
     pub(crate) const fn submit(deadline: Duration) -> Self {
-        Self { what: "the submit", deadline, attempt_timeout: SUBMIT_ATTEMPT_TIMEOUT, changes: true }
+        Self::new("the submit", deadline, SUBMIT_ATTEMPT_TIMEOUT, true)
     }
 
     /// Opening a watch.
     pub(crate) const fn watch() -> Self {
-        let what = "watching the query";
-        Self { what, deadline: WATCH_PATIENCE, attempt_timeout: CALL_ATTEMPT_TIMEOUT, changes: false }
+        Self::new("watching the query", WATCH_PATIENCE, CALL_ATTEMPT_TIMEOUT, false)
     }
 
     /// A change of the set of replicas.
     pub(crate) const fn replicas(what: &'static str) -> Self {
-        Self { what, deadline: REPLICAS_DEADLINE, attempt_timeout: REPLICAS_ATTEMPT_TIMEOUT, changes: true }
+        Self::new(what, REPLICAS_DEADLINE, REPLICAS_ATTEMPT_TIMEOUT, true)
     }
 
     /// The whole state goes over the wire.
     pub(crate) const fn transfer(what: &'static str, changes: bool) -> Self {
-        Self { what, deadline: TRANSFER_DEADLINE, attempt_timeout: TRANSFER_DEADLINE, changes }
+        Self::new(what, TRANSFER_DEADLINE, TRANSFER_DEADLINE, changes)
     }
 }
 
@@ -111,6 +117,7 @@ impl Shared {
             background: Background::new(),
             reach_deadline,
             leader: Leader::default(),
+            turns: Turns::default(),
         }
     }
 

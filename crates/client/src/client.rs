@@ -53,6 +53,9 @@ pub struct SubmitOptions {
     pub cancel_when_unwatched: Option<Duration>,
     /// For the submit with its retries; [`SUBMIT_DEADLINE`] if `None`.
     pub deadline: Option<Duration>,
+    /// Let the replicas plan in turn, each as its turn comes, instead of the leader while it has time. A small query takes
+    /// a little longer; many large ones at once take less.
+    pub any_replica: bool,
 }
 
 /// What a submit is answered with.
@@ -131,13 +134,10 @@ impl Client {
             options: options.options.into_iter().collect(),
             cancel_when_unwatched_ms: options.cancel_when_unwatched.map_or(0, millis),
             statement: Some(statement),
+            ..v1::SubmitRequest::default()
         };
-        let call = Call::submit(options.deadline.unwrap_or(SUBMIT_DEADLINE));
-        let response = self.shared.call(call, |mut query| {
-            let request = request.clone();
-            async move { query.submit(request).await }
-        });
-        let response = response.await?;
+        let deadline = options.deadline.unwrap_or(SUBMIT_DEADLINE);
+        let response = self.shared.submit(request, options.any_replica, deadline).await?;
         polybolos_model::failpoint!("client.before_ack_seen");
         match response.answer {
             Some(submit_response::Answer::Job(accepted)) => {
@@ -146,7 +146,9 @@ impl Client {
             Some(submit_response::Answer::Inline(result)) => {
                 Ok(Answer::Inline(ipc::result(&result.arrow_stream)?))
             }
-            None => Err(ClientError::Protocol { what: "a submit was answered with nothing".to_owned() }),
+            Some(submit_response::Answer::Elsewhere(_)) | None => {
+                Err(ClientError::Protocol { what: "a submit was answered with nothing".to_owned() })
+            }
         }
     }
 

@@ -134,6 +134,16 @@ impl Shared {
         heard
     }
 
+    /// Waits until the replica does not answer any more.
+    pub(crate) async fn falls_silent(&self, address: &str) {
+        loop {
+            sleep(PROBE_INTERVAL).await;
+            if self.ask(address.to_owned()).await.is_none() {
+                return;
+            }
+        }
+    }
+
     async fn ask(&self, address: String) -> Option<Heard> {
         let answer = timeout(PROBE_TIMEOUT, async {
             let channel = self.channels.get(&address).await.ok()?;

@@ -13,6 +13,9 @@
 //! breaks nothing, so whoever waits for it asks the other replicas who leads. Rows of a small partition may come with its
 //! place, and are then not fetched.
 //!
+//! Any replica plans, and the leader commits: submits go to the leader, and through another replica when the leader says that
+//! it has too much to plan.
+//!
 //! Deliberately absent: DataFusion, SQL parsing, and any state beyond open channels and the last known leader.
 
 mod background;
@@ -32,6 +35,7 @@ mod reads;
 mod replicas;
 mod search;
 mod stream;
+mod submit;
 mod watch;
 
 #[cfg(test)]

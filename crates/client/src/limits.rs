@@ -9,6 +9,8 @@ pub const REACH_DEADLINE: Duration = Duration::from_secs(15);
 pub const SUBMIT_DEADLINE: Duration = Duration::from_secs(120);
 /// One try of a submit.
 pub const SUBMIT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A replica through which a submit did not get is passed over for this long.
+pub const PASSED_OVER: Duration = Duration::from_secs(5);
 /// A submit that a full cluster refuses is tried again for this long, at pauses that grow up to [`BACKOFF_MAX`].
 pub const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 

@@ -46,7 +46,7 @@ impl<'a> Search<'a> {
             no_quorum: None,
             tries: 0,
             pauses: 0,
-            may_be_done: false,
+            may_be_done: call.may_be_done,
             redirected: false,
             full: false,
             last: String::new(),

@@ -240,7 +240,9 @@ mod tests {
         let reason = |status: Option<Status>| status.map(|status| detail_of(&status).unwrap().reason());
         assert_eq!(reason(answered(&lost, Effect::Change)), Some(Reason::Unspecified));
         assert_eq!(reason(answered(&lost, Effect::None)), None);
-        for nothing_done in [Status::unimplemented("no such method"), Status::failed_precondition("a stranger")] {
+        for nothing_done in
+            [Status::unimplemented("no such method"), Status::failed_precondition("a stranger")]
+        {
             assert_eq!(reason(answered(&nothing_done, Effect::Change)), None);
         }
         let busy = Status::from(RequestError::NotLeader { leader: "b:1".to_owned() });

@@ -38,7 +38,7 @@ async fn two_submits_have_two_keys_and_a_given_key_is_kept() {
     client.submit("SELECT 1", SubmitOptions { key, ..Default::default() }).await.unwrap();
     let log = scheduler.log();
     assert_ne!(log[0], log[1]);
-    assert_eq!(log[2], "submit mine");
+    assert_eq!(log[2], "submit mine at any", "there is no other replica");
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn an_inline_answer_and_the_small_calls() {
     let client = client(&[&scheduler.address]);
     let inline = v1::InlineResult { arrow_stream: ipc(&[rows(&[1, 2])]).into() };
     let answer = v1::submit_response::Answer::Inline(inline);
-    scheduler.on_submit(OnSubmit::Answer(v1::SubmitResponse { answer: Some(answer) }));
+    scheduler.on_submit(OnSubmit::Answer(v1::SubmitResponse { answer: Some(answer), ..Default::default() }));
     assert_eq!(client.query("SHOW TABLES").await.unwrap().num_rows(), 2);
     assert_eq!(client.relations().await.unwrap(), ["t"]);
     assert_eq!(client.jobs().await.unwrap().len(), 1);

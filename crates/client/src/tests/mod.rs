@@ -11,5 +11,6 @@ mod finding;
 mod inline;
 mod operating;
 mod reopened;
+mod spreading;
 mod stale;
 mod streaming;

@@ -124,7 +124,12 @@ mod tests {
     fn nothing_but_one_submit_is_taken() {
         let encoded = |commands| Entry::new(1, Term(0), 0, commands).encode().unwrap();
         let release = Command::ReleaseJob { job: JobId(1) };
-        for bad in [encoded(vec![]), encoded(vec![release.clone()]), encoded(vec![release.clone(), release]), vec![7]] {
+        for bad in [
+            encoded(vec![]),
+            encoded(vec![release.clone()]),
+            encoded(vec![release.clone(), release]),
+            vec![7],
+        ] {
             assert_eq!(the_submit(&bad).unwrap_err().code(), Code::Unimplemented);
         }
     }

@@ -82,7 +82,13 @@ pub(in crate::tests) fn accepted(ordered: bool) -> v1::SubmitResponse {
         ordered,
         ended: None,
     };
-    v1::SubmitResponse { answer: Some(v1::submit_response::Answer::Job(job)) }
+    v1::SubmitResponse { answer: Some(v1::submit_response::Answer::Job(job)), ..Default::default() }
+}
+
+/// From a leader that has too much to plan.
+pub(in crate::tests) fn elsewhere() -> v1::SubmitResponse {
+    let elsewhere = v1::submit_response::Answer::Elsewhere(v1::PlanElsewhere {});
+    v1::SubmitResponse { answer: Some(elsewhere), ..Default::default() }
 }
 
 pub(in crate::tests) fn refusal(reason: Reason, leader: &str) -> Status {
@@ -214,7 +220,12 @@ impl QueryService for Scheduler {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let request = request.into_inner();
         let next = self.script.lock().unwrap().submits.pop_front();
-        self.note(format!("submit {}", request.idempotency_key));
+        let plan_at = match request.plan_at() {
+            v1::PlanAt::Leader => " at the leader",
+            v1::PlanAt::LeaderUnlessBusy => "",
+            v1::PlanAt::Any => " at any",
+        };
+        self.note(format!("submit {}{plan_at}", request.idempotency_key));
         match next {
             Some(OnSubmit::Answer(answer)) => Ok(Response::new(answer)),
             Some(OnSubmit::Refuse(status)) => Err(status),
