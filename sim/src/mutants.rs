@@ -174,6 +174,12 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     mutant("merge-unsorted", "sorted runs are gathered as they come", &["answers"], SWARM),
     mutant(
+        "never-catches-up",
+        "a replica that is behind answers by what it knows, whatever was acknowledged since",
+        &["answers"],
+        "catalogue-changes",
+    ),
+    mutant(
         "no-resign",
         "a leader that restarts carries on in its old term and counts attempts from zero",
         &["attempt-ids-unique", "election-safety"],

@@ -10,6 +10,7 @@ const FILES: [&str; 5] = [
     include_str!("../../../proto/polybolos/v1/executor.proto"),
     include_str!("../../../proto/polybolos/v1/consensus.proto"),
     include_str!("../../../proto/polybolos/v1/cluster.proto"),
+    include_str!("../../../proto/polybolos/v1/planning.proto"),
 ];
 const PACKAGE: &str = "polybolos.v1";
 /// What an executor serves. Arrow has the description; a ticket is all that is needed of it here.
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(attach.path, "/polybolos.v1.ExecutorService/Attach");
         assert_eq!(attach.input, "ExecutorMessage");
         let submit = wire.fields("SubmitRequest");
-        assert_eq!(submit.len(), 6);
+        assert_eq!(submit.len(), 7);
         let map = Kind::Map(Box::new(Kind::Text), Box::new(Kind::Text));
         assert_eq!(submit[4], Field { number: 5, kind: map, is_repeated: true });
         let entries = wire.fields("AppendRequest").iter().find(|field| field.number == 4).unwrap();

@@ -13,6 +13,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 #![allow(clippy::disallowed_methods, reason = "drives real processes on the real machine")]
 
+#[path = "replicas/anywhere.rs"]
+mod anywhere;
 #[path = "replicas/audit.rs"]
 mod audit;
 #[path = "replicas/benches.rs"]

@@ -1,6 +1,8 @@
 //! A real replica on loopback, with scripted executors and a plain tonic client.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
+#[path = "it/anywhere.rs"]
+mod anywhere;
 #[path = "it/executor.rs"]
 mod executor;
 #[path = "it/failover.rs"]

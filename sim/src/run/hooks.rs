@@ -16,15 +16,17 @@ use crate::{
     tape,
 };
 
-/// Where an executor may let rows of a small result be fetched. Neither way is rare: in a third of all runs none come along
-/// with their report, in another one all, and in the rest each is decided by itself.
-const ROWS_KEPT_BACK: &str = "executor.rows_kept_back";
-const RATES_KEPT_BACK: [f64; 3] = [0.0, 0.5, 1.0];
-
-/// Where a leader may believe that the tasks of a stage need more memory than any executor has: its tables are too small for
-/// any to wait by what they really need. In half of all runs it never does, and else of some stages.
-const ESTIMATE_HIGH: &str = "scheduler.estimate_high";
-const RATES_ESTIMATE_HIGH: [f64; 2] = [0.0, 0.2];
+/// Points of which neither way is rare: each with the name of its fork, and how often it is taken, which a run draws.
+const COINS: [(&str, &str, &[f64]); 3] = [
+    // An executor lets rows of a small result be fetched: in a third of all runs none come along with their report, in
+    // another one all, and in the rest each is decided by itself.
+    ("executor.rows_kept_back", "rows-kept-back", &[0.0, 0.5, 1.0]),
+    // A leader believes that the tasks of a stage need more memory than any executor has: its tables are too small for any
+    // to wait by what they really need.
+    ("scheduler.estimate_high", "estimate-high", &[0.0, 0.2]),
+    // A leader has too much to plan, so that a replica plans that does not lead: nothing here takes long to plan.
+    ("scheduler.plan_elsewhere", "plan-elsewhere", &[0.0, 0.6]),
+];
 
 /// What a failpoint asks of the run loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,21 +40,32 @@ struct Points {
     requests: Vec<Request>,
     random: StdRng,
     knobs: Knobs,
-    /// Apart from `random`, so that other points are decided as they would be without it.
-    kept_back: StdRng,
-    kept_back_rate: f64,
-    /// Likewise.
-    estimate_high: StdRng,
-    estimate_high_rate: f64,
+    /// Apart from `random` and from each other, so that no point changes how others are decided.
+    coins: BTreeMap<&'static str, Coin>,
+}
+
+/// Of [`COINS`].
+struct Coin {
+    random: StdRng,
+    rate: f64,
+}
+
+impl Coin {
+    fn draw(schedule: &Schedule, fork: &str, rates: &[f64]) -> Self {
+        let mut random = StdRng::seed_from_u64(schedule.fork(fork));
+        let rate = rates[random.random_range(0..rates.len())];
+        Self { random, rate }
+    }
+
+    fn toss(&mut self) -> bool {
+        self.random.random_bool(self.rate)
+    }
 }
 
 impl Points {
     fn decide(&mut self, point: &'static str) -> bool {
-        if point == ROWS_KEPT_BACK {
-            return self.kept_back.random_bool(self.kept_back_rate);
-        }
-        if point == ESTIMATE_HIGH {
-            return self.estimate_high.random_bool(self.estimate_high_rate);
+        if let Some(coin) = self.coins.get_mut(point) {
+            return coin.toss();
         }
         let rate = self.knobs.duplicate_rate();
         rate > 0.0 && self.random.random_bool(rate.min(1.0))
@@ -63,20 +76,15 @@ impl Points {
 pub(super) struct Hooked(Arc<Mutex<Points>>);
 
 pub(super) fn install(schedule: &Schedule, knobs: Knobs) -> Hooked {
-    let mut kept_back = StdRng::seed_from_u64(schedule.fork("rows-kept-back"));
-    let kept_back_rate = RATES_KEPT_BACK[kept_back.random_range(0..RATES_KEPT_BACK.len())];
-    let mut estimate_high = StdRng::seed_from_u64(schedule.fork("estimate-high"));
-    let estimate_high_rate = RATES_ESTIMATE_HIGH[estimate_high.random_range(0..RATES_ESTIMATE_HIGH.len())];
+    let coin =
+        |(point, fork, rates): (&'static str, &str, &[f64])| (point, Coin::draw(schedule, fork, rates));
     let points = Points {
         rules: schedule.failpoints.clone(),
         hits: BTreeMap::new(),
         requests: Vec::new(),
         random: StdRng::seed_from_u64(schedule.fork("buggify")),
         knobs,
-        kept_back,
-        kept_back_rate,
-        estimate_high,
-        estimate_high_rate,
+        coins: COINS.into_iter().map(coin).collect(),
     };
     let points = Arc::new(Mutex::new(points));
     simulation::install(Box::new(SimHooks(Arc::clone(&points))));

@@ -139,6 +139,46 @@ async fn a_query_becomes_a_job_with_its_schema_and_order() {
 }
 
 #[tokio::test]
+async fn a_front_is_busy_when_the_next_statement_would_wait() {
+    let fixture = Fixture::new();
+    assert!(!fixture.front.is_busy());
+    let permits = u32::try_from(MAX_CONCURRENT_PLANNING).unwrap();
+    let all = fixture.front.permits.acquire_many(permits).await.unwrap();
+    assert!(fixture.front.is_busy());
+    drop(all);
+    assert!(!fixture.front.is_busy());
+}
+
+#[tokio::test]
+async fn two_fronts_that_know_the_same_plan_against_the_same() {
+    let (mut one, mut other) = (Fixture::new(), Fixture::new());
+    let facts = |of: &Fixture| of.front.surroundings(&of.state, Some(&of.session)).facts();
+    assert_eq!(facts(&one), facts(&other));
+    one.run("SET datafusion.execution.batch_size = 10").await;
+    assert_ne!(facts(&one), facts(&other));
+    other.run("SET datafusion.execution.batch_size = 10").await;
+    assert_eq!(facts(&one), facts(&other));
+    one.run("CREATE VIEW v AS SELECT 1").await;
+    assert_ne!(facts(&one), facts(&other));
+    other.run("CREATE VIEW v AS SELECT 1").await;
+    assert_eq!(facts(&one), facts(&other));
+    one.apply(register("executor-3", 1)).unwrap();
+    assert_ne!(facts(&one), facts(&other));
+}
+
+#[test]
+fn queries_and_logical_plans_are_planned_anywhere() {
+    let sql = |text: &str| Statement::Sql(text.to_owned()).is_planned_anywhere();
+    assert!(sql("-- why\nselect 1") && sql("WITH a AS (SELECT 1) SELECT * FROM a"));
+    for of_the_leader in
+        ["SET a = 1", "SHOW TABLES", "EXPLAIN SELECT 1", "COPY t TO 'x'", "INSERT INTO t VALUES (1)"]
+    {
+        assert!(!sql(of_the_leader), "{of_the_leader}");
+    }
+    assert!(Statement::LogicalPlan(Bytes::new()).is_planned_anywhere());
+}
+
+#[tokio::test]
 async fn select_1_is_a_job_of_one_task() {
     let job = Fixture::new().job("SELECT 1").await;
     assert_eq!((job.graph.stages.len(), job.graph.stages[0].tasks), (1, 1));
