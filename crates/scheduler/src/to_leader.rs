@@ -17,7 +17,10 @@ use std::{
 
 use polybolos_consensus::MAX_ENTRY_BYTES;
 use polybolos_env::grpc;
-use polybolos_model::limits::{MAX_MESSAGE_BYTES, MESSAGE_OVERHEAD_BYTES};
+use polybolos_model::{
+    Term,
+    limits::{MAX_MESSAGE_BYTES, MESSAGE_OVERHEAD_BYTES},
+};
 use polybolos_proto::{
     detail_of, status_with,
     v1::{
@@ -172,6 +175,7 @@ impl Shared {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        let term = self.log.leadership().borrow().term;
         let leader = self.leader_elsewhere()?;
         let not_reached = || Status::from(RequestError::NotLeader { leader: leader.clone() });
         let asked = timeout(deadline, async {
@@ -190,7 +194,19 @@ impl Shared {
                 answered(&status, effect).unwrap_or_else(not_reached)
             })
         });
-        if let Ok(answer) = asked.await {
+        let asked = tokio::select! {
+            biased;
+            asked = asked => asked,
+            // One that is paused or cut off breaks no connection.
+            () = self.term_passes(term) => {
+                return Err(match effect {
+                    Effect::None => self.not_serving(),
+                    Effect::Change => RequestError::Unknown,
+                }
+                .into());
+            }
+        };
+        if let Ok(answer) = asked {
             return answer;
         }
         // It may be stuck for good although the leader is well.
@@ -200,6 +216,13 @@ impl Shared {
             Effect::None => Err(not_reached()),
             Effect::Change => Err(RequestError::Deadline { ms }.into()),
         }
+    }
+
+    /// Waits until a higher term is known.
+    async fn term_passes(&self, term: Term) {
+        let mut leadership = self.log.leadership();
+        // An error means that the log has ended, and with it this replica.
+        let _ = leadership.wait_for(|now| now.term > term).await;
     }
 }
 

@@ -108,6 +108,26 @@ async fn an_unknown_outcome_is_told_as_one_and_the_key_finds_what_was_done() {
 }
 
 #[tokio::test]
+async fn a_leader_that_hangs_is_waited_for_until_another_one_leads() {
+    let cluster = cluster().await;
+    cluster.fate(Fate::Hold);
+    let waiting = submit(&cluster, anywhere("SELECT 1", "k"));
+    let status = tokio::select! {
+        ended = waiting => ended.unwrap_err(),
+        () = async {
+            cluster.proposed(1).await;
+            cluster.lead(1, 2);
+            std::future::pending().await
+        } => unreachable!("it waits for ever"),
+    };
+    assert_eq!((status.code(), reason(&status)), (Code::Unavailable, Reason::Unspecified), "{status:?}");
+    cluster.fate(Fate::Commit);
+    job(&cluster, anywhere("SELECT 1", "k")).await;
+    assert_eq!(cluster.state(|state| state.jobs().count()), 1);
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_leader_that_is_not_reached_is_named() {
     let mut cluster = cluster().await;
     job(&cluster, anywhere("SELECT 1", "k")).await;
@@ -134,8 +154,8 @@ async fn planning(cluster: &Cluster, at: usize) -> PlanningServiceClient<Channel
 /// The job that was submitted last, as another one.
 fn planned_again(cluster: &Cluster) -> PlannedSubmit {
     let entries = cluster.common.entries.lock().unwrap();
-    let commands = entries.iter().flat_map(|entry| entry.commands.iter());
-    let submit = commands.filter(|command| matches!(command, Command::SubmitJob { .. })).next_back();
+    let mut commands = entries.iter().flat_map(|entry| entry.commands.iter());
+    let submit = commands.rfind(|command| matches!(command, Command::SubmitJob { .. }));
     let mut command = submit.unwrap().clone();
     if let Command::SubmitJob { job, key, .. } = &mut command {
         (*job, *key) = (JobId(job.0 ^ 1), None);
