@@ -18,6 +18,7 @@ mod dirs;
 mod durable;
 mod handle;
 mod link;
+mod memory;
 mod node;
 mod object_stores;
 mod runtime;

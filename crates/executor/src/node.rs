@@ -128,6 +128,7 @@ impl Node {
                 }
                 Step::Pulled(attempt, whole) => self.pulled(attempt, whole),
                 Step::Heartbeat => {
+                    self.tools.runtime.builds().drop_unused();
                     self.send_heartbeat();
                     self.ask_to_leave();
                 }

@@ -16,9 +16,12 @@ use datafusion::{
     },
 };
 use polybolos_model::settings;
-use polybolos_planner::{Extensions, cluster_config};
+use polybolos_planner::{Extensions, SharedBuilds, cluster_config};
 
-use crate::object_stores::{LazyObjectStores, OBJECT_STORE_OPTIONS};
+use crate::{
+    memory::YieldingPool,
+    object_stores::{LazyObjectStores, OBJECT_STORE_OPTIONS},
+};
 
 /// Sets of options whose session states are kept: sessions mostly share one. One more replaces them all.
 const MAX_SESSION_STATES: usize = 32;
@@ -30,6 +33,7 @@ const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 pub(crate) struct Runtime {
     env: Arc<RuntimeEnv>,
     extensions: Extensions,
+    builds: Arc<SharedBuilds>,
     slots: usize,
     states: Mutex<BTreeMap<BTreeMap<String, String>, Arc<SessionState>>>,
 }
@@ -46,21 +50,28 @@ impl Runtime {
     ) -> Result<Self> {
         let size = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         let fair = || Arc::new(TrackConsumersPool::new(FairSpillPool::new(size), NAMED_CONSUMERS)) as _;
+        let builds = Arc::new(SharedBuilds::default());
+        let pool = YieldingPool::new(pool.unwrap_or_else(fair), &builds);
         let env = RuntimeEnvBuilder::new()
-            .with_memory_pool(pool.unwrap_or_else(fair))
+            .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill))
             .with_object_store_registry(Arc::new(
                 LazyObjectStores::default().with_own(&extensions.object_stores),
             ))
             .build_arc()?;
-        Ok(Self { env, extensions, slots: slots as usize, states: Mutex::default() })
+        Ok(Self { env, extensions, builds, slots: slots as usize, states: Mutex::default() })
     }
 
     pub(crate) fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// Bytes that operators hold now.
+    /// Tables of broadcast joins, which the tasks of a stage share.
+    pub(crate) fn builds(&self) -> &Arc<SharedBuilds> {
+        &self.builds
+    }
+
+    /// Bytes that operators hold now, and tables that are kept for tasks to come.
     pub(crate) fn memory_used_bytes(&self) -> u64 {
         self.env.memory_pool.reserved() as u64
     }

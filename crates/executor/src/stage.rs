@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::{error::DataFusionError, execution::SessionState};
 use polybolos_model::{ErrorClass, JobId, StageId, TaskError};
-use polybolos_planner::{PlanError, StageTemplate, decode_stage};
+use polybolos_planner::{PlanError, StageBuilds, StageTemplate, decode_stage};
 use polybolos_proto::v1;
 use polybolos_shuffle::{StageInputs, task_error};
 use tokio::sync::OnceCell;
@@ -23,6 +23,8 @@ pub(crate) struct Decoded {
     pub(crate) template: StageTemplate,
     pub(crate) state: Arc<SessionState>,
     pub(crate) inputs: Arc<StageInputs>,
+    /// Made of `inputs`: another epoch has its own.
+    pub(crate) builds: StageBuilds,
 }
 
 impl PreparedStage {
@@ -51,7 +53,7 @@ impl PreparedStage {
                 format!("the inputs of stage {stage} make no sense: {error}"),
             )
         })?;
-        Ok(Decoded { template, state, inputs: Arc::new(inputs) })
+        Ok(Decoded { template, state, inputs: Arc::new(inputs), builds: runtime.builds().stage() })
     }
 }
 

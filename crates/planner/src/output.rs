@@ -28,7 +28,8 @@ pub struct TaskOutput {
 /// One task's share of a stage.
 #[derive(Debug, Clone)]
 pub struct TaskPlan {
-    /// Exactly one partition, to be executed as partition 0 and once. Nothing in it is shared with another task.
+    /// Exactly one partition, to be executed as partition 0 and once. Nothing in it is shared with another task but tables
+    /// of broadcast joins, if that was asked for ([`crate::sharing_task_plan`]).
     pub plan: Arc<dyn ExecutionPlan>,
     pub output: TaskOutput,
 }

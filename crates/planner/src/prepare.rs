@@ -103,7 +103,7 @@ fn partitions(plan: &Arc<dyn ExecutionPlan>) -> usize {
 
 /// Whether a join emits rows of its build side by what all its probe partitions together have matched: with a build
 /// side of its own each task would emit those that matched elsewhere.
-fn emits_build_rows(join: JoinType) -> bool {
+pub(crate) fn emits_build_rows(join: JoinType) -> bool {
     match join {
         JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
             true

@@ -31,6 +31,7 @@ use crate::{
     output::{StageOutputExec, TaskOutput, TaskPlan},
     pick::PickExec,
     resume::resuming,
+    shared_build::{StageBuilds, sharing},
     spilling::with_spilling_joins,
 };
 
@@ -111,6 +112,24 @@ pub(crate) fn stage_root(plan: &Arc<dyn ExecutionPlan>) -> Result<&StageOutputEx
 /// [`PlanError::NoSuchTask`], or DataFusion's refusal to rebuild an operator.
 pub fn task_plan(template: &StageTemplate, partition: u32) -> Result<TaskPlan, PlanError> {
     template.narrowed(partition)?.ready()
+}
+
+/// As [`task_plan`], but the hash tables of its broadcast joins come from `builds`, where all tasks of the stage that are run
+/// here share them. `builds` must be of this very template, whose inputs are always bound alike.
+///
+/// # Errors
+/// As [`task_plan`].
+pub fn sharing_task_plan(
+    template: &StageTemplate,
+    partition: u32,
+    builds: &StageBuilds,
+) -> Result<TaskPlan, PlanError> {
+    let task = task_plan(template, partition)?;
+    if template.tasks == 1 {
+        return Ok(task);
+    }
+    let plan = sharing(Arc::clone(&task.plan), builds);
+    Ok(task.with_plan(plan.map_err(PlanError::datafusion("sharing the tables of broadcast joins"))?))
 }
 
 /// As [`task_plan`], for a task that ran out of memory: what would be hash joins, which can't go to disk, are sort-merge

@@ -13,8 +13,9 @@ use datafusion::{
 };
 use polybolos_model::{Exchange, OperatorMetrics, Stage, StageGraph, TaskMetrics};
 use polybolos_planner::{
-    Extensions, PlanError, RuntimeFilters, StageInputExec, StageTemplate, TaskOutput, TaskPlan,
-    cluster_config, decode_stage, spilling_task_plan, stage_graph, task_metrics, task_plan,
+    Extensions, PlanError, RuntimeFilters, SharedBuilds, StageBuilds, StageInputExec, StageTemplate,
+    TaskOutput, TaskPlan, cluster_config, decode_stage, sharing_task_plan, spilling_task_plan, stage_graph,
+    task_metrics,
 };
 
 use crate::{data, reader::MemoryReader};
@@ -37,6 +38,8 @@ pub(crate) struct Cluster {
     /// Each task runs as one that ran out of memory.
     pub(crate) spills: bool,
     pub(crate) filters: RuntimeFilters,
+    /// Its tasks run on one executor.
+    pub(crate) builds: Arc<SharedBuilds>,
 }
 
 impl Cluster {
@@ -52,7 +55,8 @@ impl Cluster {
         let state = extensions.session_state(config, Arc::new(RuntimeEnv::default()));
         let ctx = SessionContext::new_with_state(state);
         data::register(&ctx, dir).await;
-        Self { state: ctx.state(), extensions, spills: false, filters: RuntimeFilters::default() }
+        let (filters, builds) = (RuntimeFilters::default(), Arc::default());
+        Self { state: ctx.state(), extensions, spills: false, filters, builds }
     }
 
     pub(crate) async fn physical(&self, sql: &str) -> Arc<dyn ExecutionPlan> {
@@ -73,8 +77,9 @@ impl Cluster {
         let (mut outputs, mut metrics): (Outputs, _) = (vec![], vec![]);
         for stage in &graph.stages {
             let (mut written, mut measured) = (vec![], vec![]);
+            let builds = self.builds.stage();
             for partition in 0..stage.tasks {
-                let (template, task, context) = self.task(stage, partition, &outputs);
+                let (template, task, context) = self.task_with(stage, partition, &outputs, &builds);
                 let batches = collect(Arc::clone(&task.plan), Arc::new(context))
                     .await
                     .unwrap_or_else(|e| panic!("{sql}\n{graph}\nstage {} task {partition}: {e}", stage.id));
@@ -84,6 +89,7 @@ impl Cluster {
             outputs.push(written);
             metrics.push(measured);
         }
+        assert_eq!(self.state.runtime_env().memory_pool.reserved(), 0, "{sql}\n{graph}");
         let batches = outputs.pop().unwrap().into_iter().flatten().flatten().collect();
         Run { schema, batches, graph, metrics }
     }
@@ -95,6 +101,16 @@ impl Cluster {
         partition: u32,
         outputs: &Outputs,
     ) -> (StageTemplate, TaskPlan, TaskContext) {
+        self.task_with(stage, partition, outputs, &self.builds.stage())
+    }
+
+    fn task_with(
+        &self,
+        stage: &Stage,
+        partition: u32,
+        outputs: &Outputs,
+        builds: &StageBuilds,
+    ) -> (StageTemplate, TaskPlan, TaskContext) {
         // An executor has a session of its own, without the tables.
         let config = self.state.config().clone();
         let executor = self.extensions.session_state(config, Arc::clone(self.state.runtime_env()));
@@ -102,7 +118,7 @@ impl Cluster {
         let template = template.unwrap_or_else(|e| panic!("stage {}: {e}\n{}", stage.id, stage.display));
         let spilling = self.spills.then(|| spilling_task_plan(&template, partition));
         let spilling = spilling.transpose().unwrap_or_else(|e| panic!("{e}\n{}", stage.display)).flatten();
-        let task = spilling.map_or_else(|| task_plan(&template, partition), Ok);
+        let task = spilling.map_or_else(|| sharing_task_plan(&template, partition, builds), Ok);
         let task = task.unwrap_or_else(|e| panic!("{e}\n{}", stage.display));
         assert_eq!(task.plan.output_partitioning().partition_count(), 1, "{}", stage.display);
         (template, bind(task, outputs), TaskContext::from(&executor))

@@ -300,6 +300,7 @@ async fn rows_are_added_to_a_table() {
         extensions: setting.cluster.extensions.clone(),
         spills: false,
         filters: RuntimeFilters::default(),
+        builds: Arc::default(),
     };
     for (first, counter) in [(0, 0), (1, 1)] {
         let sql = format!(
@@ -383,6 +384,7 @@ async fn large_outputs_are_several_files() {
         extensions: setting.cluster.extensions.clone(),
         spills: false,
         filters: RuntimeFilters::default(),
+        builds: Arc::default(),
     };
     let place = setting.place("many");
     let sql = format!("COPY (SELECT o_orderkey, o_comment FROM orders) TO '{place}/' STORED AS CSV");

@@ -77,6 +77,7 @@ async fn what_would_not_be_read_back_is_refused() {
         extensions: setting.cluster.extensions.clone(),
         spills: false,
         filters: RuntimeFilters::default(),
+        builds: Arc::default(),
     };
     for (sql, reason) in [
         ("SELECT 1".to_owned(), "rows for its reader"),
