@@ -64,6 +64,18 @@ pub const MUTANTS: &[Mutant] = &[
         "torn-writes",
     ),
     mutant(
+        "broadcast-tables-mixed-up",
+        "a task joins with the table of another stage's broadcast",
+        &["answers", "no-panic"],
+        SWARM,
+    ),
+    mutant(
+        "broadcast-tables-stay",
+        "the tables of broadcast joins are kept when nobody needs them any more",
+        &["leftovers"],
+        SWARM,
+    ),
+    mutant(
         "cancel-after-end",
         "a cancel ends a job that has ended already",
         &["status-forward", "state-invariants"],

@@ -53,6 +53,7 @@ pub const MARKS: &[&str] = &[
     "a task got the memory that it had waited for",
     "a task ran again with joins that spill",
     "a task ran alone",
+    "a task used a table that another has built",
     "a task waited for memory",
     "a task was launched before the log had what it needs",
     "a vote was refused",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod attach;
+mod broadcast;
 mod failover;
 mod fake;
 mod inline;

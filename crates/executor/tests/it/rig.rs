@@ -180,7 +180,7 @@ impl Query {
     }
 }
 
-fn locations(input: StageInput, done: &[Vec<TaskReport>], address: &str) -> InputLocations {
+pub(crate) fn locations(input: StageInput, done: &[Vec<TaskReport>], address: &str) -> InputLocations {
     assert!(matches!(input.read, ReadMode::Partition | ReadMode::All));
     let maps = done[input.stage.0 as usize].iter().map(|report| MapOutput {
         map_partition: report.partition,

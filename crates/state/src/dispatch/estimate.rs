@@ -27,8 +27,9 @@ const STREAMING_BYTES: u64 = 1 << 20;
 /// Operators that hold one of their inputs, as [`Stage::display`] names them.
 const HOLDERS: [&str; 4] = ["HashJoinExec", "NestedLoopJoinExec", "CrossJoinExec", "PiecewiseMergeJoinExec"];
 
-/// What such an operator held at most, in the metrics of a task. It is not told of cross joins.
-const USED: &str = "build_mem_used";
+/// What such an operator held at most, in the metrics of a task. It is not told of cross joins. A table that another task of the
+/// stage on the same executor had built counts as if it were the task's own: on another executor it would be.
+const USED: [&str; 2] = ["build_mem_used", "build_mem_shared"];
 
 /// Tasks of a stage whose use is looked at.
 const MAX_SAMPLES: usize = 64;
@@ -146,7 +147,9 @@ fn operator(line: &str) -> &str {
 
 fn used_bytes(metrics: &TaskMetrics) -> u64 {
     let values = metrics.operators.iter().flat_map(|operator| &operator.values);
-    values.filter(|(name, _)| name == USED).fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+    values
+        .filter(|(name, _)| USED.contains(&name.as_str()))
+        .fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
 }
 
 /// What each task of the stage holds of its inputs. Below a union partitions are numbered anew, so this may be a
@@ -214,6 +217,16 @@ mod tests {
         assert_eq!(operator("    HashJoinExec: mode=Partitioned"), "HashJoinExec");
         assert_eq!(operator("CrossJoinExec"), "CrossJoinExec");
         assert_eq!(operator(""), "");
+    }
+
+    #[test]
+    fn a_table_counts_for_the_task_that_built_it_and_for_those_that_shared_it() {
+        let task = |name: &str| {
+            let values = vec![("output_rows".to_owned(), 9), (name.to_owned(), 40)];
+            let operators = vec![polybolos_model::OperatorMetrics { node: 1, values }];
+            used_bytes(&TaskMetrics { operators, ..TaskMetrics::default() })
+        };
+        assert_eq!(["build_mem_used", "build_mem_shared", "build_time"].map(task), [40, 40, 0]);
     }
 
     #[test]
