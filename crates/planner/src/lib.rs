@@ -3,6 +3,7 @@
 //! ```text
 //!   scheduler:  physical plan ─prepare─▶ ─cut─▶ stages ─encode─▶ StageGraph (opaque bytes)
 //!   executor:   bytes ─decode_stage─▶ template ─task_plan─▶ one partition, fresh state ─▶ task_metrics
+//!                                              └─sharing_task_plan─▶ but for the tables of broadcast joins
 //! ```
 //!
 //! A stage is cut where rows must move. Task `p` runs partition `p` of its stage's plan, narrowed to a plan of exactly

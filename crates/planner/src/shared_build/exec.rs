@@ -139,7 +139,8 @@ impl ExecutionPlan for SharedJoinExec {
                 shared += metric.value().as_usize();
             }
         }
-        if shared > 0 {
+        let has_run = own.iter().next().is_some();
+        if has_run && shared > 0 {
             let gauge = Gauge::new();
             gauge.set(shared);
             let value = MetricValue::Gauge { name: SHARED_BYTES.into(), gauge };

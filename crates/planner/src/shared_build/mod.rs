@@ -74,13 +74,8 @@ struct Key {
 #[derive(Debug)]
 struct Kept {
     build: Arc<Build>,
+    users: usize,
     unused_rounds: u32,
-}
-
-impl Kept {
-    fn is_idle(&self) -> bool {
-        Arc::strong_count(&self.build) == 1
-    }
 }
 
 /// The tables of one stage: of one decoded plan over outputs of one set of attempts. They go when it goes and their last
@@ -134,7 +129,7 @@ impl SharedBuilds {
     /// Drops the tables that no task uses, for memory is short. Whether there were any.
     pub fn drop_idle(&self) -> bool {
         // They are dropped here, outside of the lock.
-        !self.take(|_, kept| kept.is_idle()).is_empty()
+        !self.take(|_, kept| kept.users == 0).is_empty()
     }
 
     /// A round: to be called now and then. Drops the tables that were not used for two of them.
@@ -143,7 +138,7 @@ impl SharedBuilds {
             return;
         }
         self.take(|_, kept| {
-            kept.unused_rounds = if kept.is_idle() { kept.unused_rounds + 1 } else { 0 };
+            kept.unused_rounds = if kept.users == 0 { kept.unused_rounds + 1 } else { 0 };
             kept.unused_rounds > UNUSED_ROUNDS
         });
     }
@@ -172,13 +167,13 @@ impl StageBuilds {
             Some(kept)
                 if kept.build.words == words || polybolos_model::mutant!("broadcast-tables-mixed-up") =>
             {
-                kept.unused_rounds = 0;
+                (kept.users, kept.unused_rounds) = (kept.users + 1, 0);
                 Arc::clone(&kept.build)
             }
             Some(_) => return Ok(None),
             None => {
                 let build = Arc::new(Build::of(join, words)?);
-                let kept = Kept { build: Arc::clone(&build), unused_rounds: 0 };
+                let kept = Kept { build: Arc::clone(&build), users: 1, unused_rounds: 0 };
                 replaced = tables.builds.insert(key, kept);
                 build
             }
@@ -243,22 +238,25 @@ impl Use {
         let by_another = something && !self.begins.load(Relaxed);
         polybolos_model::sometimes!("a task used a table that another has built", by_another);
     }
-
-    /// The future is not polled any more, and no sound table.
-    fn leaves_nothing(&self) -> bool {
-        match self.build.outcome.get() {
-            Some(outcome) => *outcome == Outcome::Failed,
-            // Of those that hold it: the map, and this one.
-            None => Arc::strong_count(&self.build) <= 2,
-        }
-    }
 }
 
 impl Drop for Use {
+    /// A table that failed is of no use, nor is one that was not built when its last user went: nobody would poll it.
     fn drop(&mut self) {
         let mut tables = self.all.lock();
-        let is_kept = tables.builds.get(&self.key).is_some_and(|kept| Arc::ptr_eq(&kept.build, &self.build));
-        let left = if is_kept && self.leaves_nothing() { tables.builds.remove(&self.key) } else { None };
+        let mut left = None;
+        if let Some(kept) = tables.builds.get_mut(&self.key)
+            && Arc::ptr_eq(&kept.build, &self.build)
+        {
+            kept.users -= 1;
+            let stays = match self.build.outcome.get() {
+                Some(outcome) => *outcome == Outcome::Built,
+                None => kept.users > 0,
+            };
+            if !stays {
+                left = tables.builds.remove(&self.key);
+            }
+        }
         drop(tables);
         drop(left);
     }
