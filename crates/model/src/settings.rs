@@ -45,6 +45,12 @@ pub enum Kind {
     },
 }
 
+/// Whether rows of a job may be handed out before their task is done: whoever planned it says so only of one whose tasks give
+/// the same rows in the same order in each run. Not so of jobs that say nothing.
+pub fn has_early_results(job_options: &BTreeMap<String, String>) -> bool {
+    job_options.contains_key(EARLY_RESULTS.name) && EARLY_RESULTS.switch_in(job_options)
+}
+
 /// Which jobs get free slots first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
@@ -74,6 +80,12 @@ pub struct Setting {
     /// One line for people.
     pub help: &'static str,
 }
+
+pub const EARLY_RESULTS: Setting = Setting {
+    name: "polybolos.early_results",
+    kind: Kind::Switch { default: true },
+    help: "whether rows of a result come while its tasks run, if each run of them gives the same rows in the same order",
+};
 
 pub const PARALLEL_TASKS: Setting = Setting {
     name: "polybolos.max_parallel_tasks",
@@ -161,6 +173,7 @@ pub const SPECULATION_QUANTILE: Setting = Setting {
 
 /// All there are, by name.
 pub const ALL: &[Setting] = &[
+    EARLY_RESULTS,
     PARALLEL_TASKS,
     RESULT_BYTES,
     RUN_MS,

@@ -21,6 +21,7 @@ mod durable;
 mod error;
 mod fetch;
 mod files;
+mod growing;
 mod handover;
 mod index;
 mod inline;

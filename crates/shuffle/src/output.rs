@@ -67,6 +67,11 @@ impl OutputReader {
         })
     }
 
+    /// Leaves out the batches before the one of that number.
+    pub(crate) fn starting_at(self, number: usize) -> Self {
+        Self { next: number, ..self }
+    }
+
     pub fn key(&self) -> OutputKey {
         self.key
     }

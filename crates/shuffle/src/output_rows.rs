@@ -2,13 +2,15 @@
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 
-use crate::{OutputKey, OutputReader, ShuffleError, durable::DurableReader};
+use crate::{OutputKey, OutputReader, ShuffleError, durable::DurableReader, growing::Follower};
 
-/// Both give the same batches in the same order.
+/// All give the same batches in the same order.
 #[derive(Debug)]
 pub(crate) enum OutputRows {
     Held(OutputReader),
     Durable(DurableReader),
+    /// Not whole yet.
+    Followed(Follower),
 }
 
 impl OutputRows {
@@ -16,6 +18,7 @@ impl OutputRows {
         match self {
             Self::Held(reader) => reader.key(),
             Self::Durable(reader) => reader.key(),
+            Self::Followed(reader) => reader.key(),
         }
     }
 
@@ -24,6 +27,7 @@ impl OutputRows {
         match self {
             Self::Held(reader) => Some(SchemaRef::clone(reader.schema())),
             Self::Durable(reader) => reader.schema(),
+            Self::Followed(reader) => Some(SchemaRef::clone(reader.schema())),
         }
     }
 
@@ -31,6 +35,7 @@ impl OutputRows {
         match self {
             Self::Held(reader) => reader.next().await,
             Self::Durable(reader) => reader.next().await,
+            Self::Followed(reader) => reader.next().await,
         }
     }
 }

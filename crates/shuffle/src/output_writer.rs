@@ -13,6 +13,7 @@ use polybolos_model::{PartitionStats, limits::MAX_TASKS_PER_STAGE};
 use crate::{
     OutputKey, ShuffleError, ShuffleStore,
     budget::Reservation,
+    growing::Growing,
     output::{Output, Rows},
     sharing::{Slack, compact},
     size::batch_bytes,
@@ -42,6 +43,8 @@ pub(crate) struct OutputWriter<'a> {
     file: Option<SpillWriter>,
     /// Bytes gathered and not yet in the file.
     staged_bytes: usize,
+    /// For readers that don't wait for the whole output.
+    growing: Option<Arc<Growing>>,
     // Last, so that it is forgotten after its memory was given back.
     writing: Writing,
 }
@@ -72,9 +75,15 @@ impl<'a> OutputWriter<'a> {
             reservation: store.reservation(),
             file: None,
             staged_bytes: 0,
+            growing: None,
             writing: store.begin(key)?,
             schema,
         })
+    }
+
+    /// Lets readers have the rows of an output with one partition while it is written.
+    pub(crate) fn let_follow(&mut self) {
+        self.growing = Some(self.writing.let_follow(&self.schema));
     }
 
     /// Makes room for rows of `bytes` that will be pushed next.
@@ -128,10 +137,14 @@ impl<'a> OutputWriter<'a> {
                 partition.stats.bytes += bytes as u64;
                 match &mut self.file {
                     Some(file) => {
-                        file.append(number, &batch).await?;
+                        let chunk = file.append(number, &batch).await?;
+                        self.growing.iter().for_each(|growing| growing.add_chunk(chunk));
                         self.staged_bytes = self.staged_bytes.saturating_sub(bytes);
                     }
-                    None => partition.batches.push(batch),
+                    None => {
+                        self.growing.iter().for_each(|growing| growing.add(&batch));
+                        partition.batches.push(batch);
+                    }
                 }
             }
         }
@@ -153,6 +166,7 @@ impl<'a> OutputWriter<'a> {
             }
         };
         self.writing.publish(Output { key: self.key, schema: self.schema, stats: stats.clone(), rows })?;
+        self.growing.iter().for_each(|growing| growing.is_whole());
         Ok(stats)
     }
 
@@ -174,12 +188,17 @@ impl<'a> OutputWriter<'a> {
         let context = self.store.spill_context();
         let schema = Arc::clone(&self.schema);
         let mut file = SpillWriter::create(context, self.key, schema, self.partitions.len()).await?;
+        if let Some(growing) = &self.growing {
+            let (disk, path) = file.place();
+            growing.move_to(disk, path);
+        }
         let mut left: u64 = self.partitions.iter().map(|partition| partition.stats.bytes).sum();
         for (number, partition) in self.partitions.iter_mut().enumerate() {
             for batch in std::mem::take(&mut partition.batches) {
                 let codec = |source| ShuffleError::Codec { key: self.key, source };
                 let batch = compact(batch, Slack::Encoded).map_err(codec)?;
-                file.append(number, &batch).await?;
+                let chunk = file.append(number, &batch).await?;
+                self.growing.iter().for_each(|growing| growing.add_chunk(chunk));
             }
             left -= partition.stats.bytes;
             self.reservation.settle(left);

@@ -92,9 +92,13 @@ fn status(error: &ShuffleError) -> Status {
     }
 }
 
-/// An output that is here, or else in the durable store if the ticket says so.
-async fn open(store: &ShuffleStore, ticket: OutputTicket) -> Result<OutputRows, ShuffleError> {
-    let OutputTicket { key, partition, durable } = ticket;
+/// An output that is here, also one that is not whole yet or else in the durable store if the ticket says so.
+async fn open(store: &Arc<ShuffleStore>, ticket: OutputTicket) -> Result<OutputRows, ShuffleError> {
+    let OutputTicket { key, partition, durable, follow } = ticket;
+    // In this order, since it may become whole in between.
+    if follow && let Ok(follower) = store.follow(key) {
+        return Ok(OutputRows::Followed(follower));
+    }
     match (store.read(key, partition), store.durable()) {
         (Ok(reader), _) => Ok(OutputRows::Held(reader)),
         (Err(ShuffleError::NotFound { .. }), Some(copies)) if durable => {

@@ -149,20 +149,32 @@ impl SpillWriter {
         Ok(Self { context, key, schema, base, file, offset: 0, index: Index::new(partitions), files })
     }
 
+    /// Where the data is until the output is whole.
+    pub(crate) fn place(&self) -> (Arc<dyn Disk>, PathBuf) {
+        (Arc::clone(&self.context.disk), self.aside())
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.context.folder.join(format!("{}{DATA_SUFFIX}{ASIDE_SUFFIX}", self.base))
+    }
+
     /// Adds a batch, of which the caller vouches that it wastes no memory, at the end of `partition`.
-    pub(crate) async fn append(&mut self, partition: usize, batch: &RecordBatch) -> Result<(), ShuffleError> {
+    pub(crate) async fn append(
+        &mut self,
+        partition: usize,
+        batch: &RecordBatch,
+    ) -> Result<Chunk, ShuffleError> {
         let size_hint = batch_bytes(batch) + 4096;
         let bytes = chunk::encode(batch, &self.schema, &self.context.options, size_hint)
             .map_err(|source| ShuffleError::Codec { key: self.key, source })?;
-        let path = self.context.folder.join(format!("{}{DATA_SUFFIX}{ASIDE_SUFFIX}", self.base));
-        self.file.append(&bytes).await.map_err(disk_error("write", &path))?;
+        self.file.append(&bytes).await.map_err(disk_error("write", &self.aside()))?;
         let entry = Chunk { offset: self.offset, length: bytes.len() as u64, crc: crc32fast::hash(&bytes) };
         self.offset += entry.length;
         self.files.use_.grow(entry.length);
         if let Some(chunks) = self.index.partitions.get_mut(partition) {
             chunks.push(entry);
         }
-        Ok(())
+        Ok(entry)
     }
 
     /// Gives the files their names, the index last. Nothing is forced to the disk: an output does not outlive its

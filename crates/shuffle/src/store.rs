@@ -4,9 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex, Weak, atomic::Ordering},
 };
 
+use arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
 use polybolos_env::{Cpu, Env};
 use polybolos_model::{AttemptId, JobId, TaskId};
@@ -15,6 +16,7 @@ use crate::{
     DurableShuffle, OutputReader, ShuffleError,
     budget::{Budget, Reservation},
     chunk,
+    growing::{Follower, Growing},
     handover::Places,
     locked,
     output::Output,
@@ -57,7 +59,11 @@ pub struct ShuffleConfig {
 
 /// What is known of an attempt's output.
 enum Slot {
-    Writing { job: JobId },
+    Writing {
+        job: JobId,
+        /// For those that may read it before it is whole.
+        growing: Weak<Growing>,
+    },
     Whole(Arc<Output>),
 }
 
@@ -71,7 +77,7 @@ impl Outputs {
     fn remove(&mut self, attempt: AttemptId) -> Option<Slot> {
         let slot = self.by_attempt.remove(&attempt)?;
         let job = match &slot {
-            Slot::Writing { job } => *job,
+            Slot::Writing { job, .. } => *job,
             Slot::Whole(output) => output.key.task.job,
         };
         if let Some(attempts) = self.by_job.get_mut(&job) {
@@ -152,6 +158,18 @@ impl ShuffleStore {
                 Err(ShuffleError::NotFound { key })
             }
         }
+    }
+
+    /// Reads the only partition of an output that is written, as it grows.
+    ///
+    /// # Errors
+    /// No such output is written here, or it can't be read before it is whole.
+    pub(crate) fn follow(self: &Arc<Self>, key: OutputKey) -> Result<Follower, ShuffleError> {
+        let growing = match locked(&self.outputs).by_attempt.get(&key.attempt) {
+            Some(Slot::Writing { job, growing }) if *job == key.task.job => growing.upgrade(),
+            _ => None,
+        };
+        growing.map(|growing| Follower::new(self, key, &growing)).ok_or(ShuffleError::NotFound { key })
     }
 
     /// Output partitions of a whole output.
@@ -251,7 +269,7 @@ impl ShuffleStore {
             return Err(ShuffleError::Duplicate { key });
         }
         let job = key.task.job;
-        outputs.by_attempt.insert(key.attempt, Slot::Writing { job });
+        outputs.by_attempt.insert(key.attempt, Slot::Writing { job, growing: Weak::new() });
         outputs.by_job.entry(job).or_default().insert(key.attempt);
         Ok(Writing { outputs: Arc::clone(&self.outputs), key, published: false })
     }
@@ -272,6 +290,17 @@ pub(crate) struct Writing {
 }
 
 impl Writing {
+    /// From now on [`ShuffleStore::follow`] finds it.
+    pub(crate) fn let_follow(&self, schema: &SchemaRef) -> Arc<Growing> {
+        let new = Growing::new(Arc::clone(schema));
+        if let Some(Slot::Writing { growing, .. }) =
+            locked(&self.outputs).by_attempt.get_mut(&self.key.attempt)
+        {
+            *growing = Arc::downgrade(&new);
+        }
+        new
+    }
+
     /// Makes the whole output visible.
     ///
     /// # Errors

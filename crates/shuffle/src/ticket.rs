@@ -23,6 +23,8 @@ pub struct OutputTicket {
     pub partition: u32,
     /// An executor that doesn't hold the output gives it from the durable store.
     pub durable: bool,
+    /// What there is of an output that is not whole yet, and the rest as it is written.
+    pub follow: bool,
 }
 
 /// A ticket for one partition of an attempt's output, to the executor that holds it.
@@ -34,6 +36,7 @@ pub fn encode_ticket(key: OutputKey, partition: u32) -> Bytes {
         attempt: Some(key.attempt.into()),
         output_partition: partition,
         durable: false,
+        follow: false,
     };
     ticket.encode_to_vec().into()
 }
@@ -47,7 +50,8 @@ pub fn decode_ticket(bytes: &[u8]) -> Result<OutputTicket, TicketError> {
     let job: JobId = ticket.job_id.parse().map_err(ConvertError::from)?;
     let task = TaskId { job, stage: StageId(ticket.stage_id), partition: ticket.map_partition };
     let key = OutputKey { task, attempt: attempt(ticket.attempt)? };
-    Ok(OutputTicket { key, partition: ticket.output_partition, durable: ticket.durable })
+    let ShuffleTicket { output_partition: partition, durable, follow, .. } = ticket;
+    Ok(OutputTicket { key, partition, durable, follow })
 }
 
 #[cfg(test)]
@@ -62,7 +66,7 @@ mod tests {
             task: TaskId { job: JobId(7), stage: StageId(2), partition: 3 },
             attempt: AttemptId { term: Term(4), counter: 5 },
         };
-        let expected = OutputTicket { key, partition: 6, durable: false };
+        let expected = OutputTicket { key, partition: 6, durable: false, follow: false };
         assert_eq!(decode_ticket(&encode_ticket(key, 6)).unwrap(), expected);
         assert!(matches!(decode_ticket(b"\xff\xff"), Err(TicketError::Encoding(_))));
         assert!(matches!(decode_ticket(b""), Err(TicketError::Content(_))));

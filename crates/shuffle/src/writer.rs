@@ -9,7 +9,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, ExecutionPlanProperties},
 };
 use futures::StreamExt;
-use polybolos_model::PartitionStats;
+use polybolos_model::{Exchange, PartitionStats};
 use polybolos_planner::TaskPlan;
 
 use crate::{
@@ -45,6 +45,9 @@ pub async fn write_output(
     let target_rows = ctx.session_config().batch_size().max(1);
     let mut router = Router::new(&task.output, key.task.partition)?;
     let mut writer = OutputWriter::new(store, key, Arc::clone(&schema), task.output.partitions, target_rows)?;
+    if task.output.exchange == Exchange::Result && task.output.partitions == 1 {
+        writer.let_follow();
+    }
     let mut rows = plan.execute(0, ctx)?;
     while let Some(batch) = rows.next().await.transpose()? {
         if batch.num_rows() == 0 {

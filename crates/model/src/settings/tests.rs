@@ -25,7 +25,7 @@ fn errors_say_what_would_be_right() {
     let error = check("polybolos.max_stage_reruns", "101").unwrap_err().to_string();
     assert_eq!(error, "'101' is no value of 'polybolos.max_stage_reruns': a number from 0 to 100 is");
     let error = check("polybolos.max_stages", "1").unwrap_err().to_string();
-    assert!(error.contains("there are polybolos.max_parallel_tasks, "), "{error}");
+    assert!(error.contains("there are polybolos.early_results, "), "{error}");
 }
 
 #[test]
@@ -114,4 +114,15 @@ fn names_are_in_order_and_ours() {
     assert!(
         ALL.iter().all(|setting| is_ours(setting.name) && check(setting.name, &setting.default()).is_ok())
     );
+}
+
+#[test]
+fn rows_come_early_only_of_a_job_that_says_so() {
+    let name = "polybolos.early_results";
+    assert!(EARLY_RESULTS.switch_in(&BTreeMap::new()), "unless its session says otherwise, a job may say so");
+    for (given, expected) in [("true", true), ("false", false), ("sure", true)] {
+        assert_eq!(EARLY_RESULTS.switch_in(&options(name, given)), expected, "{given}");
+    }
+    assert!(!has_early_results(&BTreeMap::new()), "one of an older version");
+    assert!(has_early_results(&options(name, "true")) && !has_early_results(&options(name, "false")));
 }

@@ -11,7 +11,8 @@ use datafusion::{
 };
 use polybolos_model::StageGraph;
 use polybolos_planner::{
-    Extensions, RuntimeFilters, Settings, partitions_for_memory, plan_fits_one_task, stage_graph, write_plan,
+    Extensions, RuntimeFilters, Settings, is_repeatable, partitions_for_memory, plan_fits_one_task,
+    stage_graph, write_plan,
 };
 use polybolos_state::NewTable;
 use url::Url;
@@ -21,6 +22,7 @@ use super::{
     ipc,
     object_stores::ObjectStores,
     session::{Options, changed_options},
+    settings::early_results,
     writes::Destination,
 };
 use crate::error::PlanningError;
@@ -88,6 +90,8 @@ pub(crate) struct Context<'a> {
     pub(crate) width_is_given: bool,
     /// What an executor has for each of its slots, the least of any; `None` without executors.
     pub(crate) slot_memory_bytes: Option<u64>,
+    /// Of entries, in use.
+    pub(crate) version: u16,
 }
 
 /// # Errors
@@ -119,8 +123,10 @@ pub(crate) async fn plan_job(
         let (target, partition_columns) = (staged.target, staged.partition_columns);
         write = Some(Destination { target, partition_columns, table: None });
     }
-    let filters = RuntimeFilters::read(&Settings::given(state.config_options()));
-    let graph = stage_graph(physical, context.extensions, filters)?;
+    let given = Settings::given(state.config_options());
+    let is_repeatable = is_repeatable(&physical)?;
+    let graph = stage_graph(physical, context.extensions, RuntimeFilters::read(&given))?;
+    options.extend(early_results(&given, context.version, is_repeatable && graph.stages.len() == 1));
     let ordered = is_ordered(&optimized);
     Ok(JobPlan {
         sql: String::new(),

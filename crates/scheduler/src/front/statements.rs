@@ -154,6 +154,7 @@ impl Planner {
             with_texts: false,
             slot_memory_bytes: self.around.slot_memory_bytes,
             width_is_given: options.contains_key(TARGET_PARTITIONS),
+            version: self.around.version,
         }
     }
 

@@ -1,11 +1,11 @@
 //! What watchers are told of a result: where its partitions are, and which of them are missing after success.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use polybolos_model::{AttemptId, ErrorClass, JobId, TaskError, TaskId};
+use polybolos_model::{AttemptId, ErrorClass, JobId, TaskError, TaskId, settings::has_early_results};
 use polybolos_proto::v1::{ResultPartition, ShuffleTicket};
-use polybolos_state::{ClusterState, Job, JobError, JobStatus, ResultLocation};
+use polybolos_state::{ClusterState, Dispatcher, Job, JobError, JobStatus, ResultLocation};
 use prost::Message;
 
 use crate::rows::Rows;
@@ -84,6 +84,7 @@ pub(crate) fn place(job: &Job, location: &ResultLocation<'_>) -> Option<ResultPa
         attempt: Some(location.done.attempt.into()),
         output_partition: 0,
         durable: location.durable,
+        follow: false,
     };
     let stats = location.done.outputs.first().copied().unwrap_or_default();
     Some(ResultPartition {
@@ -94,7 +95,51 @@ pub(crate) fn place(job: &Job, location: &ResultLocation<'_>) -> Option<ResultPa
         bytes: stats.bytes,
         attempt: location.done.attempt.to_string(),
         durable: location.durable,
-        arrow_stream: None,
+        repeatable: has_early_results(&job.options),
+        ..ResultPartition::default()
+    })
+}
+
+/// Attempts at partitions of the job's result whose rows may be read before they are done, by partition. A slow task has
+/// two of them: told is the first.
+pub(crate) fn early(state: &ClusterState, dispatcher: &Dispatcher, job: &Job) -> BTreeMap<u32, AttemptId> {
+    let may_be_read = has_early_results(&job.options) && job.explain_analyze.is_none() && !job.released;
+    if !may_be_read || !state.is_active(job) {
+        return BTreeMap::new();
+    }
+    let stage = job.result_stage();
+    let is_open = |task: TaskId| {
+        task.stage == stage && job.task(stage, task.partition).is_some_and(|run| run.completed.is_none())
+    };
+    let running = dispatcher.running_of(job.id).filter(|(task, _)| is_open(*task));
+    running.map(|(task, attempt)| (task.partition, attempt)).collect()
+}
+
+/// Where its readers find what there is of a partition that `attempt` makes; `None` when it does not run any more.
+pub(crate) fn early_place(
+    state: &ClusterState,
+    dispatcher: &Dispatcher,
+    attempt: AttemptId,
+) -> Option<ResultPartition> {
+    let running = dispatcher.running(attempt)?;
+    let TaskId { job, stage, partition } = running.task;
+    let executor = state.present(&running.executor, running.incarnation)?;
+    let ticket = ShuffleTicket {
+        job_id: job.to_string(),
+        stage_id: stage.0,
+        map_partition: partition,
+        attempt: Some(attempt.into()),
+        follow: true,
+        ..ShuffleTicket::default()
+    };
+    Some(ResultPartition {
+        partition,
+        address: executor.address.clone(),
+        ticket: ticket.encode_to_vec().into(),
+        attempt: attempt.to_string(),
+        unfinished: true,
+        repeatable: true,
+        ..ResultPartition::default()
     })
 }
 

@@ -19,7 +19,7 @@ use tokio::{
 use tonic::Status;
 
 use super::{
-    results::{Missing, add_rows, missing, named, place},
+    results::{Missing, add_rows, early, early_place, missing, named, place},
     show,
 };
 use crate::{
@@ -42,6 +42,8 @@ struct Seen {
     ended: bool,
     missing: Missing,
     running: BTreeMap<StageId, u32>,
+    /// Attempts whose rows it may read before they are done, by partition of the result.
+    early: BTreeMap<u32, AttemptId>,
     waits_since_ms: u64,
 }
 
@@ -50,6 +52,7 @@ struct Watcher {
     job: JobId,
     knows_more_come: bool,
     reads_result: bool,
+    follows: bool,
     asks_left: u32,
     /// Attempts whose rows it was given.
     told_rows: BTreeSet<AttemptId>,
@@ -76,6 +79,7 @@ pub(crate) async fn watch(
         job,
         knows_more_come: request.knows_more_come,
         reads_result: request.reads_result,
+        follows: request.reads_result && request.follows,
         asks_left: MAX_ASKS,
         told_rows: BTreeSet::new(),
         // Seen as of now: whatever comes later wakes.
@@ -146,12 +150,17 @@ impl Watcher {
         self.shared.read(|state| {
             let job = state.job(self.job).ok_or_else(|| self.gone())?;
             let running = running(&self.shared, state, job);
+            let early = self.early(state, job);
             let waits_since_ms = self.shared.waits_since_ms(state, job, !running.is_empty());
             let missing = missing(state, job);
             let goes_on = self.knows_more_come && matches!(missing, Missing::ForNow(_));
             let ended = job.status.is_ended() && !goes_on;
-            Ok(Seen { revision: job.revision, ended, missing, running, waits_since_ms })
+            Ok(Seen { revision: job.revision, ended, missing, running, early, waits_since_ms })
         })
+    }
+
+    fn early(&self, state: &ClusterState, job: &Job) -> BTreeMap<u32, AttemptId> {
+        if self.follows { early(state, &self.shared.dispatcher(), job) } else { BTreeMap::new() }
     }
 
     fn gone(&self) -> RequestError {
@@ -165,6 +174,13 @@ impl Watcher {
             state.job(self.job).map(|job| {
                 let (status, error) = self.verdict(job, &seen);
                 let mut update = update(state, job, &seen, now_ms, status, error.as_ref());
+                if !seen.ended {
+                    // By the same state as those that are complete: of each partition one place is told.
+                    let early = self.early(state, job);
+                    let dispatcher = self.shared.dispatcher();
+                    let places = early.values().filter_map(|&of| early_place(state, &dispatcher, of));
+                    update.results.extend(places);
+                }
                 if self.reads_result {
                     add_rows(&mut update.results, job, &self.shared.rows(), &mut told);
                 }
@@ -205,6 +221,7 @@ pub(super) fn at_the_end(shared: &Shared, id: JobId) -> Option<JobUpdate> {
             ended: true,
             missing,
             running: BTreeMap::new(),
+            early: BTreeMap::new(),
             waits_since_ms: 0,
         };
         is_there.then(|| {
