@@ -30,10 +30,11 @@ use tokio::{
 use crate::{
     ClientError, JobFailure, JobHandle,
     call::Shared,
+    early::Given,
     fetch::{Fetch, Places, Trouble},
     generation::{Advance, Generation},
     inline::with_rows,
-    limits::{FETCH_CONCURRENCY, ORDERED_FETCH_CONCURRENCY},
+    limits::{EARLY_FETCH_CONCURRENCY, FETCH_CONCURRENCY, ORDERED_FETCH_CONCURRENCY},
     stream::Item,
     watch::{Reading, has_ended},
 };
@@ -286,22 +287,35 @@ impl Driver {
         self.turns.clear();
     }
 
-    /// Afterwards nothing that is ready waits, unless [`FETCH_CONCURRENCY`] fetches are under way.
+    /// Afterwards nothing that is ready waits, unless [`FETCH_CONCURRENCY`] fetches are under way, or
+    /// [`EARLY_FETCH_CONCURRENCY`] of those that are not complete.
     fn start_fetches(&mut self) {
         let places = Arc::clone(&self.places.borrow());
         let ordered = self.job.ordered();
         let limit = if ordered { ORDERED_FETCH_CONCURRENCY } else { FETCH_CONCURRENCY };
+        let is_early = |partition: &u32| places.get(partition).is_some_and(|place| place.unfinished);
+        let mut early = self.under_way.iter().filter(|partition| is_early(partition)).count();
+        let mut complete = self.under_way.len() - early;
         for (&partition, place) in places.iter() {
             if self.started.contains(&partition) {
                 continue;
             }
             let too_early = ordered && partition != self.next && !self.ended;
-            if self.fetches.len() >= limit || too_early {
+            // One that is complete never waits for one that is not.
+            let (count, limit) = match place.unfinished {
+                true => (&mut early, EARLY_FETCH_CONCURRENCY),
+                false => (&mut complete, limit),
+            };
+            if too_early || (ordered && *count >= limit) {
                 break;
+            }
+            if *count >= limit {
+                continue;
             }
             self.started.insert(partition);
             self.next = partition.saturating_add(1);
-            if place.rows > 0 {
+            if place.rows > 0 || place.unfinished {
+                *count += 1;
                 self.start_fetch(partition);
             }
         }
@@ -316,6 +330,7 @@ impl Driver {
             schema: self.job.schema(),
             partition,
             places: self.places.subscribe(),
+            given: Given::default(),
             of_generation: self.generation.present(),
             generation: Arc::clone(&self.generation),
             out: self.out.clone(),

@@ -26,6 +26,7 @@ use crate::{
     ClientError,
     call::Shared,
     channels::describe,
+    early::{Early, Given},
     generation::Generation,
     ipc,
     limits::{
@@ -45,6 +46,7 @@ pub(crate) struct Fetch {
     pub(crate) job: JobId,
     pub(crate) schema: SchemaRef,
     pub(crate) partition: u32,
+    pub(crate) given: Given,
     pub(crate) places: watch::Receiver<Places>,
     /// In which it was begun.
     pub(crate) of_generation: u32,
@@ -69,9 +71,9 @@ const TRIES_BEFORE_ASKING: u32 = 3;
 
 /// What of a partition the reader has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct HandedOut {
-    batches: u64,
-    rows: u64,
+pub(crate) struct HandedOut {
+    pub(crate) batches: u64,
+    pub(crate) rows: u64,
 }
 
 /// Why a try to read a partition ended before its last batch.
@@ -79,11 +81,13 @@ pub(crate) enum Stop {
     /// Nobody reads the result any more, or reads it anew.
     Left,
     Broken(Broken),
+    /// The rows are others than those that were handed out.
+    Different(String),
 }
 
 /// Why a stream of rows broke.
 pub(crate) struct Broken {
-    why: String,
+    pub(crate) why: String,
     /// By the executor's own word the output is not there any more, or is damaged.
     is_unreadable: bool,
 }
@@ -107,7 +111,7 @@ impl Fetch {
     ///
     /// # Errors
     /// [`ClientError::Fetch`] when the partition breaks again and again, or after a batch was handed out and the rest of
-    /// the same rows is nowhere.
+    /// the same rows is nowhere and can't be made again.
     pub(crate) async fn run(mut self) -> Result<(), ClientError> {
         let mut tries = 0;
         let mut handed_out = HandedOut::default();
@@ -119,6 +123,11 @@ impl Fetch {
                 Some(place) => place,
                 None => self.place().await,
             };
+            match self.early(&place, &mut handed_out).await? {
+                Early::Read => {}
+                Early::Again => continue,
+                Early::Done => return Ok(()),
+            }
             // Another attempt's rows have all the patience anew.
             if place.ticket != tried {
                 (tries, broken_since, tried) = (0, None, place.ticket.clone());
@@ -132,6 +141,7 @@ impl Fetch {
                     return Ok(());
                 }
                 Err(Stop::Broken(last)) => last,
+                Err(Stop::Different(why)) => return Err(self.failed(&place, handed_out, why)),
             };
             if handed_out != before {
                 (tries, broken_since) = (0, None);
@@ -141,8 +151,9 @@ impl Fetch {
             tracing::debug!(job = %self.job, partition = self.partition, tries, ?handed_out, last, "a fetch broke");
             let now = self.shared.env.clock.now();
             let patient = now - *broken_since.get_or_insert(now) < FETCH_PATIENCE;
-            let begun = handed_out.batches > 0;
-            polybolos_model::sometimes!("a result broke after some of it was read", begun);
+            polybolos_model::sometimes!("a result broke after some of it was read", handed_out.batches > 0);
+            // To this attempt.
+            let begun = handed_out.batches > 0 && !self.given.repeatable;
             // While the query runs, updates tell of a partition that moved.
             if begun {
                 next = self.ask().await;
@@ -152,14 +163,7 @@ impl Fetch {
             let ends =
                 begun && !goes_on(&place, next.as_ref()) && !polybolos_model::mutant!("result-repeated");
             if ends || (tries >= FETCH_ATTEMPTS && !patient && !self.asking.load(Ordering::Acquire)) {
-                let (job, partition, address) = (self.job, self.partition, place.address);
-                return Err(ClientError::Fetch {
-                    job,
-                    partition,
-                    address,
-                    batches: handed_out.batches,
-                    last,
-                });
+                return Err(self.failed(&place, handed_out, last));
             }
             polybolos_model::sometimes!("a result went on from another copy", begun);
             if next.as_ref().is_some_and(|next| next.address != place.address) {
@@ -178,6 +182,11 @@ impl Fetch {
                 () = sleep(pause) => {}
             }
         }
+    }
+
+    pub(crate) fn failed(&self, place: &ResultPartition, handed_out: HandedOut, last: String) -> ClientError {
+        let (job, partition, address) = (self.job, self.partition, place.address.clone());
+        ClientError::Fetch { job, partition, address, batches: handed_out.batches, last }
     }
 
     /// Where the partition is. Nowhere for a while if it was lost and is made anew: as long as whoever follows the query
@@ -201,9 +210,13 @@ impl Fetch {
         update.results.into_iter().find(|place| is_present && place.partition == self.partition)
     }
 
-    /// Reads the partition at `place`. Until something of it was handed out, it is given up there as soon as the driver
-    /// knows that it is not there any more, which the driver asks for while the executor says nothing.
-    async fn read(&mut self, place: &ResultPartition, handed_out: &mut HandedOut) -> Result<(), Stop> {
+    /// Reads the partition at `place`. Until something of it was handed out, or while it is made, it is given up there as
+    /// soon as the driver knows that it is not there any more, which the driver asks for while the executor says nothing.
+    pub(crate) async fn read(
+        &mut self,
+        place: &ResultPartition,
+        handed_out: &mut HandedOut,
+    ) -> Result<(), Stop> {
         if handed_out.batches == 0
             && let Some(batches) = self.came_along(place)
         {
@@ -226,7 +239,7 @@ impl Fetch {
                 () = moved => {}
                 () = look => {}
             }
-            if begun() {
+            if begun() && !place.unfinished {
                 std::future::pending::<()>().await;
             }
         };
@@ -249,7 +262,10 @@ impl Fetch {
         let (channel, lease) =
             self.shared.channels.lease(&place.address).await.map_err(|why| Stop::Broken(Broken::new(why)))?;
         let done = self.read_from(channel, place, handed_out, progress).await;
-        if let Err(Stop::Broken(_)) = done {
+        if let Err(Stop::Broken(broken)) = &done
+            // An attempt that has not begun says nothing of the connection.
+            && !(place.unfinished && broken.is_unreadable)
+        {
             lease.give_up_connection();
         }
         done
@@ -267,7 +283,11 @@ impl Fetch {
         let mut more = true;
         let repeats =
             polybolos_model::mutant!("result-repeated") || polybolos_model::mutant!("durable-resume-repeats");
+        let repeats = repeats || (place.repeatable && polybolos_model::mutant!("early-reader-begins-anew"));
         let mut skip = if repeats { 0 } else { handed_out.rows };
+        let (places, partition) = (self.places.clone(), self.partition);
+        let may_be_silent =
+            || place.unfinished && places.borrow().get(&partition).is_none_or(|now| now.unfinished);
         while more || self.turn.is_some() {
             let room = more && (self.turn.is_none() || ahead.len() < READ_AHEAD_BATCHES);
             progress.waits.store(room, Ordering::Relaxed);
@@ -277,10 +297,12 @@ impl Fetch {
                     turn?;
                     self.turn = None;
                 }
-                batch = next(&mut batches), if room => match batch? {
+                batch = next(&mut batches, may_be_silent), if room => match batch? {
                     Some(batch) => {
-                        let batch = rest(ipc::conform(batch, &self.schema).map_err(|error| broken(error.to_string()))?, &mut skip);
-                        ahead.push_back(batch);
+                        let batch =
+                            ipc::conform(batch, &self.schema).map_err(|error| broken(error.to_string()))?;
+                        self.given.check(&batch, skip)?;
+                        ahead.push_back(rest(batch, &mut skip));
                     }
                     None => more = false,
                 },
@@ -293,6 +315,7 @@ impl Fetch {
                         return Err(Stop::Left);
                     }
                     let rows = batch.num_rows() as u64;
+                    self.given.note(&batch, place);
                     progress.begun.store(true, Ordering::Relaxed);
                     self.out.send(Item::Batch(batch)).await.map_err(|_| Stop::Left)?;
                     *handed_out = HandedOut { batches: handed_out.batches + 1, rows: handed_out.rows + rows };
@@ -325,9 +348,10 @@ fn tell(trouble: &mpsc::Sender<Trouble>, unreadable: Option<Bytes>) {
 
 /// Waits until the partition is elsewhere, or nowhere as it is made anew; maybe for ever.
 async fn moved(mut places: watch::Receiver<Places>, partition: u32, from: &ResultPartition) {
-    let elsewhere = |places: &Places| {
-        let same = |now: &ResultPartition| now.ticket == from.ticket && now.address == from.address;
-        !places.get(&partition).is_some_and(same)
+    let elsewhere = |places: &Places| match places.get(&partition) {
+        // The attempt goes on where it is when it is complete, or while nobody knows of it.
+        now if from.unfinished => now.is_some_and(|now| now.attempt != from.attempt),
+        now => !now.is_some_and(|now| now.ticket == from.ticket && now.address == from.address),
     };
     if places.wait_for(elsewhere).await.is_err() {
         // The driver is gone, and the fetch with it.
@@ -374,13 +398,20 @@ pub(crate) async fn wait_for(turn: &mut Option<oneshot::Receiver<()>>) -> Result
     }
 }
 
-async fn next(batches: &mut FlightRecordBatchStream) -> Result<Option<RecordBatch>, Stop> {
-    match timeout(FETCH_SILENCE, batches.next()).await {
-        Ok(Some(Ok(batch))) => Ok(Some(batch)),
-        Ok(Some(Err(FlightError::Tonic(status)))) => Err(Stop::Broken(Broken::from(&*status))),
-        Ok(Some(Err(error))) => Err(broken(describe(&error))),
-        Ok(None) => Ok(None),
-        Err(_) => Err(broken(format!("silent for {} s", FETCH_SILENCE.as_secs()))),
+/// The next batch. A connection that is gone ends the wait by its keep-alive, also for one that may be silent for long.
+async fn next(
+    batches: &mut FlightRecordBatchStream,
+    may_be_silent: impl Fn() -> bool,
+) -> Result<Option<RecordBatch>, Stop> {
+    loop {
+        return match timeout(FETCH_SILENCE, batches.next()).await {
+            Ok(Some(Ok(batch))) => Ok(Some(batch)),
+            Ok(Some(Err(FlightError::Tonic(status)))) => Err(Stop::Broken(Broken::from(&*status))),
+            Ok(Some(Err(error))) => Err(broken(describe(&error))),
+            Ok(None) => Ok(None),
+            Err(_) if may_be_silent() => continue,
+            Err(_) => Err(broken(format!("silent for {} s", FETCH_SILENCE.as_secs()))),
+        };
     }
 }
 

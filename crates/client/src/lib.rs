@@ -23,6 +23,7 @@ mod call;
 mod channels;
 mod client;
 mod driver;
+mod early;
 mod error;
 mod fetch;
 mod generation;

@@ -57,6 +57,10 @@ pub const PLACE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const FETCH_CONCURRENCY: usize = 8;
 /// The same for an ordered result: those behind the first one wait for it with their read-ahead in hand.
 pub const ORDERED_FETCH_CONCURRENCY: usize = 4;
+/// Partitions that are read at once while their tasks run, beside those that are complete.
+pub const EARLY_FETCH_CONCURRENCY: usize = 4;
+/// A task that is done within this time is not read before: most are, and small results come with their completion.
+pub const EARLY_FETCH_DELAY: Duration = Duration::from_millis(200);
 /// Batches that a partition of an ordered result holds before its turn has come.
 pub const READ_AHEAD_BATCHES: usize = 4;
 /// Batches that wait for the reader of a result; beyond it the executors are held back.

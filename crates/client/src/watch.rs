@@ -122,6 +122,7 @@ impl Watch {
                 knows_more_come: true,
                 reads_result: self.reading.reads,
                 unreadable: self.reading.unreadable.clone(),
+                follows: self.reading.reads,
             };
             async move { query(channel).watch(request).await }
         });
