@@ -124,6 +124,12 @@ pub const MUTANTS: &[Mutant] = &[
         "durable-shuffle",
     ),
     mutant(
+        "early-reader-begins-anew",
+        "a reader of a result that goes on with another attempt begins again with its first row",
+        &["answers"],
+        "long-results",
+    ),
+    mutant(
         "executor-never-lost",
         "an executor that is silent for ever is waited for",
         &["liveness"],

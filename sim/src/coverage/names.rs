@@ -60,6 +60,7 @@ pub const MARKS: &[&str] = &[
     "a watch broke and went on",
     "a write waited for a full disk",
     "an attempt was adopted",
+    "an early reader went on with another attempt",
     "an entry was committed after its leader was deposed",
     "an entry was not committed",
     "an executor came back to a new life",
@@ -70,6 +71,7 @@ pub const MARKS: &[&str] = &[
     "an output was gone when it was read",
     "an output was not in the durable store",
     "an output was read from the durable store",
+    "an output was read while it was written",
     "an output was taken over",
     "an output went to a file",
     "an upload of an output was tried again",
@@ -83,6 +85,7 @@ pub const MARKS: &[&str] = &[
     "readers were rolled back",
     "reports were sent again",
     "results were lost",
+    "rows were handed out before the task was done",
     "the outcome of an entry was unknown",
 ];
 

@@ -5,6 +5,7 @@
 //!                   └─▶ fake::Executor (Flight: each ticket has a list of scripts, one for each time it is read)
 //! ```
 
+mod early;
 mod failover;
 mod fake;
 mod finding;

@@ -12,6 +12,7 @@ mod odd;
 mod profile;
 mod reader;
 mod refusals;
+mod repeatable;
 mod runtime_filters;
 mod snapshots;
 mod tpch;

@@ -5,6 +5,7 @@ mod cancel;
 mod durable;
 mod faults;
 mod files;
+mod follow;
 mod handover;
 mod inline;
 mod placement;

@@ -15,6 +15,7 @@ use arrow_flight::{
 use futures::{StreamExt, TryStreamExt, stream};
 use polybolos_env::grpc;
 use polybolos_proto::v1;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{Boxed, env, rows, schema};
@@ -26,6 +27,8 @@ pub(in crate::tests) enum OnFetch {
     Break,
     /// Many batches of one row, as long as they are read.
     Endless,
+    /// Goes on when [`Executor::go`] was called this many times.
+    Until(u32),
 }
 
 #[derive(Clone)]
@@ -34,6 +37,7 @@ pub(in crate::tests) struct Executor {
     scripts: Arc<Mutex<BTreeMap<String, VecDeque<Vec<OnFetch>>>>>,
     pub(in crate::tests) reads: Arc<Mutex<Vec<String>>>,
     pub(in crate::tests) sent: Arc<Mutex<usize>>,
+    gate: Arc<watch::Sender<u32>>,
     address: String,
 }
 
@@ -41,7 +45,9 @@ impl Executor {
     pub(in crate::tests) async fn start() -> Self {
         let listener = env().net.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let executor = Self { scripts: Arc::default(), reads: Arc::default(), sent: Arc::default(), address };
+        let gate = Arc::new(watch::Sender::new(0));
+        let executor =
+            Self { scripts: Arc::default(), reads: Arc::default(), sent: Arc::default(), gate, address };
         let service = FlightServiceServer::new(executor.clone());
         tokio::spawn(grpc::server().add_service(service).serve_with_incoming(grpc::incoming(listener)));
         executor
@@ -64,6 +70,10 @@ impl Executor {
 
     pub(in crate::tests) fn holds_rows(&self, partition: u32, values: &[i32]) -> v1::ResultPartition {
         self.holds(partition, vec![vec![OnFetch::Rows(values.to_vec())]])
+    }
+
+    pub(in crate::tests) fn go(&self) {
+        self.gate.send_modify(|opened| *opened += 1);
     }
 
     fn script(&self, ticket: &str) -> Result<Vec<OnFetch>, Status> {
@@ -95,11 +105,21 @@ impl FlightService for Executor {
                     other => Box::new(std::iter::once(other)),
                 }
             });
-        let batches = stream::iter(steps).map(move |step| {
+        let gate = self.gate.subscribe();
+        let batches = stream::iter(steps).filter_map(move |step| {
             *sent.lock().unwrap() += 1;
-            match step {
-                OnFetch::Rows(values) => Ok(rows(&values)),
-                OnFetch::Break | OnFetch::Endless => Err(FlightError::from(Status::unavailable("reset"))),
+            let mut gate = gate.clone();
+            async move {
+                match step {
+                    OnFetch::Rows(values) => Some(Ok(rows(&values))),
+                    OnFetch::Break | OnFetch::Endless => {
+                        Some(Err(FlightError::from(Status::unavailable("reset"))))
+                    }
+                    OnFetch::Until(times) => {
+                        gate.wait_for(|opened| *opened >= times).await.unwrap();
+                        None
+                    }
+                }
             }
         });
         let data = FlightDataEncoderBuilder::new().with_schema(schema()).build(batches).map_err(Status::from);
