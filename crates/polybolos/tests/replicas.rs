@@ -21,6 +21,8 @@ mod audit;
 mod benches;
 #[path = "replicas/disk_full.rs"]
 mod disk_full;
+#[path = "replicas/early.rs"]
+mod early;
 #[path = "replicas/executor_lost.rs"]
 mod executor_lost;
 #[path = "replicas/fleet.rs"]

@@ -3,6 +3,8 @@
 
 #[path = "it/anywhere.rs"]
 mod anywhere;
+#[path = "it/early.rs"]
+mod early;
 #[path = "it/executor.rs"]
 mod executor;
 #[path = "it/failover.rs"]

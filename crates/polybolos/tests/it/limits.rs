@@ -26,13 +26,13 @@ const LONG: &str = "SELECT sum(a.id * b.id % 7 + c.id) FROM orders a, orders b, 
 /// What waits for others waits no longer, and its test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn set(options: &[(&str, &str)]) -> SubmitOptions {
+pub(crate) fn set(options: &[(&str, &str)]) -> SubmitOptions {
     let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     SubmitOptions { options: options.collect(), ..SubmitOptions::default() }
 }
 
 /// Settings count once the cluster has raised its version, just after its start.
-async fn settings_count(client: &Client) {
+pub(crate) async fn settings_count(client: &Client) {
     for _ in 0..1_000 {
         match client.query_with("SELECT 1", set(&[("polybolos.max_run_ms", "0")])).await {
             Ok(_) => return,

@@ -12,6 +12,7 @@ mod bad_input;
 mod cancelling;
 mod catalogue;
 mod durable;
+mod early;
 mod example;
 mod explain;
 mod extension;
