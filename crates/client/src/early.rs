@@ -8,7 +8,7 @@
 //!                                                └─ it breaks ────▶ the rest of whichever attempt there is then
 //! ```
 //!
-//! Whoever goes on with another attempt holds the row before against the last one that was handed out. If they differ, the
+//! Whoever goes on with another attempt holds the row before its first one against the last one that was handed out. If they differ, the
 //! files of the query have changed, and the stream ends in an error.
 
 use arrow::record_batch::RecordBatch;
@@ -46,14 +46,14 @@ pub(crate) enum Early {
 }
 
 impl Given {
-    /// `batch`, not empty, is handed out next.
-    pub(crate) fn note(&mut self, batch: &RecordBatch, place: &ResultPartition) {
+    /// `batch`, not empty, is handed out next. `is_made`: nobody has said yet that its attempt is complete.
+    pub(crate) fn note(&mut self, batch: &RecordBatch, place: &ResultPartition, is_made: bool) {
         if !self.repeatable {
             return;
         }
         let goes_on = !self.attempt.is_empty() && self.attempt != place.attempt;
         polybolos_model::sometimes!("an early reader went on with another attempt", goes_on);
-        polybolos_model::sometimes!("rows were handed out before the task was done", place.unfinished);
+        polybolos_model::sometimes!("rows were handed out before the task was done", is_made);
         self.attempt.clone_from(&place.attempt);
         self.last_row = Some(batch.slice(batch.num_rows() - 1, 1));
         self.breaks = 0;

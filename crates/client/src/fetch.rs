@@ -315,7 +315,7 @@ impl Fetch {
                         return Err(Stop::Left);
                     }
                     let rows = batch.num_rows() as u64;
-                    self.given.note(&batch, place);
+                    self.given.note(&batch, place, may_be_silent());
                     progress.begun.store(true, Ordering::Relaxed);
                     self.out.send(Item::Batch(batch)).await.map_err(|_| Stop::Left)?;
                     *handed_out = HandedOut { batches: handed_out.batches + 1, rows: handed_out.rows + rows };

@@ -92,7 +92,7 @@ fn status(error: &ShuffleError) -> Status {
     }
 }
 
-/// An output that is here, also one that is not whole yet or else in the durable store if the ticket says so.
+/// An output that is here, or else in the durable store. One that is not whole yet, or in the store, only if the ticket says so.
 async fn open(store: &Arc<ShuffleStore>, ticket: OutputTicket) -> Result<OutputRows, ShuffleError> {
     let OutputTicket { key, partition, durable, follow } = ticket;
     // In this order, since it may become whole in between.
