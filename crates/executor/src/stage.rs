@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::{error::DataFusionError, execution::SessionState};
-use polybolos_model::{ErrorClass, JobId, StageId, TaskError};
+use polybolos_model::{ErrorClass, JobId, Share, StageId, TaskError, TaskId};
 use polybolos_planner::{PlanError, StageBuilds, StageTemplate, decode_stage};
 use polybolos_proto::v1;
 use polybolos_shuffle::{StageInputs, task_error};
@@ -25,6 +25,33 @@ pub(crate) struct Decoded {
     pub(crate) inputs: Arc<StageInputs>,
     /// Made of `inputs`: another epoch has its own.
     pub(crate) builds: StageBuilds,
+    /// Empty if task `p` reads partition `p`.
+    shares: Vec<Share>,
+}
+
+impl Decoded {
+    /// What the task reads of its partitioned inputs.
+    ///
+    /// # Errors
+    /// The scheduler has told of other tasks.
+    pub(crate) fn share(&self, task: TaskId) -> Result<Share, TaskError> {
+        if self.shares.is_empty() {
+            return Ok(Share::one(task.partition));
+        }
+        let share = self.shares.get(task.partition as usize).copied();
+        if let Some(share) = share.filter(|share| share.width() > 1)
+            && polybolos_model::mutant!("coalesced-partition-forgotten")
+        {
+            return Ok(Share { end: share.end - 1, ..share });
+        }
+        share.ok_or_else(|| {
+            let count = self.shares.len();
+            TaskError::new(
+                ErrorClass::Internal,
+                format!("task {task} is none of {count} that share the inputs"),
+            )
+        })
+    }
 }
 
 impl PreparedStage {
@@ -45,7 +72,9 @@ impl PreparedStage {
         let options: BTreeMap<String, String> =
             self.message.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let state = runtime.session_state(&options).map_err(task_error)?;
-        let template = decode_stage(&self.message.plan, &state, runtime.extensions()).map_err(plan_error)?;
+        let shares: Vec<Share> = self.message.shares.iter().copied().map(Into::into).collect();
+        let plan = if shares.is_empty() { &self.message.plan } else { &self.message.shared_plan };
+        let template = decode_stage(plan, &state, runtime.extensions()).map_err(plan_error)?;
         let inputs = StageInputs::from_proto(job, self.message.inputs.clone()).map_err(|error| {
             let stage = StageId(self.message.stage_id);
             TaskError::new(
@@ -53,7 +82,8 @@ impl PreparedStage {
                 format!("the inputs of stage {stage} make no sense: {error}"),
             )
         })?;
-        Ok(Decoded { template, state, inputs: Arc::new(inputs), builds: runtime.builds().stage() })
+        let builds = runtime.builds().stage();
+        Ok(Decoded { template, state, inputs: Arc::new(inputs), builds, shares })
     }
 }
 

@@ -12,7 +12,7 @@ use polybolos_model::{
     AttemptId, ErrorClass, ExecutorId, PartitionStats, TaskError, TaskId, TaskMetrics,
     limits::MAX_INLINE_ROWS_BYTES,
 };
-use polybolos_planner::{TaskPlan, WriteExec, Writing, sharing_task_plan, spilling_task_plan, task_metrics};
+use polybolos_planner::{TaskPlan, WriteExec, Writing, sharing_task_plan, spilling_share_plan, task_metrics};
 use polybolos_shuffle::{
     FlightPool, OutputKey, ShuffleStore, bind_inputs, small_rows, task_error, write_output,
 };
@@ -75,12 +75,13 @@ async fn attempt_task(
 ) -> Result<Done, TaskError> {
     let decoded = stage.decoded(&tools.runtime, task.job).await?;
     let key = OutputKey { task, attempt };
-    let plan = sharing_task_plan(&decoded.template, task.partition, &decoded.builds).map_err(plan_error)?;
+    let share = decoded.share(task)?;
+    let plan = sharing_task_plan(&decoded.template, share, &decoded.builds).map_err(plan_error)?;
     let is_write = plan.plan.is::<WriteExec>();
     let (executed, outputs) = match execute(tools, decoded, key, plan).await {
         // What a write has staged so far would stay beside what it stages then.
         Err(error) if error.class == ErrorClass::Resources && !is_write => {
-            let spilling = spilling_task_plan(&decoded.template, task.partition).map_err(plan_error)?;
+            let spilling = spilling_share_plan(&decoded.template, share).map_err(plan_error)?;
             let Some(spilling) = spilling else { return Err(error) };
             tracing::info!(%error, "out of memory: its joins are such that go to disk from here on");
             polybolos_model::sometimes!("a task ran again with joins that spill");

@@ -47,6 +47,16 @@ pub enum ReadMode {
     Partition,
     /// Every task reads output partition 0 of every upstream task, one reader partition for each of them.
     All,
+    /// As [`ReadMode::Partition`], but how many neighbouring partitions a task reads is decided when all inputs are complete,
+    /// from their sizes; until then no task may start. From version 4 on.
+    Adaptive {
+        /// A partition of this input may also be divided between several tasks, by upstream tasks; each of them then reads
+        /// all of the partition of the other inputs.
+        splits: bool,
+    },
+    /// What [`ReadMode::Adaptive`] becomes when it is decided that tasks read other than one partition each: what task `p`
+    /// reads is the p-th [`crate::Share`].
+    Shares,
 }
 
 /// An edge of the graph.
@@ -170,6 +180,12 @@ impl StageGraph {
                 // Fewer when a union stands between: its other tasks read other stages.
                 ReadMode::Partition => upstream.output_partitions <= stage.tasks,
                 ReadMode::All => upstream.output_partitions == 1,
+                ReadMode::Adaptive { .. } => {
+                    upstream.output_partitions == stage.tasks
+                        && !stage.inputs.iter().any(|i| i.read == ReadMode::Partition)
+                }
+                // Never planned.
+                ReadMode::Shares => false,
             };
             if !fits {
                 let partitions = upstream.output_partitions;

@@ -13,6 +13,7 @@ mod ids;
 pub mod limits;
 pub mod recorded;
 pub mod settings;
+mod share;
 pub mod simulation;
 mod task;
 mod write;
@@ -23,6 +24,7 @@ pub use ids::{
     AttemptId, ExecutorId, IdParseError, IdempotencyKey, Incarnation, JobId, ReplicaId, SessionId, StageId,
     TaskId, Term,
 };
+pub use share::{Share, ShareError, SharesInWords, Split};
 pub use task::{
     OperatorMetrics, PartitionStats, SHUFFLE_DURABLE_LABEL, SHUFFLE_DURABLE_MODE_LABEL, TaskMetrics,
 };

@@ -61,5 +61,8 @@ pub const MAX_RUN_MS: u32 = 30 * 24 * 60 * 60 * 1_000;
 /// Largest limit that a job may set to the bytes of its result: 1 PiB. Larger ones are better left out.
 pub const MAX_RESULT_BYTES: u64 = 1 << 50;
 
+/// The same for the bytes that a task reads of one partition, or of several.
+pub const MAX_SHARE_BYTES: u64 = 1 << 50;
+
 /// The same for its tasks that run at once: about as many as a thousand large executors have slots for.
 pub const MAX_PARALLEL_TASKS: u32 = 1_000_000;

@@ -10,7 +10,8 @@
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use crate::limits::{
-    MAX_PARALLEL_TASKS, MAX_RESULT_BYTES, MAX_RUN_MS, MAX_STAGE_RERUNS, MAX_TASK_ATTEMPTS, MAX_TASK_DEATHS,
+    MAX_PARALLEL_TASKS, MAX_RESULT_BYTES, MAX_RUN_MS, MAX_SHARE_BYTES, MAX_STAGE_RERUNS, MAX_TASK_ATTEMPTS,
+    MAX_TASK_DEATHS,
 };
 
 /// What the options of this program begin with. Executors have no use for them.
@@ -80,6 +81,35 @@ pub struct Setting {
     /// One line for people.
     pub help: &'static str,
 }
+
+pub const ADAPTIVE: Setting = Setting {
+    name: "polybolos.adaptive",
+    kind: Kind::Switch { default: true },
+    help: "whether the tasks of a stage divide its inputs among them by their measured sizes, once these are complete",
+};
+
+/// Spark's `spark.sql.adaptive.advisoryPartitionSizeInBytes`, and its default.
+pub const COALESCE_BYTES: Setting = Setting {
+    name: "polybolos.coalesce_partition_bytes",
+    kind: Kind::Bytes { default: 64 << 20, range: 0..=MAX_SHARE_BYTES },
+    help: "neighbouring partitions are read by one task up to so many bytes, in memory, as long as all slots have work; 0 \
+           for never",
+};
+
+/// Spark's `spark.sql.adaptive.skewJoin.skewedPartitionThresholdInBytes`, and its default.
+pub const SKEW_BYTES: Setting = Setting {
+    name: "polybolos.skew_partition_bytes",
+    kind: Kind::Bytes { default: 256 << 20, range: 0..=MAX_SHARE_BYTES },
+    help: "a partition of a join's input that has more bytes, and is far larger than the others, is divided between tasks; 0 \
+           for never",
+};
+
+/// Spark's `spark.sql.adaptive.skewJoin.skewedPartitionFactor`, and its default.
+pub const SKEW_FACTOR: Setting = Setting {
+    name: "polybolos.skew_partition_factor",
+    kind: Kind::Decimal { default: 5_000, range: 1_000..=1_000_000 },
+    help: "a partition counts as far larger than the others if it has more than this many times the bytes of their median",
+};
 
 pub const EARLY_RESULTS: Setting = Setting {
     name: "polybolos.early_results",
@@ -173,6 +203,8 @@ pub const SPECULATION_QUANTILE: Setting = Setting {
 
 /// All there are, by name.
 pub const ALL: &[Setting] = &[
+    ADAPTIVE,
+    COALESCE_BYTES,
     EARLY_RESULTS,
     PARALLEL_TASKS,
     RESULT_BYTES,
@@ -184,6 +216,8 @@ pub const ALL: &[Setting] = &[
     PRIORITY,
     RUNTIME_FILTER_MIN_ROWS,
     RUNTIME_FILTERS,
+    SKEW_BYTES,
+    SKEW_FACTOR,
     SPECULATION,
     SPECULATION_MIN_MS,
     SPECULATION_MULTIPLIER,

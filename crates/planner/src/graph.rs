@@ -11,6 +11,7 @@ use polybolos_model::{Stage, StageGraph, StageId, StageInput, limits::MAX_PLAN_B
 use prost::Message;
 
 use crate::{
+    adaptive::reads,
     codec::PlannerCodec,
     cut::{Cut, cut, whole},
     error::PlanError,
@@ -58,7 +59,8 @@ fn encode_all(cuts: Vec<Cut>, extensions: &Extensions) -> Result<StageGraph, Pla
 }
 
 fn encode(cut: Cut, indeterminate: Option<String>, codec: &PlannerCodec) -> Result<Stage, PlanError> {
-    let Cut { root, tasks, inputs } = cut;
+    let inputs = reads(&cut).map_err(PlanError::datafusion("a stage"))?;
+    let Cut { root, tasks, inputs: _ } = cut;
     let id = root.stage();
     let (exchange, output_partitions) = (root.output().exchange, root.output().partitions);
     let root: Arc<dyn ExecutionPlan> = Arc::new(root);

@@ -1,6 +1,6 @@
 //! The leaf that stands for the output of another stage.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use datafusion::{
     common::{internal_datafusion_err, tree_node::TreeNodeRecursion},
@@ -13,32 +13,53 @@ use datafusion::{
         execution_plan::{Boundedness, EmissionType},
     },
 };
-use polybolos_model::{ReadMode, StageId};
+use polybolos_model::{ReadMode, Share, StageId};
 
 /// What one partition of a [`StageInputExec`] reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reads {
-    /// The one upstream task, or every upstream task, in any order.
-    pub map: Option<u32>,
-    /// Which output partition of it.
-    pub output: u32,
+    pub maps: Maps,
+    /// Which output partitions of each.
+    pub outputs: Range<u32>,
+}
+
+/// Upstream tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Maps {
+    /// In any order.
+    All,
+    /// In any order.
+    Between(Range<u32>),
+    /// Every `step`-th from `first` on: the one, where there are as many as were planned.
+    Every { first: u32, step: u32 },
+}
+
+impl Maps {
+    pub fn contain(&self, map: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Between(range) => range.contains(&map),
+            Self::Every { first, step } => map % (*step).max(1) == *first,
+        }
+    }
 }
 
 /// Placeholder for the rows of another stage; `shuffle` puts a reader with the same [`PlanProperties`] in its place.
 ///
 /// - `ReadMode::Partition`, in a template: partition `p` reads output partition `p` of every upstream task.
-/// - `ReadMode::Partition`, narrowed to task `p`: its only partition reads output partition `p` of every upstream
-///   task.
+/// - `ReadMode::Partition`, narrowed to a share: its only partition reads those output partitions of every upstream
+///   task, or of some.
 /// - `ReadMode::All`: partition `m` reads output partition 0 of upstream task `m`, in the order in which it was
-///   written.
+///   written. If the upstream stage has fewer tasks than were planned some partitions are empty; if it has more the others
+///   follow in turn, in no order.
 ///
 /// Executing it is an error.
 #[derive(Debug, Clone)]
 pub struct StageInputExec {
     stage: StageId,
     read: ReadMode,
-    /// Set when narrowed: the output partition that partition 0 reads.
-    narrowed: Option<u32>,
+    /// Set when narrowed: what partition 0 reads.
+    narrowed: Option<Share>,
     properties: Arc<PlanProperties>,
 }
 
@@ -64,7 +85,7 @@ impl StageInputExec {
         self.read
     }
 
-    /// Partitions of this operator; for [`ReadMode::All`] also the number of upstream tasks.
+    /// Partitions of this operator; for [`ReadMode::All`] also the number of upstream tasks that were planned.
     pub fn partitions(&self) -> usize {
         self.properties.partitioning.partition_count()
     }
@@ -72,30 +93,34 @@ impl StageInputExec {
     /// What `partition` of this operator reads.
     pub fn reads(&self, partition: usize) -> Reads {
         let partition = u32::try_from(partition).unwrap_or(u32::MAX);
+        let one = partition..partition.saturating_add(1);
         match (self.read, self.narrowed) {
-            (ReadMode::All, _) => Reads { map: Some(partition), output: 0 },
-            (ReadMode::Partition, Some(output)) => Reads { map: None, output },
-            (ReadMode::Partition, None) => Reads { map: None, output: partition },
+            (ReadMode::Partition, Some(share)) => {
+                let maps = share.maps_of(self.stage).map_or(Maps::All, Maps::Between);
+                Reads { maps, outputs: share.first..share.end }
+            }
+            (ReadMode::Partition, None) => Reads { maps: Maps::All, outputs: one },
+            (_, _) => {
+                let step = u32::try_from(self.partitions()).unwrap_or(u32::MAX);
+                Reads { maps: Maps::Every { first: partition, step }, outputs: 0..1 }
+            }
         }
     }
 
-    /// The same input, with output partition `partition` as its only one. For [`ReadMode::Partition`] only.
-    pub(crate) fn narrow(&self, partition: u32) -> Self {
+    /// The same input, with the output partitions of `share` as its only one. For [`ReadMode::Partition`] only.
+    pub(crate) fn narrow(&self, share: Share) -> Self {
         let partitioning = match &self.properties.partitioning {
             Partitioning::Hash(keys, _) => Partitioning::Hash(keys.clone(), 1),
             _ => Partitioning::UnknownPartitioning(1),
         };
         let properties = PlanProperties::clone(&self.properties).with_partitioning(partitioning);
-        Self { narrowed: Some(partition), properties: Arc::new(properties), ..self.clone() }
+        Self { narrowed: Some(share), properties: Arc::new(properties), ..self.clone() }
     }
 }
 
 impl DisplayAs for StageInputExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let read = match self.read {
-            ReadMode::Partition => "partition",
-            ReadMode::All => "all",
-        };
+        let read = if self.read == ReadMode::All { "all" } else { "partition" };
         match t {
             DisplayFormatType::TreeRender => write!(f, "stage={}, read={read}", self.stage),
             DisplayFormatType::Default | DisplayFormatType::Verbose => {

@@ -16,6 +16,7 @@
 //! statements, the catalogue, any decision at run time, and a wire format of its own for what `datafusion-proto` can
 //! already encode.
 
+mod adaptive;
 mod balance;
 mod cheap;
 mod claims;
@@ -56,7 +57,7 @@ pub use config::{
 pub use error::PlanError;
 pub use extensions::{Extensions, physical_rules};
 pub use graph::{single_task_graph, stage_graph};
-pub use input::{Reads, StageInputExec};
+pub use input::{Maps, Reads, StageInputExec};
 pub use metrics::{StageProfile, explain, explain_analyze, task_metrics};
 pub use output::{StageOutputExec, TaskOutput, TaskPlan};
 pub use pick::PickExec;
@@ -64,7 +65,10 @@ pub use repeatable::is_repeatable;
 pub use runtime_filter::RuntimeFilters;
 pub use settings::Settings;
 pub use shared_build::{SharedBuilds, StageBuilds};
-pub use task::{StageTemplate, decode_stage, sharing_task_plan, spilling_task_plan, task_plan};
+pub use task::{
+    StageTemplate, decode_stage, share_plan, sharing_task_plan, spilling_share_plan, spilling_task_plan,
+    task_plan,
+};
 pub use tpch::tpch_query;
 pub use width::partitions_for_memory;
 pub use write::{StagedFiles, WriteExec, WritePlan, Writing, write_plan};

@@ -141,6 +141,8 @@ pub struct StageProfile<'a> {
     pub stage: &'a Stage,
     /// Of the attempt that counted, in any order; tasks that did not run are missing.
     pub tasks: Vec<&'a TaskMetrics>,
+    /// How the tasks divide the inputs among them, if not as planned.
+    pub shares: Option<String>,
 }
 
 /// The `(plan_type, plan)` rows of `EXPLAIN`.
@@ -172,12 +174,15 @@ pub fn explain_analyze(plans: &str, stages: &[StageProfile<'_>]) -> String {
 }
 
 fn write_stage(text: &mut String, profile: &StageProfile<'_>) -> fmt::Result {
-    let StageProfile { stage, tasks } = profile;
+    let StageProfile { stage, tasks, shares } = profile;
     let sum = |of: fn(&TaskMetrics) -> u64| tasks.iter().map(|task| of(task)).sum::<u64>();
     write!(text, "Stage {}: {} exchange, tasks={}/{}", stage.id, stage.exchange, tasks.len(), stage.tasks)?;
     write!(text, ", rows={}, bytes={}", sum(|task| task.rows_out), sum(|task| task.bytes_out))?;
     if sum(|task| task.spilled_bytes) > 0 {
         write!(text, ", spilled_bytes={}", sum(|task| task.spilled_bytes))?;
+    }
+    if let Some(shares) = shares {
+        write!(text, ", {shares}")?;
     }
     let slowest = tasks.iter().map(|task| task.elapsed_us).max().unwrap_or(0);
     writeln!(text, ", elapsed={:?}", Duration::from_micros(slowest))?;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::{
-    common::tree_node::{Transformed, TransformedResult, TreeNode},
+    common::{
+        internal_datafusion_err,
+        tree_node::{Transformed, TransformedResult, TreeNode},
+    },
     datasource::{
         physical_plan::{FileScanConfig, FileScanConfigBuilder},
         source::DataSourceExec,
@@ -27,7 +30,7 @@ use datafusion::{
         windows::{BoundedWindowAggExec, WindowAggExec},
     },
 };
-use polybolos_model::ReadMode;
+use polybolos_model::{ReadMode, Share};
 
 use crate::{
     forget::ForgetExec,
@@ -37,38 +40,53 @@ use crate::{
     write::WriteExec,
 };
 
-/// `plan` with partition `partition` as its only one.
+/// `plan` with the partitions of `share` as its only one. Several, or a part of one, only of a stage whose inputs are
+/// [`polybolos_model::ReadMode::Adaptive`].
 ///
 /// Children of one partition (build sides that all share, gathered inputs) stay whole. What can't be narrowed keeps
 /// all its partitions below a [`PickExec`].
-pub(crate) fn narrow(plan: &Arc<dyn ExecutionPlan>, partition: usize) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn narrow(plan: &Arc<dyn ExecutionPlan>, share: Share) -> Result<Arc<dyn ExecutionPlan>> {
     if plan.output_partitioning().partition_count() == 1 {
         return Ok(Arc::clone(plan));
     }
     if let Some(input) = plan.downcast_ref::<StageInputExec>() {
         if input.read() == ReadMode::Partition {
-            return Ok(Arc::new(input.narrow(u32::try_from(partition).unwrap_or(u32::MAX))));
+            return Ok(Arc::new(input.narrow(share)));
         }
-        return pick(plan, partition);
+        return pick(plan, only(share)?);
     }
     if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
-        return narrow_scan(plan, scan, partition);
+        return narrow_scan(plan, scan, only(share)?);
     }
     if plan.is::<UnionExec>() {
-        return narrow_union(plan, partition);
+        return narrow_union(plan, only(share)?);
     }
-    let Some(narrowed) = children_by_partition(plan) else { return pick(plan, partition) };
+    let Some(narrowed) = children_by_partition(plan) else { return pick(plan, only(share)?) };
     let mut children = vec![];
     for (child, by_partition) in plan.children().into_iter().zip(narrowed) {
-        children.push(if by_partition { narrow(child, partition)? } else { Arc::clone(child) });
+        children.push(if by_partition { narrow(child, share)? } else { Arc::clone(child) });
     }
     let narrowed = replace_children_if_necessary(Arc::clone(plan), children)?;
-    if narrowed.output_partitioning().partition_count() == 1 { Ok(narrowed) } else { pick(plan, partition) }
+    if narrowed.output_partitioning().partition_count() == 1 {
+        Ok(narrowed)
+    } else {
+        pick(plan, only(share)?)
+    }
+}
+
+/// The one partition that a share is.
+fn only(share: Share) -> Result<usize> {
+    match share {
+        Share { first, split: None, .. } if share.width() == 1 => Ok(first as usize),
+        other => Err(internal_datafusion_err!(
+            "an operator that gives partitions one by one is asked for {other:?}"
+        )),
+    }
 }
 
 /// For each child whether partition `p` of `plan` reads partition `p` of it and nothing else of it; `None` for an
 /// operator of which that isn't known.
-fn children_by_partition(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<bool>> {
+pub(crate) fn children_by_partition(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<bool>> {
     let count = plan.children().len();
     if plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
@@ -131,7 +149,8 @@ fn narrow_union(plan: &Arc<dyn ExecutionPlan>, partition: usize) -> Result<Arc<d
     for child in plan.children() {
         let count = child.output_partitioning().partition_count();
         if owner.is_none() && partition - before < count {
-            children.push(narrow(child, partition - before)?);
+            let own = u32::try_from(partition - before).unwrap_or(u32::MAX);
+            children.push(narrow(child, Share::one(own))?);
             owner = Some(before);
         } else {
             children.push(Arc::clone(child));

@@ -19,7 +19,7 @@ use datafusion_proto::{
     bytes::physical_plan_from_bytes_with_proto_converter,
     physical_plan::{DeduplicatingProtoConverter, PhysicalExtensionCodec},
 };
-use polybolos_model::StageId;
+use polybolos_model::{Share, StageId};
 
 use crate::{
     claims::check_claims,
@@ -114,17 +114,25 @@ pub fn task_plan(template: &StageTemplate, partition: u32) -> Result<TaskPlan, P
     template.narrowed(partition)?.ready()
 }
 
-/// As [`task_plan`], but the hash tables of its broadcast joins come from `builds`, where all tasks of the stage that are run
+/// As [`task_plan`], of the task that reads `share` of the partitioned inputs.
+///
+/// # Errors
+/// As [`task_plan`].
+pub fn share_plan(template: &StageTemplate, share: Share) -> Result<TaskPlan, PlanError> {
+    template.narrowed_to(share)?.ready()
+}
+
+/// As [`share_plan`], but the hash tables of its broadcast joins come from `builds`, where all tasks of the stage that are run
 /// here share them. `builds` must be of this very template, whose inputs are always bound alike.
 ///
 /// # Errors
 /// As [`task_plan`].
 pub fn sharing_task_plan(
     template: &StageTemplate,
-    partition: u32,
+    share: Share,
     builds: &StageBuilds,
 ) -> Result<TaskPlan, PlanError> {
-    let task = task_plan(template, partition)?;
+    let task = share_plan(template, share)?;
     if template.tasks == 1 {
         return Ok(task);
     }
@@ -139,7 +147,15 @@ pub fn sharing_task_plan(
 /// # Errors
 /// As [`task_plan`].
 pub fn spilling_task_plan(template: &StageTemplate, partition: u32) -> Result<Option<TaskPlan>, PlanError> {
-    let narrowed = template.narrowed(partition)?;
+    spilling_share_plan(template, Share::one(partition))
+}
+
+/// As [`spilling_task_plan`], of the task that reads `share` of the partitioned inputs.
+///
+/// # Errors
+/// As [`task_plan`].
+pub fn spilling_share_plan(template: &StageTemplate, share: Share) -> Result<Option<TaskPlan>, PlanError> {
+    let narrowed = template.narrowed_to(share)?;
     let spilling = with_spilling_joins(Arc::clone(&narrowed.plan));
     let spilling = spilling.map_err(PlanError::datafusion("replacing joins"))?;
     spilling.map(|plan| Narrowed { plan, ..narrowed }.ready()).transpose()
@@ -152,13 +168,17 @@ impl StageTemplate {
 
     /// One partition.
     fn narrowed(&self, partition: u32) -> Result<Narrowed<'_>, PlanError> {
-        if partition as usize >= self.tasks {
-            return Err(PlanError::NoSuchTask { stage: self.stage, tasks: self.tasks, partition });
+        self.narrowed_to(Share::one(partition))
+    }
+
+    fn narrowed_to(&self, share: Share) -> Result<Narrowed<'_>, PlanError> {
+        let last = share.end.saturating_sub(1).max(share.first);
+        if last as usize >= self.tasks {
+            return Err(PlanError::NoSuchTask { stage: self.stage, tasks: self.tasks, partition: last });
         }
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let fresh = first.map_or_else(|| decode(&self.source), Ok)?;
-        let plan =
-            narrow(fresh.input(), partition as usize).map_err(PlanError::datafusion("narrowing a stage"))?;
+        let plan = narrow(fresh.input(), share).map_err(PlanError::datafusion("narrowing a stage"))?;
         Ok(Narrowed { plan, output: fresh.output().clone(), source: &self.source })
     }
 }

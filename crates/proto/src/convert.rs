@@ -53,6 +53,27 @@ impl From<v1::PartitionStats> for model::PartitionStats {
     }
 }
 
+impl From<model::Share> for v1::TaskShare {
+    fn from(share: model::Share) -> Self {
+        let (first_map, end_map) = share.split.map_or((0, 0), |split| (split.first_map, split.end_map));
+        Self {
+            first: share.first,
+            end: share.end,
+            split_stage_id: share.split.map(|split| split.input.0),
+            first_map,
+            end_map,
+        }
+    }
+}
+
+impl From<v1::TaskShare> for model::Share {
+    fn from(share: v1::TaskShare) -> Self {
+        let v1::TaskShare { first, end, split_stage_id, first_map, end_map } = share;
+        let split = |input| model::Split { input: model::StageId(input), first_map, end_map };
+        Self { first, end, split: split_stage_id.map(split) }
+    }
+}
+
 impl From<model::ErrorClass> for v1::ErrorClass {
     fn from(class: model::ErrorClass) -> Self {
         match class {

@@ -13,6 +13,12 @@ pub(crate) fn release(job: JobId) -> Message {
     Message::Release(ReleaseJob { job_id: job.to_string() })
 }
 
+/// Whether a stage has its inputs, and it is not decided how it reads them.
+fn has_undecided(state: &ClusterState, job: JobId) -> bool {
+    let job = state.job(job);
+    job.is_some_and(|job| job.graph.stages.iter().any(|stage| stage.is_undecided() && job.has_inputs(stage)))
+}
+
 impl Leader {
     pub(crate) fn carry_out(&mut self, change: &Change) {
         match change {
@@ -49,6 +55,15 @@ impl Leader {
                 self.follow(effects);
             }
             Change::Draining { executor } => self.tell_draining(executor),
+            Change::StageAdapted { job, stage, after, .. } => {
+                // By a decision that was never logged.
+                let outdated = self.shared.dispatcher().has_up_to(*job, *stage, *after);
+                polybolos_model::sometimes!(
+                    "attempts of a decision that was not logged were called off",
+                    outdated
+                );
+                self.check_running |= outdated;
+            }
             Change::OutputMoved { task } => self.drains.note_moved(*task),
             Change::Beats { stale, .. } => {
                 self.shared.count_refused(stale.len() as u64);
@@ -92,6 +107,9 @@ impl Leader {
         if stage_complete && !job_ended && self.shared.read(|state| state.is_publishing(task.job)) {
             // What else of it runs is of no use.
             (self.check_running, self.check_writes) = (true, true);
+        }
+        if stage_complete && !job_ended && self.shared.read(|state| has_undecided(state, task.job)) {
+            self.adaptable.insert(task.job);
         }
         if job_ended {
             // Its outputs stay until they are fetched.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use polybolos_model::{ExecutorId, Incarnation, JobId, StageId, Term};
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, Term};
 use polybolos_proto::v1::{SchedulerMessage, scheduler_message::Message};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -31,8 +31,8 @@ pub(crate) struct Stream {
     pub(crate) _alive: oneshot::Sender<()>,
 }
 
-/// The epoch of a stage, and how often outputs of its job had moved.
-type Told = (u32, u64);
+/// The epoch of a stage, how often outputs of its job had moved, and by which decision its tasks read their inputs.
+type Told = (u32, u64, Option<AttemptId>);
 
 struct Attached {
     stream: Stream,

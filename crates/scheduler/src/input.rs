@@ -146,6 +146,14 @@ impl Batch {
         self.events.is_empty()
     }
 
+    /// The commands that are asked for.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &Command> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Request(command) => Some(command),
+            _ => None,
+        })
+    }
+
     /// The commands that are asked for, unless anything else has happened that the leader decides about.
     pub(crate) fn requests_alone(&self) -> Option<impl Iterator<Item = &Command> + Clone> {
         let is_quiet = |event: &Event| {
@@ -165,7 +173,11 @@ impl Batch {
         let mut hold = HOLD;
         for event in &self.events {
             match event {
-                Event::Request(Command::CompleteTask { .. } | Command::CompleteTaskIn { .. }) => {}
+                Event::Request(
+                    Command::CompleteTask { .. }
+                    | Command::CompleteTaskIn { .. }
+                    | Command::AdaptStage { .. },
+                ) => {}
                 Event::Request(Command::SubmitJob { graph, .. })
                     if graph.stages.iter().map(|stage| stage.tasks).sum::<u32>() == 1 =>
                 {

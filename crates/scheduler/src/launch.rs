@@ -13,12 +13,16 @@ use polybolos_model::{
     simulation::{Fact, report},
 };
 use polybolos_proto::v1::{
-    CancelTasks, InputLocations, LaunchTasks, MapOutput, PrepareStage, TaskLaunch, scheduler_message::Message,
+    CancelTasks, InputLocations, LaunchTasks, MapOutput, PrepareStage, TaskLaunch, TaskShare,
+    scheduler_message::Message,
 };
-use polybolos_state::{ClusterState, Command, JobError, Launch, MapLocation};
+use polybolos_state::{ClusterState, Command, JobError, Launch, MapLocation, policy};
 use prost::Message as _;
 
-use crate::leader::Leader;
+use crate::{
+    input::{Batch, Origin},
+    leader::Leader,
+};
 
 /// What a message carries around a [`PrepareStage`] is small.
 const MAX_PREPARE_BYTES: usize = MAX_MESSAGE_BYTES - 1_024;
@@ -32,9 +36,10 @@ pub(crate) struct StageCache {
     by_stage: BTreeMap<(JobId, StageId), Made>,
 }
 
-/// A message, and how often outputs of its job had moved by then.
+/// A message, how often outputs of its job had moved by then, and by which decision its tasks read their inputs.
 struct Made {
     moves: u64,
+    adapted: Option<AttemptId>,
     message: Arc<PrepareStage>,
 }
 
@@ -55,18 +60,21 @@ impl StageCache {
         epoch: u32,
     ) -> Result<Arc<PrepareStage>, Unsendable> {
         let moves = state.moves(job);
+        let adapted = state.adapted_after(job, stage);
         let known = self.by_stage.get(&(job, stage));
-        if let Some(known) = known.filter(|known| known.message.epoch == epoch && known.moves == moves) {
+        let is_same =
+            |known: &&Made| known.message.epoch == epoch && known.moves == moves && known.adapted == adapted;
+        if let Some(known) = known.filter(is_same) {
             return Ok(Arc::clone(&known.message));
         }
-        let known_plan = known.map(|known| known.message.plan.clone());
+        let known_plan = known.map(|known| plan_of(&known.message).clone());
         let made = prepare(state, job, stage, epoch, known_plan).ok_or(Unsendable::Gone)?;
         let bytes = made.encoded_len();
         if bytes > MAX_PREPARE_BYTES {
             return Err(Unsendable::TooLarge { bytes });
         }
         let message = Arc::new(made);
-        self.by_stage.insert((job, stage), Made { moves, message: Arc::clone(&message) });
+        self.by_stage.insert((job, stage), Made { moves, adapted, message: Arc::clone(&message) });
         Ok(message)
     }
 
@@ -101,15 +109,25 @@ fn prepare(
     // The schedulers themselves answer an `EXPLAIN ANALYZE`, and a statement that writes.
     let gives_rows =
         definition.exchange == Exchange::Result && of.explain_analyze.is_none() && state.write(job).is_none();
+    let plan = known_plan.unwrap_or_else(|| Bytes::from(definition.plan.clone()));
+    let shares: Vec<TaskShare> =
+        state.shares(job, stage).into_iter().flatten().map(|s| (*s).into()).collect();
+    let (plan, shared_plan) = if shares.is_empty() { (plan, Bytes::new()) } else { (Bytes::new(), plan) };
     Some(PrepareStage {
         job_id: job.to_string(),
         stage_id: stage.0,
         epoch,
-        plan: known_plan.unwrap_or_else(|| Bytes::from(definition.plan.clone())),
+        plan,
         options: for_executors(&of.options),
         inputs,
         max_inline_bytes: if gives_rows { MAX_INLINE_ROWS } else { 0 },
+        shares,
+        shared_plan,
     })
+}
+
+fn plan_of(message: &PrepareStage) -> &Bytes {
+    if message.shares.is_empty() { &message.plan } else { &message.shared_plan }
 }
 
 /// Settings of the job are for schedulers; executors of older versions would not know them.
@@ -135,6 +153,7 @@ struct Order {
     stage: StageId,
     epoch: u32,
     moves: u64,
+    adapted: Option<AttemptId>,
     prepare: Result<Arc<PrepareStage>, Unsendable>,
     tasks: Vec<(u32, AttemptId)>,
 }
@@ -171,21 +190,42 @@ impl Leader {
     }
 
     /// Starts what follows from the commands that are on the way into the log, as far as that is sure. See
-    /// [`ClusterState::ahead`]. Whether the job will not have ended by then.
-    pub(crate) fn look_ahead<'a>(&mut self, under_way: impl Iterator<Item = &'a Command> + Clone) -> bool {
+    /// [`ClusterState::ahead`]. Whether the job will not have ended by then, and how stages that can start now read their
+    /// inputs: that is to be logged next.
+    pub(crate) fn look_ahead<'a>(
+        &mut self,
+        under_way: impl Iterator<Item = &'a Command> + Clone,
+    ) -> (bool, Vec<Command>) {
         let shared = Arc::clone(&self.shared);
         let (term, now_ms) = (self.term(), self.led_ms());
         let seen = shared.read(|state| {
-            let ahead = state.ahead(under_way, term)?;
-            let launches = shared.dispatcher().plan_ahead(&ahead, now_ms);
-            Some((self.orders(ahead.state(), launches), ahead.goes_on()))
+            let mut ahead = state.ahead(under_way, term)?;
+            let mut dispatcher = shared.dispatcher();
+            let decisions = ahead.adapt(dispatcher.last_attempt());
+            let launches = dispatcher.plan_ahead(&ahead, now_ms);
+            drop(dispatcher);
+            Some((self.orders(ahead.state(), launches), ahead.goes_on(), decisions))
         });
-        let Some((orders, goes_on)) = seen else { return false };
+        let Some((orders, goes_on, decisions)) = seen else { return (false, Vec::new()) };
         for order in orders {
             polybolos_model::sometimes!("a task was launched before the log had what it needs");
             self.give(order);
         }
-        goes_on
+        (goes_on, decisions)
+    }
+
+    /// Puts behind the requests of the batch how stages read their inputs that have all of them by then. Of `all` jobs, or of
+    /// those of which stages were completed of late. Whether there is any.
+    pub(crate) fn adapt(&mut self, batch: &mut Batch, all: bool) -> bool {
+        let jobs = std::mem::take(&mut self.adaptable);
+        let after = self.shared.dispatcher().last_attempt();
+        let decisions = self.shared.read(|state| {
+            let active = state.active_jobs().filter(|_| all).map(|job| job.id);
+            policy::adaptations(state, batch.requests(), active.chain(jobs), after)
+        });
+        let is_any = !decisions.is_empty();
+        decisions.into_iter().for_each(|command| batch.request(command, Origin::Housekeeping));
+        is_any
     }
 
     /// Jobs of which tasks may have been launched, while their submit was on the way into the log. It has no effect if its
@@ -222,6 +262,7 @@ impl Leader {
                     stage: task.stage,
                     epoch,
                     moves: state.moves(task.job),
+                    adapted: state.adapted_after(task.job, task.stage),
                     prepare,
                     tasks: Vec::new(),
                 });
@@ -235,7 +276,7 @@ impl Leader {
     }
 
     fn give(&mut self, order: Order) {
-        let Order { executor, job, stage, epoch, moves, prepare, tasks } = order;
+        let Order { executor, job, stage, epoch, moves, adapted, prepare, tasks } = order;
         let placed = tasks.clone();
         let launch =
             |(partition, attempt): (u32, AttemptId)| TaskLaunch { partition, attempt: Some(attempt.into()) };
@@ -243,7 +284,7 @@ impl Leader {
         let launch = LaunchTasks { job_id: job.to_string(), stage_id: stage.0, epoch, tasks };
         let sent = match prepare {
             Ok(prepare) => {
-                let told = !self.streams.must_prepare(&executor, job, stage, (epoch, moves))
+                let told = !self.streams.must_prepare(&executor, job, stage, (epoch, moves, adapted))
                     || self.streams.send(&executor, Message::Prepare((*prepare).clone()));
                 told && self.streams.send(&executor, Message::Launch(launch))
             }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use polybolos_model::{ExecutorId, Incarnation, Term};
+use polybolos_model::{ExecutorId, Incarnation, JobId, Term};
 use polybolos_proto::v1::{HeartbeatAck, scheduler_message::Message};
 use polybolos_state::{
     Beat, Command, Dispatcher, LeaderClock,
@@ -63,6 +63,8 @@ pub(crate) struct Leader {
     pub(crate) check_writes: bool,
     /// What this round calls for in the next entry.
     follow_ups: Vec<Command>,
+    /// Jobs of which stages were completed since it was last decided how others read them.
+    pub(crate) adaptable: BTreeSet<JobId>,
 }
 
 impl Leader {
@@ -107,6 +109,7 @@ impl Leader {
             settlers: Settlers::default(),
             check_writes: true,
             follow_ups: Vec::new(),
+            adaptable: BTreeSet::new(),
         }
     }
 
@@ -267,6 +270,7 @@ impl Leader {
         }
         self.take_follow_ups(batch);
         let freed = self.look_at_drains(batch);
+        self.adapt(batch, due);
         due || freed || !batch.is_empty()
     }
 

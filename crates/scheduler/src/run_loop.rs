@@ -307,12 +307,16 @@ impl RunLoop {
             Some(_) => return,
             None => &[],
         };
-        if let (Some(leader), Some(requests)) = (&mut self.leader, self.next.requests_alone()) {
-            let goes_on = leader.look_ahead(in_flight.iter().chain(requests));
-            let hold = self.next.bears_a_wait().filter(|_| goes_on);
-            let now = self.shared.env.clock.now();
-            self.hold_until = hold.map(|hold| self.hold_until.unwrap_or(now + hold));
+        let Some(leader) = &mut self.leader else { return };
+        let Some(requests) = self.next.requests_alone() else { return };
+        let (goes_on, decisions) = leader.look_ahead(in_flight.iter().chain(requests));
+        // Behind what they were made on, and before what comes of them.
+        for command in decisions {
+            self.next.request(command, Origin::Housekeeping);
         }
+        let hold = self.next.bears_a_wait().filter(|_| goes_on);
+        let now = self.shared.env.clock.now();
+        self.hold_until = hold.map(|hold| self.hold_until.unwrap_or(now + hold));
     }
 
     fn settle(&mut self, outcome: Outcome) {
@@ -320,6 +324,9 @@ impl RunLoop {
         match self.leader.as_mut().filter(|leader| leader.term() == term) {
             Some(leader) => {
                 leader.settle(origins, &added, outcome);
+                if !leader.adaptable.is_empty() && leader.adapt(&mut self.next, false) {
+                    self.hold_until = None;
+                }
                 leader.forget_unsubmitted(submits);
             }
             None => settle::of_the_past(&self.shared, origins, outcome),

@@ -1,6 +1,6 @@
 //! Puts readers where a task's plan says "the output of stage N".
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use datafusion::{
     common::{
@@ -11,7 +11,7 @@ use datafusion::{
     physical_plan::ExecutionPlan,
 };
 use polybolos_model::{ExecutorId, FetchFailure, JobId, ReadMode};
-use polybolos_planner::StageInputExec;
+use polybolos_planner::{Maps, StageInputExec};
 
 use crate::{
     FlightPool, MapOutput, ShuffleReaderExec, ShuffleStore, StageInputs,
@@ -47,7 +47,16 @@ fn sources(input: &StageInputExec, inputs: &StageInputs, me: &ExecutorId) -> Res
     let maps = inputs.stages.get(&stage).ok_or_else(|| {
         internal_datafusion_err!("nothing was said about where the output of stage {stage} is")
     })?;
-    if input.read() == ReadMode::All && maps.len() != input.partitions() {
+    let takes_all = input.reads(0).maps == Maps::All;
+    let mut numbered = (0u32..).zip(maps);
+    if let Some((missing, _)) = numbered.find(|(at, map)| !takes_all && map.map_partition != *at) {
+        return Err(internal_datafusion_err!(
+            "the output of stage {stage} partition {missing} was not named"
+        ));
+    }
+    // More than were planned come in no order.
+    let is_sorted = input.properties().output_ordering().is_some();
+    if input.read() == ReadMode::All && is_sorted && maps.len() > input.partitions() {
         let (found, expected) = (maps.len(), input.partitions());
         return Err(internal_datafusion_err!(
             "stage {stage} has {expected} tasks, and {found} outputs were named"
@@ -55,27 +64,18 @@ fn sources(input: &StageInputExec, inputs: &StageInputs, me: &ExecutorId) -> Res
     }
     let partition = |number: usize| {
         let reads = input.reads(number);
-        let source = |map: &MapOutput| source(inputs.job, input, map, reads.output, me);
-        match reads.map {
-            Some(wanted) => {
-                let map = maps.iter().find(|map| map.map_partition == wanted).ok_or_else(|| {
-                    internal_datafusion_err!("the output of stage {stage} partition {wanted} was not named")
-                })?;
-                Ok(source(map).into_iter().collect())
-            }
-            None => {
-                let mut sources: Vec<Source> = maps.iter().filter_map(source).collect();
-                if sources.len() > 2 && polybolos_model::mutant!("forget-upstream") {
-                    sources.pop();
-                }
-                // Each reader starts elsewhere, so that not all begin with the same executor.
-                let start = reads.output as usize % sources.len().max(1);
-                sources.rotate_left(start);
-                Ok(sources)
-            }
+        let read = maps.iter().filter(|map| reads.maps.contain(map.map_partition));
+        let source = |map: &MapOutput| source(inputs.job, input, map, &reads.outputs, me);
+        let mut sources: Vec<Source> = read.filter_map(source).collect();
+        if reads.maps == Maps::All && sources.len() > 2 && polybolos_model::mutant!("forget-upstream") {
+            sources.pop();
         }
+        // Each reader starts elsewhere, so that not all begin with the same executor.
+        let start = reads.outputs.start as usize % sources.len().max(1);
+        sources.rotate_left(start);
+        sources
     };
-    (0..input.partitions()).map(partition).collect()
+    Ok((0..input.partitions()).map(partition).collect())
 }
 
 /// `None` when it is known to be empty.
@@ -83,10 +83,10 @@ fn source(
     job: JobId,
     input: &StageInputExec,
     map: &MapOutput,
-    partition: u32,
+    outputs: &Range<u32>,
     me: &ExecutorId,
 ) -> Option<Source> {
-    let stats = map.stats(partition);
+    let stats = map.stats(outputs);
     if stats.is_some_and(|stats| stats.rows == 0) {
         return None;
     }
@@ -102,7 +102,7 @@ fn source(
     };
     Some(Source {
         key: map.key(job, stage),
-        partition,
+        partitions: outputs.clone(),
         origin,
         lost: FetchFailure { executor, stage, map_partition: map.map_partition, attempt: map.attempt },
         stats,

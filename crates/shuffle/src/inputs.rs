@@ -1,6 +1,6 @@
 //! Where the inputs of a stage are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use polybolos_model::{AttemptId, ExecutorId, JobId, PartitionStats, StageId, TaskId};
 use polybolos_proto::{ConvertError, attempt, v1};
@@ -20,9 +20,13 @@ pub struct MapOutput {
 }
 
 impl MapOutput {
-    /// What is known of an output partition.
-    pub(crate) fn stats(&self, partition: u32) -> Option<PartitionStats> {
-        self.outputs.get(partition as usize).copied()
+    /// What is known of neighbouring output partitions.
+    pub(crate) fn stats(&self, partitions: &Range<u32>) -> Option<PartitionStats> {
+        let of = self.outputs.get(partitions.start as usize..partitions.end as usize)?;
+        Some(of.iter().fold(PartitionStats::default(), |sum, one| PartitionStats {
+            rows: sum.rows.saturating_add(one.rows),
+            bytes: sum.bytes.saturating_add(one.bytes),
+        }))
     }
 
     pub(crate) fn key(&self, job: JobId, stage: StageId) -> OutputKey {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{Arc, Weak},
 };
 
@@ -34,7 +35,7 @@ pub(crate) enum Rows {
     Files(SpilledOutput),
 }
 
-/// Reads one partition of an output in the order in which it was written.
+/// Reads one partition of an output, or one after the other, each in the order in which it was written.
 ///
 /// It does not keep the output alive: one that is deleted in between ends the read with
 /// [`ShuffleError::Deleted`], so that a slow reader never holds memory that was given up.
@@ -42,7 +43,10 @@ pub(crate) enum Rows {
 pub struct OutputReader {
     output: Weak<Output>,
     key: OutputKey,
+    /// The one that is read.
     partition: u32,
+    /// The one behind the last.
+    end: u32,
     schema: SchemaRef,
     stats: PartitionStats,
     /// The next batch in memory or chunk in the file.
@@ -51,15 +55,22 @@ pub struct OutputReader {
 }
 
 impl OutputReader {
-    pub(crate) fn new(output: &Arc<Output>, partition: u32) -> Result<Self, ShuffleError> {
-        let key = output.key;
-        let Some(&stats) = output.stats.get(partition as usize) else {
+    pub(crate) fn new(output: &Arc<Output>, partitions: &Range<u32>) -> Result<Self, ShuffleError> {
+        let (key, partition) = (output.key, partitions.start);
+        let end = partitions.end.max(partition.saturating_add(1));
+        let Some(of) = output.stats.get(partition as usize..end as usize) else {
+            let partition = end - 1;
             return Err(ShuffleError::NoSuchPartition { key, partition, partitions: output.stats.len() });
         };
+        let stats = of.iter().fold(PartitionStats::default(), |sum, one| PartitionStats {
+            rows: sum.rows + one.rows,
+            bytes: sum.bytes + one.bytes,
+        });
         Ok(Self {
             output: Arc::downgrade(output),
             key,
             partition,
+            end,
             schema: Arc::clone(&output.schema),
             stats,
             next: 0,
@@ -80,7 +91,7 @@ impl OutputReader {
         &self.schema
     }
 
-    /// Of the partition that is read.
+    /// Of the partitions that are read.
     pub fn stats(&self) -> PartitionStats {
         self.stats
     }
@@ -90,6 +101,18 @@ impl OutputReader {
     /// # Errors
     /// The output was deleted meanwhile, or its file can't be read or is damaged.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, ShuffleError> {
+        loop {
+            if let Some(batch) = self.next_of_partition().await? {
+                return Ok(Some(batch));
+            }
+            if self.partition.saturating_add(1) >= self.end {
+                return Ok(None);
+            }
+            (self.partition, self.next) = (self.partition + 1, 0);
+        }
+    }
+
+    async fn next_of_partition(&mut self) -> Result<Option<RecordBatch>, ShuffleError> {
         let partition = self.partition as usize;
         loop {
             if let Some(batch) = self.decoded.pop_front() {

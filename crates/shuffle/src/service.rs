@@ -94,15 +94,15 @@ fn status(error: &ShuffleError) -> Status {
 
 /// An output that is here, or else in the durable store. One that is not whole yet, or in the store, only if the ticket says so.
 async fn open(store: &Arc<ShuffleStore>, ticket: OutputTicket) -> Result<OutputRows, ShuffleError> {
-    let OutputTicket { key, partition, durable, follow } = ticket;
+    let OutputTicket { key, partitions, durable, follow } = ticket;
     // In this order, since it may become whole in between.
     if follow && let Ok(follower) = store.follow(key) {
         return Ok(OutputRows::Followed(follower));
     }
-    match (store.read(key, partition), store.durable()) {
+    match (store.read_range(key, &partitions), store.durable()) {
         (Ok(reader), _) => Ok(OutputRows::Held(reader)),
         (Err(ShuffleError::NotFound { .. }), Some(copies)) if durable => {
-            copies.read(key, partition).await.map(OutputRows::Durable)
+            copies.read(key, &partitions).await.map(OutputRows::Durable)
         }
         (Err(ShuffleError::NotFound { .. }), None) if durable => Err(ShuffleError::NoDurableStore { key }),
         (Err(error), _) => Err(error),

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    ops::Range,
     sync::{Arc, Mutex},
 };
 
@@ -23,8 +24,8 @@ use polybolos_model::{FetchFailure, PartitionStats};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    DurableShuffle, FetchError, FetchFailed, FlightPool, OutputKey, ShuffleError, ShuffleStore,
-    encode_ticket, locked, output_rows::OutputRows, router::conform, size::batch_bytes,
+    DurableShuffle, FetchError, FetchFailed, FlightPool, OutputKey, ShuffleError, ShuffleStore, locked,
+    output_rows::OutputRows, router::conform, size::batch_bytes, ticket::encode_range_ticket,
 };
 
 /// Remote sources that one reader reads at the same time.
@@ -44,11 +45,11 @@ pub(crate) enum Origin {
     Durable,
 }
 
-/// One output partition of one upstream task.
+/// Neighbouring output partitions of one upstream task, one after the other.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) key: OutputKey,
-    pub(crate) partition: u32,
+    pub(crate) partitions: Range<u32>,
     pub(crate) origin: Origin,
     pub(crate) lost: FetchFailure,
     pub(crate) stats: Option<PartitionStats>,
@@ -56,7 +57,7 @@ pub(crate) struct Source {
 
 impl Source {
     fn failed(&self, cause: impl Into<FetchError>) -> DataFusionError {
-        FetchFailed { lost: self.lost.clone(), partition: self.partition, cause: cause.into() }.into()
+        FetchFailed { lost: self.lost.clone(), partition: self.partitions.start, cause: cause.into() }.into()
     }
 
     /// The rows that came must be the rows that were reported: nothing is lost or repeated unnoticed.
@@ -166,7 +167,7 @@ impl Reading {
         loop {
             let Some((source, reader, rows)) = &mut self.current else {
                 let Some(source) = self.local.pop_front() else { return Ok(None) };
-                let rows = match self.store.read(source.key, source.partition) {
+                let rows = match self.store.read_range(source.key, &source.partitions) {
                     Ok(reader) => OutputRows::Held(reader),
                     Err(error) => copy_after(&self.store, &source, error, 0).await?,
                 };
@@ -287,7 +288,8 @@ async fn fetch(
     sender: &mpsc::Sender<Result<RecordBatch>>,
     rows: &mut u64,
 ) -> Result<(), Stop> {
-    let mut batches = std::pin::pin!(pool.fetch(address, encode_ticket(source.key, source.partition)));
+    let mut batches =
+        std::pin::pin!(pool.fetch(address, encode_range_ticket(source.key, &source.partitions)));
     let mut skip = *rows;
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(Stop::Failed)?;
@@ -312,7 +314,7 @@ async fn fetch_copy(
     sender: &mpsc::Sender<Result<RecordBatch>>,
     rows: &mut u64,
 ) -> Result<(), Stop> {
-    let copy = durable.read(source.key, source.partition).await.map_err(|error| {
+    let copy = durable.read(source.key, &source.partitions).await.map_err(|error| {
         tracing::debug!(key = %source.key, %cause, %error, "no durable copy helps");
         let is_only_there = matches!(source.origin, Origin::Durable);
         Stop::Failed(if is_only_there { error.into() } else { cause })
@@ -334,7 +336,7 @@ async fn copy_after(
     rows: u64,
 ) -> Result<OutputRows> {
     let Some(durable) = store.durable() else { return Err(source.failed(cause)) };
-    let copy = durable.read(source.key, source.partition).await.map_err(|error| {
+    let copy = durable.read(source.key, &source.partitions).await.map_err(|error| {
         tracing::debug!(key = %source.key, %cause, %error, "no durable copy helps");
         source.failed(cause)
     })?;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::Range,
     path::PathBuf,
     sync::{Arc, Mutex, Weak, atomic::Ordering},
 };
@@ -150,9 +151,21 @@ impl ShuffleStore {
     /// # Errors
     /// The output isn't here (any more), or has no such partition.
     pub fn read(&self, key: OutputKey, partition: u32) -> Result<OutputReader, ShuffleError> {
+        self.read_range(key, &(partition..partition.saturating_add(1)))
+    }
+
+    /// As [`ShuffleStore::read`], of neighbouring partitions, one after the other.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn read_range(
+        &self,
+        key: OutputKey,
+        partitions: &Range<u32>,
+    ) -> Result<OutputReader, ShuffleError> {
         let outputs = locked(&self.outputs);
         match outputs.by_attempt.get(&key.attempt) {
-            Some(Slot::Whole(output)) if output.key == key => OutputReader::new(output, partition),
+            Some(Slot::Whole(output)) if output.key == key => OutputReader::new(output, partitions),
             _ => {
                 polybolos_model::sometimes!("an output was gone when it was read");
                 Err(ShuffleError::NotFound { key })

@@ -16,9 +16,11 @@
 
 use std::collections::BTreeSet;
 
-use polybolos_model::{JobId, StageGraph, Term};
+use polybolos_model::{AttemptId, JobId, StageGraph, Term};
 
-use crate::{ClusterState, Command, Entry, Job, StageRun, apply::Submission};
+use crate::{
+    ClusterState, Command, Entry, Job, StageRun, apply::Submission, policy::adaptations,
+};
 
 /// Sizes of outputs that are copied each time, over all tasks of the job: 1 MiB.
 const MAX_OUTPUTS: usize = 65_536;
@@ -38,6 +40,17 @@ impl Ahead {
         &self.state
     }
 
+    /// Decides how the stages read their inputs that have all of them by then. To be logged behind what this was foreseen
+    /// from; it is foreseen from now on. `after` is the last attempt that the leader has named.
+    pub fn adapt(&mut self, after: AttemptId) -> Vec<Command> {
+        let commands = adaptations(&self.state, std::iter::empty(), std::iter::once(self.job), after);
+        if !commands.is_empty() {
+            let (version, term, now_ms) = (self.state.version, self.state.term, self.state.now_ms);
+            self.state.apply(&Entry::new(version, term, now_ms, commands.clone()));
+        }
+        commands
+    }
+
     /// Some of the job is still to be done.
     pub fn goes_on(&self) -> bool {
         self.state.running_job(self.job).is_some()
@@ -48,6 +61,7 @@ impl Ahead {
 enum Bearing {
     Submits(JobId),
     Completes,
+    Adapts,
     Nothing,
     /// It may change what runs, or where.
     Disturbs,
@@ -58,6 +72,7 @@ impl Bearing {
         match command {
             Command::SubmitJob { job, .. } => Self::Submits(*job),
             Command::CompleteTask { .. } | Command::CompleteTaskIn { .. } => Self::Completes,
+            Command::AdaptStage { .. } => Self::Adapts,
             Command::Heartbeats { .. }
             | Command::RefusedCommands { .. }
             | Command::JobsStarted { .. }
@@ -108,7 +123,8 @@ pub(crate) fn bears_on(command: &Command, job: JobId) -> bool {
         (Bearing::Completes, Command::CompleteTask { task, .. } | Command::CompleteTaskIn { task, .. }) => {
             task.job == job
         }
-        (Bearing::Completes | Bearing::Disturbs, _) => true,
+        (Bearing::Adapts, Command::AdaptStage { job: adapted, .. }) => *adapted == job,
+        (Bearing::Completes | Bearing::Adapts | Bearing::Disturbs, _) => true,
         (Bearing::Nothing, _) => false,
     }
 }
@@ -145,7 +161,7 @@ impl ClusterState {
                     }
                     jobs.insert(job);
                 }
-                Bearing::Completes => {}
+                Bearing::Completes | Bearing::Adapts => {}
             }
             commands.push(command);
         }
@@ -191,6 +207,8 @@ impl ClusterState {
         if let Some(durable) = all.durable.get(&job.id) {
             own.durable.insert(job.id, durable.clone());
         }
+        let adapted = self.extension.v4.adapted.iter().filter(|((of, _), _)| *of == job.id);
+        alone.extension.v4.adapted = adapted.map(|(stage, of)| (*stage, of.clone())).collect();
         if let Some(moves) = all.moves.get(&job.id) {
             own.moves.insert(job.id, moves.clone());
         }

@@ -1,6 +1,6 @@
 //! What a command did. The leader tells its clients and executors from this; nobody else needs it.
 
-use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, ReplicaId, TaskId};
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, ReplicaId, StageId, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::{JobStatus, Rejection, TaskDone};
@@ -123,6 +123,14 @@ pub enum Change {
     /// In the order of the command.
     JobsStarted {
         jobs: Vec<JobId>,
+    },
+    StageAdapted {
+        job: JobId,
+        stage: StageId,
+        /// As many as there are shares, or as were planned.
+        tasks: u32,
+        /// See [`crate::Command::AdaptStage`].
+        after: AttemptId,
     },
 }
 

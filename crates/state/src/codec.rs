@@ -3,7 +3,7 @@
 //! ```text
 //!   entry     format · Entry (its version first)
 //!   snapshot  format · CRC-32 of the rest · ClusterState (its version first) · from format 2 on: Extension
-//!             · from format 3 on: ExtensionV3
+//!             · from format 3 on: ExtensionV3 · from format 4 on: ExtensionV4
 //! ```
 //!
 //! The bodies are postcard, which numbers enum variants by position: a test pins those numbers. Formats and versions
@@ -13,14 +13,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     ClusterState, ENTRY_VERSION, Entry,
-    extension::{Extension, ExtensionV3},
+    extension::{Extension, ExtensionV3, ExtensionV4},
 };
 
 /// First byte of an encoded entry.
 pub const ENTRY_FORMAT: u8 = 1;
 /// First byte of an encoded snapshot: the newest that this program reads. It is written once the version in use asks
 /// for it, and format 1 before.
-pub const SNAPSHOT_FORMAT: u8 = 3;
+pub const SNAPSHOT_FORMAT: u8 = 4;
 
 const CRC_BYTES: usize = 4;
 
@@ -93,6 +93,9 @@ impl ClusterState {
         if format >= 3 {
             bytes = append(SNAPSHOT, &self.extension.v3, bytes)?;
         }
+        if format >= 4 {
+            bytes = append(SNAPSHOT, &self.extension.v4, bytes)?;
+        }
         let (head, body) = bytes.split_at_mut(1 + CRC_BYTES);
         head[1..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
         Ok(bytes)
@@ -132,10 +135,15 @@ impl ClusterState {
             1 => (Extension::default(), rest),
             _ => take(SNAPSHOT, rest)?,
         };
-        extension.v3 = match format {
-            1 | 2 => whole(SNAPSHOT, (ExtensionV3::default(), rest))?,
-            _ => whole(SNAPSHOT, take(SNAPSHOT, rest)?)?,
+        let (v3, rest): (ExtensionV3, &[u8]) = match format {
+            1 | 2 => (ExtensionV3::default(), rest),
+            _ => take(SNAPSHOT, rest)?,
         };
+        let v4 = match format {
+            1..=3 => (ExtensionV4::default(), rest),
+            _ => take(SNAPSHOT, rest)?,
+        };
+        (extension.v3, extension.v4) = (v3, whole(SNAPSHOT, v4)?);
         state.extension = extension;
         Ok(state)
     }
@@ -146,7 +154,11 @@ impl ClusterState {
         let hash = match format_of(self.version) {
             1 => postcard::serialize_with_flavor(self, hasher),
             2 => postcard::serialize_with_flavor(&(self, &self.extension), hasher),
-            _ => postcard::serialize_with_flavor(&(self, &self.extension, &self.extension.v3), hasher),
+            3 => postcard::serialize_with_flavor(&(self, &self.extension, &self.extension.v3), hasher),
+            _ => {
+                let Extension { v3, v4, .. } = &self.extension;
+                postcard::serialize_with_flavor(&(self, &self.extension, v3, v4), hasher)
+            }
         };
         // Our types always encode and the hasher takes everything.
         hash.unwrap_or(0)
@@ -158,6 +170,7 @@ fn format_of(version: u16) -> u8 {
     match version {
         0 | 1 => 1,
         2 => 2,
+        3 => 3,
         _ => SNAPSHOT_FORMAT,
     }
 }

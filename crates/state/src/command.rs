@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use polybolos_model::{
-    AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId,
-    StageGraph, TaskError, TaskId, TaskMetrics, WriteTarget,
+    AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId, Share,
+    StageGraph, StageId, TaskError, TaskId, TaskMetrics, WriteTarget,
 };
 use serde::{Deserialize, Serialize};
 
@@ -247,6 +247,16 @@ pub enum Command {
     JobsStarted {
         jobs: Vec<JobId>,
     },
+    /// How the tasks of a stage divide its inputs among them, which are complete: the i-th share is read by the i-th task. As
+    /// planned if there are none. Made once for each stage that asks for it, and kept whatever runs again.
+    AdaptStage {
+        job: JobId,
+        stage: StageId,
+        shares: Vec<Share>,
+        /// The last attempt that the leader had named by then. Those up to it were not launched by this decision, and count
+        /// for nothing: one of another division of the inputs may have been made, and never been logged.
+        after: AttemptId,
+    },
 }
 
 impl Command {
@@ -254,10 +264,15 @@ impl Command {
     pub const REOPEN_VERSION: u16 = 3;
     /// From which version on [`Command::JobsStarted`] may be proposed.
     pub const STARTS_VERSION: u16 = 3;
+    /// From which version on a stage may be left to [`Command::AdaptStage`].
+    pub const ADAPT_VERSION: u16 = 4;
 
     /// The version of entries in which this command first appeared.
     pub fn needs_version(&self) -> u16 {
         match self {
+            Self::SubmitJob { graph, .. } | Self::SubmitWrite { graph, .. } if graph.is_adaptive() => {
+                Self::ADAPT_VERSION
+            }
             Self::SubmitJob { .. }
             | Self::CancelJob { .. }
             | Self::FailJob { .. }
@@ -294,6 +309,7 @@ impl Command {
             | Self::AbandonWrite { .. }
             | Self::Swept { .. }
             | Self::JobsStarted { .. } => 3,
+            Self::AdaptStage { .. } => Self::ADAPT_VERSION,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::Command;
 
 /// The newest version of entries that this program can apply. Which one is in use the log decides; see
 /// [`crate::ClusterState::version`].
-pub const ENTRY_VERSION: u16 = 3;
+pub const ENTRY_VERSION: u16 = 4;
 
 /// The version that a new cluster starts with, so that each program since then can join it.
 pub const FIRST_VERSION: u16 = 1;

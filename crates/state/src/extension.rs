@@ -4,7 +4,7 @@
 //! newer stands behind the body, in a section of its own, and is empty until its version is in use.
 //!
 //! ```text
-//!   ClusterState (version 1) · Extension (version 2) · ExtensionV3
+//!   ClusterState (version 1) · Extension (version 2) · ExtensionV3 · ExtensionV4
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Job, Write,
-    apply::reopen::Reopening,
+    apply::{adapt::Adapted, reopen::Reopening},
     drain::{Drains, Moves},
     story::Stories,
 };
@@ -27,6 +27,9 @@ pub(crate) struct Extension {
     /// Stored in a section of its own.
     #[serde(skip)]
     pub(crate) v3: ExtensionV3,
+    /// Stored in a section of its own.
+    #[serde(skip)]
+    pub(crate) v4: ExtensionV4,
 }
 
 /// What version 3 added. What belongs to a job goes with [`ExtensionV3::forget_job`].
@@ -62,6 +65,20 @@ impl ExtensionV3 {
             self.end_job(job);
         }
         self.moves.remove(&job);
+    }
+}
+
+/// What version 4 added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExtensionV4 {
+    /// Of jobs that are not released.
+    pub(crate) adapted: BTreeMap<(JobId, StageId), Adapted>,
+}
+
+impl ExtensionV4 {
+    /// The job is released: nothing of it runs or is read any more.
+    pub(crate) fn forget_job(&mut self, job: JobId) {
+        self.adapted.retain(|(of, _), _| *of != job);
     }
 }
 

@@ -135,8 +135,13 @@ impl Job {
         self.runs.last().into_iter().flat_map(StageRun::completed)
     }
 
-    /// Whether every input of the stage is complete, so that its tasks may run.
+    /// Whether every input of the stage is complete, and it is decided who reads what of them: its tasks may run.
     pub fn is_ready(&self, stage: &Stage) -> bool {
+        self.has_inputs(stage) && !stage.is_undecided()
+    }
+
+    /// Whether every input of the stage is complete.
+    pub fn has_inputs(&self, stage: &Stage) -> bool {
         stage.inputs.iter().all(|input| self.run(input.stage).is_some_and(StageRun::is_complete))
     }
 

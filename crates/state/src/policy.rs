@@ -1,6 +1,7 @@
 //! Turns what has happened into one entry. Pure, and run by the leader only: a policy may change between versions
 //! without two replicas ever computing different states.
 
+mod adapt;
 pub mod drain;
 mod losses;
 mod overrun;
@@ -8,11 +9,13 @@ mod patience;
 mod queue;
 mod results;
 mod scheduling;
+mod shares;
 mod started;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use adapt::adaptations;
 pub(crate) use losses::REPLACED;
 pub use losses::{nothing_listens, noticed};
 pub use overrun::{Overrun, overruns};
@@ -21,6 +24,7 @@ use polybolos_model::{ExecutorId, Incarnation, JobId, ReplicaId, Term};
 pub use queue::{Coming, QueueFull, no_place, queue_full};
 pub use results::ResultTooLarge;
 pub use scheduling::{FairShare, Rank, SchedulingPolicy};
+pub use shares::{Measured, ShareLimits, shares};
 pub use started::started;
 pub use waiting::{takes_tasks, waits_since_ms};
 

@@ -1,7 +1,8 @@
 //! Why a command changed nothing.
 
 use polybolos_model::{
-    AttemptId, ExecutorId, Incarnation, JobId, ReplicaId, SessionId, StageGraphError, TaskId, Term,
+    AttemptId, ExecutorId, Incarnation, JobId, ReplicaId, SessionId, ShareError, StageGraphError, StageId, TaskId,
+    Term,
     limits::{MAX_ACTIVE_JOBS, MAX_PLAN_BYTES, MAX_RELATIONS, MAX_SESSIONS, MAX_SQL_BYTES},
 };
 use serde::{Deserialize, Serialize};
@@ -134,6 +135,14 @@ pub enum Rejection {
     WriteUnderWay { job: JobId, phase: WritePhase },
     #[error("{MAX_WRITES} statements write or have files that are still to be deleted; try again later")]
     TooManyWrites,
+    #[error("it is decided how stage {stage} of job {job} reads its inputs")]
+    StageDecided { job: JobId, stage: StageId },
+    #[error("the inputs of stage {stage} of job {job} are not complete")]
+    StageNotReady { job: JobId, stage: StageId },
+    #[error("stage {stage} of job {job} can't be divided like that: {error}")]
+    BadShares { job: JobId, stage: StageId, error: ShareError },
+    #[error("attempt {attempt} of task {task} was launched before it was decided how the task reads its inputs")]
+    LaunchedUndecided { task: TaskId, attempt: AttemptId },
     #[error("the URL that job {job} writes to has {bytes} bytes; at most {MAX_TARGET_BYTES} are allowed")]
     TargetTooLong { job: JobId, bytes: usize },
 }
@@ -189,6 +198,10 @@ impl Rejection {
             | Self::NoWrite { .. }
             | Self::WriteUnderWay { .. }
             | Self::TooManyWrites
+            | Self::StageDecided { .. }
+            | Self::StageNotReady { .. }
+            | Self::BadShares { .. }
+            | Self::LaunchedUndecided { .. }
             | Self::TargetTooLong { .. } => false,
         }
     }

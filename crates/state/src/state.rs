@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use polybolos_model::{
-    ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId, StageId, TaskId,
+    AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId, StageId, TaskId,
     Term, settings::JobSettings,
 };
 use serde::{Deserialize, Serialize};
@@ -227,7 +227,10 @@ impl ClusterState {
 
     /// Whether an attempt of the task that was launched in `epoch` of its stage may have read rows that are gone: it
     /// can't complete the task any more. Of one whose epoch nobody knows that is assumed once its stage was rolled back.
-    pub fn is_void(&self, task: TaskId, epoch: Option<u32>) -> bool {
+    pub fn is_void(&self, task: TaskId, attempt: AttemptId, epoch: Option<u32>) -> bool {
+        if self.is_of_no_decision(task, attempt) {
+            return true;
+        }
         let from = self.extension.v3.valid_from.get(&(task.job, task.stage)).copied().unwrap_or(0);
         epoch.unwrap_or(0) < from && !polybolos_model::mutant!("stale-epoch-accepted")
     }

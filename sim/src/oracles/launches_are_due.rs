@@ -52,7 +52,8 @@ impl LaunchesAreDue {
             return if others { Err("whose job is not known".to_owned()) } else { Ok(()) };
         };
         let (stage, run) = job.stage(task.stage).ok_or("whose stage is not known")?;
-        if !run.open.contains(&task.partition) {
+        // How many tasks it has may be decided by what is on the way into the log.
+        if !run.open.contains(&task.partition) && !(stage.is_undecided() && !others) {
             return Err("which is not open".to_owned());
         }
         if job.is_ready(stage) || (!others && self.will_be_ready(job, stage)) {
@@ -67,7 +68,9 @@ impl LaunchesAreDue {
             let told = |partition: &u32| {
                 self.told.contains(&TaskId { job: job.id, stage: input.id, partition: *partition })
             };
-            run.is_complete() || (input.indeterminate.is_none() && run.open.iter().all(told))
+            // Of an undecided one nobody here knows how many tasks it will have had.
+            let is_told = input.is_undecided() || run.open.iter().all(told);
+            run.is_complete() || (input.indeterminate.is_none() && is_told)
         })
     }
 }

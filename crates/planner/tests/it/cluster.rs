@@ -11,10 +11,10 @@ use datafusion::{
     },
     prelude::{SessionConfig, SessionContext},
 };
-use polybolos_model::{Exchange, OperatorMetrics, Stage, StageGraph, TaskMetrics};
+use polybolos_model::{Exchange, OperatorMetrics, ReadMode, Share, Split, Stage, StageGraph, TaskMetrics};
 use polybolos_planner::{
     Extensions, PlanError, RuntimeFilters, SharedBuilds, StageBuilds, StageInputExec, StageTemplate,
-    TaskOutput, TaskPlan, cluster_config, decode_stage, sharing_task_plan, spilling_task_plan, stage_graph,
+    TaskOutput, TaskPlan, cluster_config, decode_stage, sharing_task_plan, spilling_share_plan, stage_graph,
     task_metrics,
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct Run {
     pub(crate) graph: StageGraph,
     /// `[stage][task]`
     pub(crate) metrics: Vec<Vec<TaskMetrics>>,
+    /// Of the stages that were adapted.
+    pub(crate) shares: Vec<Vec<Share>>,
 }
 
 /// A scheduler and its executors, as far as planning is concerned.
@@ -37,6 +39,8 @@ pub(crate) struct Cluster {
     pub(crate) extensions: Extensions,
     /// Each task runs as one that ran out of memory.
     pub(crate) spills: bool,
+    /// Tasks read two partitions each, and parts of one, wherever they may.
+    pub(crate) adapts: bool,
     pub(crate) filters: RuntimeFilters,
     /// Its tasks run on one executor.
     pub(crate) builds: Arc<SharedBuilds>,
@@ -56,7 +60,7 @@ impl Cluster {
         let ctx = SessionContext::new_with_state(state);
         data::register(&ctx, dir).await;
         let (filters, builds) = (RuntimeFilters::default(), Arc::default());
-        Self { state: ctx.state(), extensions, spills: false, filters, builds }
+        Self { state: ctx.state(), extensions, spills: false, adapts: false, filters, builds }
     }
 
     pub(crate) async fn physical(&self, sql: &str) -> Arc<dyn ExecutionPlan> {
@@ -74,12 +78,21 @@ impl Cluster {
     pub(crate) async fn run(&self, sql: &str) -> Run {
         let schema = self.physical(sql).await.schema();
         let graph = self.graph(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-        let (mut outputs, mut metrics): (Outputs, _) = (vec![], vec![]);
-        for stage in &graph.stages {
+        let (mut outputs, mut metrics, mut adapted): (Outputs, _, _) = (vec![], vec![], vec![]);
+        let mut graph = graph;
+        for at in 0..graph.stages.len() {
+            let mut shares: Vec<Share> = (0..graph.stages[at].tasks).map(Share::one).collect();
+            if self.adapts && graph.stages[at].is_undecided() {
+                shares = divided(&graph, &graph.stages[at]);
+                graph.check_shares(&graph.stages[at], &shares).unwrap();
+                graph.stages[at].decide(&shares);
+                adapted.push(shares.clone());
+            }
+            let stage = &graph.stages[at];
             let (mut written, mut measured) = (vec![], vec![]);
             let builds = self.builds.stage();
-            for partition in 0..stage.tasks {
-                let (template, task, context) = self.task_with(stage, partition, &outputs, &builds);
+            for (partition, share) in (0..stage.tasks).zip(&shares) {
+                let (template, task, context) = self.task_with(stage, *share, &outputs, &builds);
                 let batches = collect(Arc::clone(&task.plan), Arc::new(context))
                     .await
                     .unwrap_or_else(|e| panic!("{sql}\n{graph}\nstage {} task {partition}: {e}", stage.id));
@@ -91,23 +104,23 @@ impl Cluster {
         }
         assert_eq!(self.state.runtime_env().memory_pool.reserved(), 0, "{sql}\n{graph}");
         let batches = outputs.pop().unwrap().into_iter().flatten().flatten().collect();
-        Run { schema, batches, graph, metrics }
+        Run { schema, batches, graph, metrics, shares: adapted }
     }
 
-    /// A task on an executor, its inputs bound: the stage's plan, its own, and where it runs.
+    /// The task of a share on an executor, its inputs bound: the stage's plan, its own, and where it runs.
     pub(crate) fn task(
         &self,
         stage: &Stage,
-        partition: u32,
+        share: Share,
         outputs: &Outputs,
     ) -> (StageTemplate, TaskPlan, TaskContext) {
-        self.task_with(stage, partition, outputs, &self.builds.stage())
+        self.task_with(stage, share, outputs, &self.builds.stage())
     }
 
     fn task_with(
         &self,
         stage: &Stage,
-        partition: u32,
+        share: Share,
         outputs: &Outputs,
         builds: &StageBuilds,
     ) -> (StageTemplate, TaskPlan, TaskContext) {
@@ -116,13 +129,31 @@ impl Cluster {
         let executor = self.extensions.session_state(config, Arc::clone(self.state.runtime_env()));
         let template = decode_stage(&stage.plan, &executor, &self.extensions);
         let template = template.unwrap_or_else(|e| panic!("stage {}: {e}\n{}", stage.id, stage.display));
-        let spilling = self.spills.then(|| spilling_task_plan(&template, partition));
+        let spilling = self.spills.then(|| spilling_share_plan(&template, share));
         let spilling = spilling.transpose().unwrap_or_else(|e| panic!("{e}\n{}", stage.display)).flatten();
-        let task = spilling.map_or_else(|| sharing_task_plan(&template, partition, builds), Ok);
+        let task = spilling.map_or_else(|| sharing_task_plan(&template, share, builds), Ok);
         let task = task.unwrap_or_else(|e| panic!("{e}\n{}", stage.display));
         assert_eq!(task.plan.output_partitioning().partition_count(), 1, "{}", stage.display);
         (template, bind(task, outputs), TaskContext::from(&executor))
     }
+}
+
+/// The first partition by single tasks of an input that may be split, if there is one; the others by two.
+fn divided(graph: &StageGraph, stage: &Stage) -> Vec<Share> {
+    let may_split = !matches!(stage.exchange, Exchange::Merge | Exchange::Result);
+    let splits = |read| read == ReadMode::Adaptive { splits: true };
+    // The largest stage, so that there is something to divide.
+    let inputs = stage.inputs.iter().filter(|input| may_split && splits(input.read));
+    let input = inputs.map(|input| graph.stage(input.stage).unwrap()).max_by_key(|input| input.tasks);
+    let mut shares: Vec<Share> = vec![];
+    if let Some(input) = input.filter(|input| input.tasks > 1) {
+        let split = |map| Split { input: input.id, first_map: map, end_map: map + 1 };
+        shares.extend((0..input.tasks).map(|map| Share { split: Some(split(map)), ..Share::one(0) }));
+    }
+    let first = u32::from(!shares.is_empty());
+    let pairs = (first..stage.tasks).step_by(2);
+    shares.extend(pairs.map(|first| Share { first, end: stage.tasks.min(first + 2), split: None }));
+    shares
 }
 
 fn measure(batches: &[RecordBatch], operators: Vec<OperatorMetrics>) -> TaskMetrics {
@@ -138,11 +169,13 @@ fn bind(task: TaskPlan, outputs: &Outputs) -> TaskPlan {
             let upstream = &outputs[input.stage().0 as usize];
             let read = |partition| {
                 let reads = input.reads(partition);
-                let maps: Vec<_> = match reads.map {
-                    Some(map) => vec![&upstream[map as usize]],
-                    None => upstream.iter().rev().collect(),
-                };
-                maps.into_iter().flat_map(|map| map[reads.output as usize].clone()).collect()
+                let maps = upstream.iter().enumerate().rev();
+                let maps = maps.filter(|(map, _)| reads.maps.contain(u32::try_from(*map).unwrap()));
+                maps.flat_map(|(_, map)| {
+                    let outputs = reads.outputs.start as usize..reads.outputs.end as usize;
+                    map[outputs].concat()
+                })
+                .collect()
             };
             let partitions = (0..input.partitions()).map(read).collect();
             let reader = MemoryReader::new(Arc::clone(input.properties()), partitions);

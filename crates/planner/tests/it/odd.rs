@@ -170,6 +170,21 @@ async fn odd_queries_in_every_configuration() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_queries_with_tasks_that_read_several_partitions_or_parts_of_one() {
+    let dir = data::generate();
+    let plain = plain(dir.path()).await;
+    for (name, config) in configs().into_iter().take(3) {
+        let cluster = Cluster { adapts: true, ..Cluster::new(config, dir.path()).await };
+        for (queries, ordered) in [(UNORDERED, false), (ORDERED, true), (NESTED_LOOPS, false)] {
+            for sql in queries {
+                println!("{name}: {sql}");
+                check(&cluster, &plain, sql, ordered).await;
+            }
+        }
+    }
+}
+
 /// Grouping sets that plain DataFusion may get wrong, as what it knows of the input is not true of the output; and the
 /// same without grouping sets.
 const GROUPING_SETS: &[(&str, &str)] = &[

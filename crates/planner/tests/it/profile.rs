@@ -29,7 +29,7 @@ async fn explain_analyze_counts_the_rows_of_all_tasks() {
         .stages
         .iter()
         .zip(&run.metrics)
-        .map(|(stage, tasks)| StageProfile { stage, tasks: tasks.iter().collect() })
+        .map(|(stage, tasks)| StageProfile { stage, tasks: tasks.iter().collect(), shares: None })
         .collect();
     let text = explain_analyze("the plans", &profiles);
     assert!(text.starts_with("the plans\nStage 1: result exchange, tasks=4/4, rows=125, "), "{text}");

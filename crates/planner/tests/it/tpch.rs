@@ -39,6 +39,25 @@ async fn all_queries_as_tasks_that_ran_out_of_memory() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_queries_with_tasks_that_read_several_partitions_or_parts_of_one() {
+    let dir = data::generate();
+    let plain = plain(dir.path()).await;
+    let (mut coalesced, mut split) = (0, 0);
+    for (name, config) in configs().into_iter().take(3) {
+        let cluster = Cluster { adapts: true, ..Cluster::new(config, dir.path()).await };
+        for query in 1..=22 {
+            let sql = polybolos_planner::tpch_query(query).unwrap();
+            println!("{name}: query {query}");
+            check(&cluster, &plain, sql, !UNORDERED.contains(&query)).await;
+            let shares = cluster.run(sql).await.shares.concat();
+            coalesced += shares.iter().filter(|share| share.width() > 1).count();
+            split += shares.iter().filter(|share| share.split.is_some()).count();
+        }
+    }
+    assert!(coalesced > 100 && split > 50, "{coalesced} coalesced and {split} split shares prove nothing");
+}
+
 #[tokio::test]
 async fn joins_that_would_not_fit_into_memory_want_more_partitions() {
     let dir = data::generate();

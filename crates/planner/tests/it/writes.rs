@@ -71,7 +71,8 @@ impl Statement {
         for stage in inputs {
             let mut written = vec![];
             for partition in 0..stage.tasks {
-                let (_, task, context) = cluster.task(stage, partition, &outputs);
+                let (_, task, context) =
+                    cluster.task(stage, polybolos_model::Share::one(partition), &outputs);
                 let batches = collect(Arc::clone(&task.plan), Arc::new(context)).await?;
                 written.push(spread(&task.output, partition, stage.tasks, batches));
             }
@@ -79,7 +80,7 @@ impl Statement {
         }
         for partition in 0..last.tasks {
             for counter in 0..attempts {
-                let (_, task, plain) = cluster.task(last, partition, &outputs);
+                let (_, task, plain) = cluster.task(last, polybolos_model::Share::one(partition), &outputs);
                 let id = TaskId { job: JOB, stage: last.id, partition };
                 let context = context(plain, id, attempt(counter));
                 let rows = collect(Arc::clone(&task.plan), Arc::clone(&context)).await?;
@@ -299,6 +300,7 @@ async fn rows_are_added_to_a_table() {
         state: ours.state(),
         extensions: setting.cluster.extensions.clone(),
         spills: false,
+        adapts: false,
         filters: RuntimeFilters::default(),
         builds: Arc::default(),
     };
@@ -383,6 +385,7 @@ async fn large_outputs_are_several_files() {
         state,
         extensions: setting.cluster.extensions.clone(),
         spills: false,
+        adapts: false,
         filters: RuntimeFilters::default(),
         builds: Arc::default(),
     };

@@ -95,6 +95,10 @@ fn rejected(rejection: Rejection) -> Status {
         | Rejection::NoReplicas { .. }
         | Rejection::NoWrite { .. }
         | Rejection::WriteUnderWay { .. }
+        | Rejection::StageDecided { .. }
+        | Rejection::StageNotReady { .. }
+        | Rejection::BadShares { .. }
+        | Rejection::LaunchedUndecided { .. }
         | Rejection::NotDraining { .. } => (Code::Unavailable, Reason::Unspecified, None),
     };
     let job_id = job.map(|job| job.to_string()).unwrap_or_default();

@@ -150,7 +150,8 @@ fn profile(cluster: &ClusterState, job: &Job) -> Result<Vec<u8>, Status> {
     }
     let analyzed = job.graph.stages.iter().zip(&job.runs).map(|(stage, run)| {
         let metrics = run.completed().map(|(_, done)| &done.metrics);
-        StageProfile { stage, tasks: metrics.collect() }
+        let shares = cluster.shares_in_words(job.id, stage.id);
+        StageProfile { stage, tasks: metrics.collect(), shares }
     });
     let analyzed = explain_analyze("", &analyzed.collect::<Vec<_>>());
     let timeline = show::timeline(cluster, job).to_string();

@@ -83,6 +83,7 @@ pub(crate) fn place(job: &Job, location: &ResultLocation<'_>) -> Option<ResultPa
         map_partition: location.partition,
         attempt: Some(location.done.attempt.into()),
         output_partition: 0,
+        end_partition: 0,
         durable: location.durable,
         follow: false,
     };

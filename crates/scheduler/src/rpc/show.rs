@@ -80,6 +80,7 @@ pub(crate) fn detail(
         output_partitions: stage.output_partitions,
         plan: stage.display.clone(),
         tasks: seen.tasks(stage, run),
+        shares: state.shares_in_words(job.id, stage.id).unwrap_or_default(),
     });
     let Timeline { rows, left_out: story_left_out, toll, .. } = timeline(state, job);
     JobDetail {

@@ -2,7 +2,7 @@
 //! ([`anywhere`]).
 
 use bytes::Bytes;
-use polybolos_model::{IdempotencyKey, JobId, SessionId, Term};
+use polybolos_model::{IdempotencyKey, JobId, SessionId, Term, settings::ADAPTIVE};
 use polybolos_proto::v1::{
     InlineResult, JobAccepted, PlanAt, PlanElsewhere, SubmitRequest, SubmitResponse, submit_request,
     submit_response::Answer,
@@ -135,6 +135,9 @@ impl Submit {
             (key.clone(), session.clone(), *cancel_when_unwatched_ms);
         let job = JobId(shared.env.random.next_u64());
         let JobPlan { sql, graph, options, schema, ordered, explain_analyze, write, .. } = plan;
+        let may_adapt =
+            ADAPTIVE.switch_in(&options) && shared.read(ClusterState::version) >= Command::ADAPT_VERSION;
+        let graph = if may_adapt { graph } else { graph.as_planned() };
         match write {
             Some(Destination { target, table, .. }) => Command::SubmitWrite {
                 job,

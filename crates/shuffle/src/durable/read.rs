@@ -1,6 +1,6 @@
-//! Reading one partition of a durable output: its index, then ranges of its data.
+//! Reading partitions of a durable output: its index, then ranges of its data.
 
-use std::{collections::VecDeque, fmt, path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use bytes::Bytes;
@@ -15,11 +15,11 @@ use crate::{
 /// Neighbouring chunks are read by one request up to this size, if not one alone is larger.
 const RANGE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Reads one partition in the order in which it was written.
+/// Reads one partition, or one after the other, each in the order in which it was written.
 pub(crate) struct DurableReader {
     durable: Arc<DurableShuffle>,
     key: OutputKey,
-    partition: u32,
+    partitions: Range<u32>,
     data: Path,
     /// Not read yet.
     chunks: VecDeque<Chunk>,
@@ -35,7 +35,7 @@ impl fmt::Debug for DurableReader {
 }
 
 impl DurableShuffle {
-    /// Reads `partition` of an output, and with it the first of its rows, so that a store that can't give them is
+    /// Reads `partitions` of an output, and with them the first of their rows, so that a store that can't give them is
     /// found at once.
     ///
     /// # Errors
@@ -43,20 +43,21 @@ impl DurableShuffle {
     pub(crate) async fn read(
         self: &Arc<Self>,
         key: OutputKey,
-        partition: u32,
+        partitions: &Range<u32>,
     ) -> Result<DurableReader, ShuffleError> {
         let place = self.place(key)?;
         let mut index = self.read_index(key, &place.index).await?;
-        let partitions = index.partitions.len();
-        let Some(chunks) = index.partitions.get_mut(partition as usize) else {
-            return Err(ShuffleError::NoSuchPartition { key, partition, partitions });
+        let count = index.partitions.len();
+        let end = partitions.end.max(partitions.start.saturating_add(1));
+        let Some(read) = index.partitions.get_mut(partitions.start as usize..end as usize) else {
+            return Err(ShuffleError::NoSuchPartition { key, partition: end - 1, partitions: count });
         };
         let mut reader = DurableReader {
             durable: Arc::clone(self),
             key,
-            partition,
+            partitions: partitions.start..end,
             data: place.data,
-            chunks: std::mem::take(chunks).into(),
+            chunks: read.iter_mut().flat_map(std::mem::take).collect(),
             decoded: VecDeque::new(),
             skip: 0,
         };
@@ -183,9 +184,13 @@ impl DurableReader {
         }
         polybolos_model::sometimes!("a damaged durable output was found");
         let range = format!("bytes {}..{}", chunk.offset, chunk.offset + chunk.length);
-        let partition = self.partition;
-        let detail =
-            format!("{range} of partition {partition} have checksum {found:08x}, not {:08x}", chunk.crc);
+        let Range { start, end } = self.partitions;
+        let of = if end - start > 1 {
+            format!("partitions {start} to {}", end - 1)
+        } else {
+            format!("partition {start}")
+        };
+        let detail = format!("{range} of {of} have checksum {found:08x}, not {:08x}", chunk.crc);
         Err(self.durable.corrupt(self.key, &self.data, detail))
     }
 }

@@ -128,7 +128,7 @@ proptest! {
             store.make_durable(key).await.unwrap();
             for partition in 0..3 {
                 let local = read(&store, key, partition).await.unwrap();
-                let mut copy = durable.read(key, partition).await.unwrap();
+                let mut copy = durable.read(key, &(partition..partition + 1)).await.unwrap();
                 let mut copied = Vec::new();
                 while let Some(batch) = copy.next().await.unwrap() {
                     copied.push(batch);
@@ -136,14 +136,14 @@ proptest! {
                 assert_eq!(lines(&copied), lines(&local));
                 // Any rest of it.
                 let rows: usize = local.iter().map(RecordBatch::num_rows).sum();
-                let mut rest = durable.read(key, partition).await.unwrap().after(rows as u64 / 2);
+                let mut rest = durable.read(key, &(partition..partition + 1)).await.unwrap().after(rows as u64 / 2);
                 let mut left = 0;
                 while let Some(batch) = rest.next().await.unwrap() {
                     left += batch.num_rows();
                 }
                 assert_eq!(left, rows - rows / 2);
             }
-            let beyond = durable.read(key, 3).await.unwrap_err();
+            let beyond = durable.read(key, &(3..4)).await.unwrap_err();
             assert!(matches!(beyond, ShuffleError::NoSuchPartition { .. }), "{beyond}");
         });
     }

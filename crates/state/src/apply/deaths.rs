@@ -78,7 +78,7 @@ impl ClusterState {
     ) -> bool {
         let Some(job) = self.running_job(task.job) else { return false };
         let Some(run) = job.task(task.stage, task.partition) else { return false };
-        if run.completed.is_some() || run.is_past(attempt) {
+        if run.completed.is_some() || run.is_past(attempt) || self.is_of_no_decision(task, attempt) {
             return false;
         }
         let of = self.extension.v3.deaths.entry(task).or_default();

@@ -36,6 +36,7 @@ impl ClusterState {
         self.jobs.unfetched.remove(&job.number);
         self.jobs.history.insert(job.number);
         self.extension.v3.forget_job(id);
+        self.extension.v4.forget_job(id);
         let v3 = &mut self.extension.v3;
         for forgotten in self.jobs.forget_oldest(|job| v3.is_swept(job)) {
             v3.writes.remove(&forgotten);

@@ -2,6 +2,7 @@
 //!
 //! Each command checks first and changes after, so that a [`Rejection`] leaves no trace.
 
+pub(crate) mod adapt;
 mod catalogue;
 mod cluster;
 mod deaths;
@@ -127,6 +128,7 @@ impl ClusterState {
             Command::AbandonWrite { job, error } => self.abandon_write(*job, error),
             Command::Swept { job } => self.swept(*job),
             Command::JobsStarted { jobs } => Ok(self.jobs_started(jobs)),
+            Command::AdaptStage { job, stage, shares, after } => self.adapt(*job, *stage, shares, *after),
         }
     }
 }

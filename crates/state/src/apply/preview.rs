@@ -106,7 +106,8 @@ impl<'a> Play<'a> {
             process_id: n,
         };
         let mut commands: Vec<Command> = (1..).zip(&play.executors).map(register).collect();
-        let mut shape = graph.clone();
+        // Sizes are not known.
+        let mut shape = graph.clone().as_planned();
         for stage in &mut shape.stages {
             (stage.plan, stage.display) = (Vec::new(), String::new());
         }

@@ -91,7 +91,10 @@ impl ClusterState {
         let expected = job.graph.stage(task.stage).map_or(0, |stage| stage.output_partitions);
         self.check_reporter(report)?;
         self.check_open(job, run, report)?;
-        if self.is_void(task, report.epoch) {
+        if self.is_of_no_decision(task, attempt) {
+            return Err(Rejection::LaunchedUndecided { task, attempt });
+        }
+        if self.is_void(task, attempt, report.epoch) {
             return Err(Rejection::InputsRolledBack { task, attempt });
         }
         if outputs.len() != expected as usize {
@@ -139,6 +142,9 @@ impl ClusterState {
         }
         self.check_reporter(report)?;
         self.check_open(job, run, report)?;
+        if self.is_of_no_decision(report.task, report.attempt) {
+            return Err(Rejection::LaunchedUndecided { task: report.task, attempt: report.attempt });
+        }
         let lost_input = error.fetch.as_ref().filter(|fetch| reads(job, report.task, fetch)).cloned();
         let effects = match (error.class, lost_input) {
             (ErrorClass::User | ErrorClass::Internal, _) => {

@@ -1,6 +1,6 @@
 //! Launches by what the state will be; see [`ClusterState::ahead`](crate::ClusterState::ahead).
 
-use polybolos_model::{AttemptId, JobId};
+use polybolos_model::{AttemptId, JobId, StageId, TaskId};
 
 use super::{
     Dispatcher, Launch,
@@ -19,6 +19,18 @@ impl Dispatcher {
             *self.reported_by_job.entry(running.task.job).or_default() += 1;
             self.loads.free_slot(running);
         }
+    }
+
+    /// The last attempt that this leader has named.
+    pub fn last_attempt(&self) -> AttemptId {
+        AttemptId { term: self.term, counter: self.counter }
+    }
+
+    /// Whether an attempt of the stage runs that was named before a decision about it was, and counts for nothing.
+    pub fn has_up_to(&self, job: JobId, stage: StageId, last: AttemptId) -> bool {
+        let task = |partition| TaskId { job, stage, partition };
+        let mut running = self.by_task.range(task(0)..=task(u32::MAX));
+        running.any(|(_, attempts)| attempts.first().is_some_and(|first| *first <= last))
     }
 
     /// What became of the submit is known: the job is in the state, or never will be.

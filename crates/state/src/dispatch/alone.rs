@@ -88,8 +88,8 @@ impl Dispatcher {
     fn launch_in_room(&mut self, round: &mut Round<'_>, waiting: &Waiting<'_>) -> bool {
         let (job, TaskId { stage, partition, .. }) = (waiting.job, waiting.task);
         let Some((stage, run)) = job.stage(stage) else { return false };
-        let needs_bytes = self.estimates.needs(job, stage, run, partition);
-        let wanted = Wanted { job, stage, partition, needs_bytes };
+        let needs_bytes = self.estimates.needs(round.state, job, stage, run, partition);
+        let wanted = Wanted { state: round.state, job, stage, partition, needs_bytes };
         let Some((executor, incarnation)) = round.slots.take(self, &wanted) else { return false };
         polybolos_model::sometimes!("a task got the memory that it had waited for");
         self.launch(round, waiting.task, executor, incarnation, false);

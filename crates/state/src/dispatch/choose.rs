@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use polybolos_model::{ExecutorId, Incarnation, ReadMode, Stage};
+use polybolos_model::{ExecutorId, Incarnation, ReadMode, Share, Stage, TaskId};
 
 use super::Dispatcher;
 use crate::{ClusterState, Job, TaskRun, limits::MAX_LOCALITY_MAPS};
@@ -45,6 +45,7 @@ impl Slot {
 /// A task that is to run.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
+    pub(super) state: &'a ClusterState,
     pub(super) job: &'a Job,
     pub(super) stage: &'a Stage,
     pub(super) partition: u32,
@@ -204,7 +205,7 @@ impl Slots {
         wanted: &Wanted<'_>,
         allowed: impl Fn(&ExecutorId) -> bool,
     ) -> Option<&ExecutorId> {
-        let Wanted { job, stage, partition, needs_bytes } = *wanted;
+        let Wanted { state, job, stage, partition, needs_bytes } = *wanted;
         let candidates =
             || self.by_executor.iter().filter(|(id, slot)| slot.fits(needs_bytes) && allowed(id));
         let most = candidates().map(|(_, slot)| slot.free).max()?;
@@ -213,7 +214,8 @@ impl Slots {
         if let [only] = freest.as_slice() {
             return Some(only);
         }
-        let input_bytes = input_bytes(job, stage, partition);
+        let share = state.share(TaskId { job: job.id, stage: stage.id, partition });
+        let input_bytes = input_bytes(job, stage, share);
         let bytes = |id: &ExecutorId| input_bytes.get(id).copied().unwrap_or(0);
         let of_stage = |id: &ExecutorId| dispatcher.loads.of_stage(id, job.id, stage.id);
         freest.into_iter().max_by_key(|id| (bytes(id), Reverse(of_stage(id)), Reverse(*id)))
@@ -222,19 +224,22 @@ impl Slots {
 
 /// What the task reads from each executor. Below a union partitions are numbered anew, so this may be a neighbour's
 /// share: good enough for a preference.
-fn input_bytes<'a>(job: &'a Job, stage: &Stage, partition: u32) -> BTreeMap<&'a ExecutorId, u64> {
+fn input_bytes<'a>(job: &'a Job, stage: &Stage, share: Share) -> BTreeMap<&'a ExecutorId, u64> {
     let mut bytes = BTreeMap::new();
     for input in &stage.inputs {
         let Some(run) = job.run(input.stage).filter(|run| run.tasks.len() <= MAX_LOCALITY_MAPS) else {
             continue;
         };
-        let output = match input.read {
-            ReadMode::Partition => partition as usize,
-            ReadMode::All => 0,
+        let outputs = match input.read {
+            ReadMode::Partition | ReadMode::Adaptive { .. } | ReadMode::Shares => share.first..share.end,
+            ReadMode::All => 0..1,
         };
-        for (_, done) in run.completed() {
+        let maps = share.maps_of(input.stage);
+        let is_read = |map: &u32| maps.as_ref().is_none_or(|maps| maps.contains(map));
+        for (_, done) in run.completed().filter(|(map, _)| is_read(map)) {
             let sum: &mut u64 = bytes.entry(&done.executor).or_default();
-            *sum = sum.saturating_add(done.outputs.get(output).map_or(0, |stats| stats.bytes));
+            let read = done.outputs.get(outputs.start as usize..outputs.end as usize).into_iter().flatten();
+            *sum = read.fold(*sum, |sum, stats| sum.saturating_add(stats.bytes));
         }
     }
     bytes

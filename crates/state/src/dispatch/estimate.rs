@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use polybolos_model::{Exchange, JobId, ReadMode, Stage, StageId, TaskMetrics};
+use polybolos_model::{Exchange, JobId, ReadMode, Share, Stage, StageId, TaskMetrics};
 
 use crate::{
     ClusterState, Job, StageRun,
@@ -41,6 +41,8 @@ const MAX_ENDED: usize = 64;
 #[derive(Debug, Clone)]
 struct Profile {
     epoch: u32,
+    /// Of the stage: fewer or more once it is decided what they read.
+    tasks: usize,
     /// Whether an operator of its plan holds an input.
     holds: bool,
     /// Of each task, empty if nothing is held.
@@ -53,12 +55,24 @@ struct Profile {
 }
 
 impl Profile {
-    fn new(job: &Job, stage: &Stage, run: &StageRun) -> Self {
+    fn new(state: &ClusterState, job: &Job, stage: &Stage, run: &StageRun) -> Self {
         let holds = stage.display.lines().any(|line| HOLDERS.contains(&operator(line)));
-        let held = if holds { held(job, stage) } else { Vec::new() };
-        let mut profile = Self { epoch: run.epoch, holds, held, corrected_at: 0, used: 0, said: 0 };
+        let held = if holds { held(state, job, stage) } else { Vec::new() };
+        let mut profile = Self {
+            epoch: run.epoch,
+            tasks: run.tasks.len(),
+            holds,
+            held,
+            corrected_at: 0,
+            used: 0,
+            said: 0,
+        };
         profile.correct(run);
         profile
+    }
+
+    fn is_old(&self, run: &StageRun) -> bool {
+        self.epoch != run.epoch || self.tasks != run.tasks.len()
     }
 
     /// Before what was measured.
@@ -103,20 +117,27 @@ pub(super) struct Estimates {
 
 impl Estimates {
     /// What the task needs, in bytes.
-    pub(super) fn needs(&mut self, job: &Job, stage: &Stage, run: &StageRun, partition: u32) -> u64 {
+    pub(super) fn needs(
+        &mut self,
+        state: &ClusterState,
+        job: &Job,
+        stage: &Stage,
+        run: &StageRun,
+        partition: u32,
+    ) -> u64 {
         // What is on its way again is not measured yet, and the stage's epoch may not tell of its coming.
         if !job.is_ready(stage) {
-            return Profile::new(job, stage, run).needs(partition);
+            return Profile::new(state, job, stage, run).needs(partition);
         }
         let new = || {
-            let mut profile = Profile::new(job, stage, run);
+            let mut profile = Profile::new(state, job, stage, run);
             if polybolos_model::buggify!("scheduler.estimate_high") {
                 profile.held = vec![1 << 40; run.tasks.len()];
             }
             profile
         };
         let profile = self.by_stage.entry((job.id, stage.id)).or_insert_with(new);
-        if profile.epoch != run.epoch {
+        if profile.is_old(run) {
             *profile = new();
         }
         profile.correct(run);
@@ -124,10 +145,17 @@ impl Estimates {
     }
 
     /// The same, for people.
-    pub(super) fn look(&self, job: &Job, stage: &Stage, run: &StageRun, partition: u32) -> u64 {
-        match self.by_stage.get(&(job.id, stage.id)).filter(|profile| profile.epoch == run.epoch) {
+    pub(super) fn look(
+        &self,
+        state: &ClusterState,
+        job: &Job,
+        stage: &Stage,
+        run: &StageRun,
+        partition: u32,
+    ) -> u64 {
+        match self.by_stage.get(&(job.id, stage.id)).filter(|profile| !profile.is_old(run)) {
             Some(profile) => profile.needs(partition),
-            None => Profile::new(job, stage, run).needs(partition),
+            None => Profile::new(state, job, stage, run).needs(partition),
         }
     }
 
@@ -154,10 +182,11 @@ fn used_bytes(metrics: &TaskMetrics) -> u64 {
 
 /// What each task of the stage holds of its inputs. Below a union partitions are numbered anew, so this may be a
 /// neighbour's share.
-fn held(job: &Job, stage: &Stage) -> Vec<u64> {
+fn held(state: &ClusterState, job: &Job, stage: &Stage) -> Vec<u64> {
     let tasks = stage.tasks as usize;
+    let shares = state.shares(job.id, stage.id);
     let mut whole = 0u64;
-    let mut others = vec![Share::default(); tasks];
+    let mut others = vec![Streams::default(); tasks];
     for input in &stage.inputs {
         let Some((upstream, run)) = job.stage(input.stage) else { continue };
         match (input.read, upstream.exchange) {
@@ -167,25 +196,41 @@ fn held(job: &Job, stage: &Stage) -> Vec<u64> {
             // Gathered by one reader: it streams past, as a partition does.
             (ReadMode::All, _) => {
                 let all = outputs(run, 1).first().copied().unwrap_or(0);
-                others.iter_mut().for_each(|share| share.add(all));
+                others.iter_mut().for_each(|streams| streams.add(all));
             }
-            (ReadMode::Partition, _) => {
-                others.iter_mut().zip(outputs(run, tasks)).for_each(|(share, bytes)| share.add(bytes));
+            (ReadMode::Partition | ReadMode::Adaptive { .. } | ReadMode::Shares, _) => {
+                let sums = outputs(run, shares.map_or(tasks, |_| upstream.output_partitions as usize));
+                for (at, streams) in others.iter_mut().enumerate() {
+                    streams.add(match shares.and_then(|shares| shares.get(at)) {
+                        Some(share) => read_by(share, input.stage, run, &sums),
+                        None => sums.get(at).copied().unwrap_or(0),
+                    });
+                }
             }
         }
     }
     let with_table = |bytes: u64| bytes.saturating_add(bytes / 2);
-    others.iter().map(|share| with_table(whole.saturating_add(share.sum - share.largest))).collect()
+    others.iter().map(|of| with_table(whole.saturating_add(of.sum - of.largest))).collect()
+}
+
+/// Bytes of the partitions that a share is of, and of a divided one as large a part as it has tasks of the input.
+fn read_by(share: &Share, input: StageId, run: &StageRun, sums: &[u64]) -> u64 {
+    let read = sums.get(share.first as usize..share.end as usize).into_iter().flatten();
+    let bytes = read.fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
+    match share.maps_of(input) {
+        Some(maps) => bytes / run.tasks.len().max(1) as u64 * u64::from(maps.end.saturating_sub(maps.start)),
+        None => bytes,
+    }
 }
 
 /// Inputs of one task of which the largest streams past.
 #[derive(Debug, Clone, Copy, Default)]
-struct Share {
+struct Streams {
     sum: u64,
     largest: u64,
 }
 
-impl Share {
+impl Streams {
     fn add(&mut self, bytes: u64) {
         self.sum = self.sum.saturating_add(bytes);
         self.largest = self.largest.max(bytes);

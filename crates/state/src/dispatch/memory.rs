@@ -43,7 +43,7 @@ impl Dispatcher {
     /// In bytes; 0 of a task that the state does not know, as its submit is on its way.
     pub(super) fn needs(&mut self, state: &ClusterState, task: TaskId) -> u64 {
         let of = state.job(task.job).and_then(|job| Some((job, job.stage(task.stage)?)));
-        of.map_or(0, |(job, (stage, run))| self.estimates.needs(job, stage, run, task.partition))
+        of.map_or(0, |(job, (stage, run))| self.estimates.needs(state, job, stage, run, task.partition))
     }
 
     /// What the attempts that take a slot of the executor were said to need.

@@ -210,7 +210,7 @@ impl Dispatcher {
             let executor = executor.clone();
             let running =
                 Running { task, executor, incarnation, epoch, since_ms, alone, copied, needs_bytes };
-            if self.is_wanted(state, &running) && self.has_room(state, &running) {
+            if self.is_wanted(state, attempt, &running) && self.has_room(state, &running) {
                 self.launched(attempt, running);
                 adoption.adopted.push(attempt);
             } else {
@@ -292,7 +292,7 @@ impl Dispatcher {
     /// they read was rolled back.
     /// They are forgotten here and must be told to stop. Ascending.
     pub fn cancel_targets(&mut self, state: &ClusterState) -> Vec<CancelTarget> {
-        let unwanted = self.running.iter().filter(|(_, running)| !self.is_wanted(state, running));
+        let unwanted = self.running.iter().filter(|(id, running)| !self.is_wanted(state, **id, running));
         let mut targets: Vec<CancelTarget> = unwanted
             .map(|(&attempt, running)| CancelTarget { executor: running.executor.clone(), attempt })
             .collect();
@@ -374,12 +374,14 @@ impl Dispatcher {
     }
 
     /// Whether the attempt's end would change anything.
-    fn is_wanted(&self, state: &ClusterState, running: &Running) -> bool {
+    fn is_wanted(&self, state: &ClusterState, attempt: AttemptId, running: &Running) -> bool {
         let TaskId { job: id, stage, partition } = running.task;
         let is_wanted = match state.running_job(id) {
+            // By a decision of this leader that is on its way into the log.
+            Some(_) if state.is_undecided(id, stage) => attempt.term == self.term,
             Some(job) => {
                 let task = job.task(stage, partition);
-                !state.is_void(running.task, running.epoch)
+                !state.is_void(running.task, attempt, running.epoch)
                     && task.is_some_and(|task| task.completed.is_none())
             }
             None => state.job(id).is_none() && self.coming.contains(&id),

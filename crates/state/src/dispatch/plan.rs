@@ -101,8 +101,8 @@ impl Dispatcher {
                 {
                     continue;
                 }
-                let needs_bytes = self.estimates.needs(job, stage, run, partition);
-                let wanted = Wanted { job, stage, partition, needs_bytes };
+                let needs_bytes = self.estimates.needs(round.state, job, stage, run, partition);
+                let wanted = Wanted { state: round.state, job, stage, partition, needs_bytes };
                 if let Some((executor, incarnation)) = round.slots.take(self, &wanted) {
                     self.launch(round, task, executor, incarnation, false);
                     return Some(Cursor { stage: stage.id.0, partition: partition + 1 });

@@ -77,8 +77,8 @@ impl Dispatcher {
         let Some((stage, run)) = job.stage(task.stage).filter(|(stage, _)| job.is_ready(stage)) else {
             return;
         };
-        let needs_bytes = self.estimates.needs(job, stage, run, task.partition);
-        let wanted = Wanted { job, stage, partition: task.partition, needs_bytes };
+        let needs_bytes = self.estimates.needs(state, job, stage, run, task.partition);
+        let wanted = Wanted { state, job, stage, partition: task.partition, needs_bytes };
         let elsewhere =
             |id: &ExecutorId| (*id != on) != polybolos_model::mutant!("speculation-same-executor");
         let Some((executor, incarnation)) = round.slots.take_copy(self, &wanted, elsewhere) else { return };

@@ -99,7 +99,7 @@ impl Waits<'_> {
         }
         let is_short = dispatcher.is_short(task);
         if is_short || self.slots.has_slot(known) {
-            let needs_bytes = dispatcher.estimates.look(job, stage, run, partition);
+            let needs_bytes = dispatcher.estimates.look(state, job, stage, run, partition);
             if self.slots.has_room(known, needs_bytes) {
                 return Some(Wait::Nothing);
             }

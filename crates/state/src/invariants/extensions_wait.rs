@@ -5,11 +5,14 @@
 use super::{Check, ensure};
 use crate::{
     ClusterState,
-    extension::{Extension, ExtensionV3},
+    extension::{Extension, ExtensionV3, ExtensionV4},
 };
 
 pub(super) fn check(state: &ClusterState) -> Check {
-    let Extension { refused_commands, v3 } = &state.extension;
+    let Extension { refused_commands, v3, v4 } = &state.extension;
+    ensure(state.version >= 4 || *v4 == ExtensionV4::default(), || {
+        format!("version {} is in use, and there is something of version 4", state.version)
+    })?;
     ensure(state.version >= 3 || *v3 == ExtensionV3::default(), || {
         format!("version {} is in use, and there is something of version 3", state.version)
     })?;

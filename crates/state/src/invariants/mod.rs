@@ -18,6 +18,7 @@ mod readers_agree;
 mod reopened_are_kept;
 mod replicas_are_bound;
 mod replicas_stay_bound;
+mod shares_fit;
 mod time_moves_forward;
 mod writes_are_settled;
 
@@ -51,6 +52,7 @@ const OF_A_STATE: &[StateRule] = &[
     ("open_means_not_done", open_means_not_done::check),
     ("reopened_are_kept", reopened_are_kept::check),
     ("replicas_are_bound", replicas_are_bound::check),
+    ("shares_fit", shares_fit::check),
     ("writes_are_settled", writes_are_settled::check),
 ];
 

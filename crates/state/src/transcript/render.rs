@@ -64,6 +64,9 @@ fn change(change: &Change) -> String {
             format!("left {executor}#{incarnation}{}", self::effects(effects))
         }
         Change::Swept { job } => format!("swept {}", job.0),
+        Change::StageAdapted { job, stage, tasks, after } => {
+            format!("adapted {}/{stage} to {tasks} tasks, by attempts after {after}", job.0)
+        }
         Change::JobsStarted { jobs } => format!("started {}", list(jobs.iter().map(|job| job.0))),
     }
 }

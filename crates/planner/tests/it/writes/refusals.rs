@@ -14,7 +14,7 @@ async fn what_fails_says_why_and_can_be_removed() {
     assert!(error.to_string().contains("Divide by zero"), "{error}");
     let last = copy.graph.last().unwrap();
     for partition in 0..last.tasks {
-        let (_, task, plain) = setting.cluster.task(last, partition, &vec![]);
+        let (_, task, plain) = setting.cluster.task(last, polybolos_model::Share::one(partition), &vec![]);
         let context = context(plain, TaskId { job: JOB, stage: last.id, partition }, attempt(0));
         let write = task.plan.downcast_ref::<WriteExec>().unwrap();
         assert_eq!(write.written(), PartitionStats::default());
@@ -76,6 +76,7 @@ async fn what_would_not_be_read_back_is_refused() {
         state: ctx.state(),
         extensions: setting.cluster.extensions.clone(),
         spills: false,
+        adapts: false,
         filters: RuntimeFilters::default(),
         builds: Arc::default(),
     };
