@@ -82,6 +82,12 @@ pub const MUTANTS: &[Mutant] = &[
         "cancels",
     ),
     mutant(
+        "coalesced-partition-forgotten",
+        "a task that reads several partitions leaves out the last of them",
+        &["answers"],
+        SWARM,
+    ),
+    mutant(
         "drain-drops-outputs",
         "a drained executor is let go with outputs that nobody else has",
         &["drains-lose-nothing"],

@@ -18,9 +18,7 @@ use std::collections::BTreeSet;
 
 use polybolos_model::{AttemptId, JobId, StageGraph, Term};
 
-use crate::{
-    ClusterState, Command, Entry, Job, StageRun, apply::Submission, policy::adaptations,
-};
+use crate::{ClusterState, Command, Entry, Job, StageRun, apply::Submission, policy::adaptations};
 
 /// Sizes of outputs that are copied each time, over all tasks of the job: 1 MiB.
 const MAX_OUTPUTS: usize = 65_536;

@@ -1,8 +1,8 @@
 //! Why a command changed nothing.
 
 use polybolos_model::{
-    AttemptId, ExecutorId, Incarnation, JobId, ReplicaId, SessionId, ShareError, StageGraphError, StageId, TaskId,
-    Term,
+    AttemptId, ExecutorId, Incarnation, JobId, ReplicaId, SessionId, ShareError, StageGraphError, StageId,
+    TaskId, Term,
     limits::{MAX_ACTIVE_JOBS, MAX_PLAN_BYTES, MAX_RELATIONS, MAX_SESSIONS, MAX_SQL_BYTES},
 };
 use serde::{Deserialize, Serialize};
@@ -141,7 +141,9 @@ pub enum Rejection {
     StageNotReady { job: JobId, stage: StageId },
     #[error("stage {stage} of job {job} can't be divided like that: {error}")]
     BadShares { job: JobId, stage: StageId, error: ShareError },
-    #[error("attempt {attempt} of task {task} was launched before it was decided how the task reads its inputs")]
+    #[error(
+        "attempt {attempt} of task {task} was launched before it was decided how the task reads its inputs"
+    )]
     LaunchedUndecided { task: TaskId, attempt: AttemptId },
     #[error("the URL that job {job} writes to has {bytes} bytes; at most {MAX_TARGET_BYTES} are allowed")]
     TargetTooLong { job: JobId, bytes: usize },

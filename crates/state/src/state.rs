@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use polybolos_model::{
-    AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId, StageId, TaskId,
-    Term, settings::JobSettings,
+    AttemptId, ExecutorId, IdempotencyKey, Incarnation, JobId, PartitionStats, ReplicaId, SessionId, StageId,
+    TaskId, Term, settings::JobSettings,
 };
 use serde::{Deserialize, Serialize};
 

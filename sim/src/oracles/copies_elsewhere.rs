@@ -12,7 +12,7 @@ use super::{Check, Oracle, Reference};
 use crate::moment::{Moment, What};
 
 /// What the log knew of the task when an attempt was launched. While it is the same, nobody has called the attempt off.
-type Seen = (u32, usize, Option<Incarnation>);
+type Seen = (u32, usize, Option<Incarnation>, Option<AttemptId>);
 
 #[derive(Debug, Default)]
 pub(super) struct CopiesElsewhere {
@@ -40,9 +40,11 @@ impl CopiesElsewhere {
 
 fn seen(reference: &Reference, task: TaskId, executor: &ExecutorId) -> Option<Seen> {
     let state = reference.state();
+    // A decision on how the stage reads its inputs calls off what was launched before.
+    let adapted = state.adapted_after(task.job, task.stage);
     let run = state.job(task.job)?.run(task.stage)?;
     let incarnation = state.executor(executor).filter(|e| e.is_present()).map(|e| e.incarnation);
-    Some((run.epoch, run.tasks.get(task.partition as usize)?.past.len(), incarnation))
+    Some((run.epoch, run.tasks.get(task.partition as usize)?.past.len(), incarnation, adapted))
 }
 
 impl Oracle for CopiesElsewhere {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use polybolos_model::{recorded::Recorded, settings::is_ours};
+use polybolos_model::{
+    recorded::{Recorded, RecordedStage},
+    settings::is_ours,
+};
 use polybolos_planner::cluster_config;
 
 use super::tables::Factor;
@@ -43,7 +46,9 @@ pub(super) fn given(recorded: &Recorded, factor: Factor, slots: u32) -> BTreeMap
             .collect();
         let number =
             |name: &str| -> Option<u64> { options.get(name).or_else(|| defaults.get(name))?.parse().ok() };
-        let widest = recorded.stages.iter().map(|stage| u64::from(stage.tasks)).max().unwrap_or(1);
+        // Tasks may be fewer than the partitions that they read.
+        let width = |stage: &RecordedStage| u64::from(stage.tasks.max(stage.output_partitions));
+        let widest = recorded.stages.iter().map(width).max().unwrap_or(1);
         let partitions = options.get(TARGET_PARTITIONS).and_then(|text| text.parse().ok()).unwrap_or(widest);
         given.insert(TARGET_PARTITIONS.to_owned(), partitions.clamp(1, MAX_PARTITIONS).to_string());
         for name in SCALED {

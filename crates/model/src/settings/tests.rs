@@ -25,7 +25,7 @@ fn errors_say_what_would_be_right() {
     let error = check("polybolos.max_stage_reruns", "101").unwrap_err().to_string();
     assert_eq!(error, "'101' is no value of 'polybolos.max_stage_reruns': a number from 0 to 100 is");
     let error = check("polybolos.max_stages", "1").unwrap_err().to_string();
-    assert!(error.contains("there are polybolos.early_results, "), "{error}");
+    assert!(error.contains("there are polybolos.adaptive, "), "{error}");
 }
 
 #[test]

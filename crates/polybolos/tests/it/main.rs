@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "tests run on the real machine")]
 
+mod adaptive;
 mod bad_input;
 mod cancelling;
 mod catalogue;

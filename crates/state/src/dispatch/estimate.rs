@@ -58,15 +58,8 @@ impl Profile {
     fn new(state: &ClusterState, job: &Job, stage: &Stage, run: &StageRun) -> Self {
         let holds = stage.display.lines().any(|line| HOLDERS.contains(&operator(line)));
         let held = if holds { held(state, job, stage) } else { Vec::new() };
-        let mut profile = Self {
-            epoch: run.epoch,
-            tasks: run.tasks.len(),
-            holds,
-            held,
-            corrected_at: 0,
-            used: 0,
-            said: 0,
-        };
+        let mut profile =
+            Self { epoch: run.epoch, tasks: run.tasks.len(), holds, held, corrected_at: 0, used: 0, said: 0 };
         profile.correct(run);
         profile
     }

@@ -96,7 +96,10 @@ fn divided(state: &ClusterState, job: &Job, stage: &Stage, inputs: &[Measured<'_
         "neighbouring partitions were coalesced",
         shares.iter().any(|share| share.width() > 1)
     );
-    polybolos_model::sometimes!("a skewed partition was split", shares.iter().any(|share| share.split.is_some()));
+    polybolos_model::sometimes!(
+        "a skewed partition was split",
+        shares.iter().any(|share| share.split.is_some())
+    );
     // Nobody would run the stage if the log refused this.
     if job.graph.check_shares(stage, &shares).is_ok() { shares } else { Vec::new() }
 }

@@ -89,10 +89,12 @@ pub fn shares(inputs: &[Measured<'_>], partitions: u32, limits: ShareLimits) -> 
     let splits = splits(inputs, &by_input, limits);
     let more = splits.iter().flatten().map(Vec::len).sum::<usize>();
     let is_split = |partition: usize| {
-        splits.get(partition).and_then(Option::as_ref).filter(|_| count + more <= MAX_TASKS_PER_STAGE as usize)
+        splits
+            .get(partition)
+            .and_then(Option::as_ref)
+            .filter(|_| count + more <= MAX_TASKS_PER_STAGE as usize)
     };
-    let all = totals.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
-    let target = limits.coalesce_bytes.min(all.div_ceil(limits.slots.max(1)).max(MIN_SHARE_BYTES));
+    let target = limits.coalesce_bytes.min(sum(&totals).div_ceil(limits.slots.max(1)).max(MIN_SHARE_BYTES));
     let mut shares: Vec<Share> = Vec::new();
     // Of the last share, if it may take more.
     let mut open: Option<u64> = None;
@@ -125,7 +127,7 @@ fn splits(inputs: &[Measured<'_>], by_input: &[Vec<u64>], limits: ShareLimits) -
         if skewed.is_empty() {
             continue;
         }
-        let usual = others.iter().sum::<u64>().checked_div(others.len() as u64).unwrap_or(0);
+        let usual = sum(&others).checked_div(others.len() as u64).unwrap_or(0);
         let target = limits.coalesce_bytes.max(usual).max(1);
         for (partition, split) in splits.iter_mut().enumerate() {
             let bytes = sums.get(partition).copied().unwrap_or(0);
@@ -146,6 +148,10 @@ fn least_skewed(sums: &[u64], limits: ShareLimits) -> u64 {
     let median = if sorted.is_empty() { 0 } else { *sorted.select_nth_unstable(middle).1 };
     let factor = u128::from(median) * u128::from(limits.skew_factor) / 1_000;
     limits.skew_bytes.max(u64::try_from(factor).unwrap_or(u64::MAX))
+}
+
+fn sum(sizes: &[u64]) -> u64 {
+    sizes.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
 }
 
 fn number(at: usize) -> u32 {

@@ -3,13 +3,14 @@
 use std::fmt::Debug;
 
 use expect_test::expect;
-use polybolos_model::{ErrorClass, Exchange, JobId, ReadMode, StageId, Term};
+use polybolos_model::{AttemptId, ErrorClass, Exchange, JobId, ReadMode, Share, StageId, Term};
 use serde::Serialize;
 
 use crate::{
     ClusterState, CodecError, Command, Entry, ExecutorState, Fate, JobStatus, Relation, RelationKind,
     TableDef,
-    extension::{Extension, ExtensionV3},
+    apply::adapt::Adapted,
+    extension::{Extension, ExtensionV3, ExtensionV4},
     transcript::Lab,
 };
 
@@ -48,6 +49,7 @@ const ALL_COMMANDS: &[&str] = &[
     "abandon 9 because",
     "swept 9",
     "started 1",
+    "adapt 2/1 0-1 1:0/0-1 1:0/1-2",
 ];
 
 fn commands() -> Vec<Command> {
@@ -80,10 +82,10 @@ fn the_numbers_of_variants_are_pinned() {
         numbers(&[ErrorClass::User, ErrorClass::Retryable, ErrorClass::Resources, ErrorClass::Internal]),
         numbers(&[Exchange::Hash, Exchange::RoundRobin, Exchange::Single]),
         numbers(&[Exchange::Merge, Exchange::Broadcast, Exchange::Result]),
-        numbers(&[ReadMode::Partition, ReadMode::All]),
+        numbers(&[ReadMode::Partition, ReadMode::All, ReadMode::Adaptive { splits: true }, ReadMode::Shares]),
     ];
     expect![[r#"
-        SubmitJob=0 CancelJob=1 FailJob=2 ReleaseJob=3 ExpireJobs=4 CompleteTask=5 FailTask=6 RegisterExecutor=7 DrainExecutor=8 LoseExecutor=9 Heartbeats=10 CreateTable=11 CreateView=12 DropRelation=13 SetSession=14 ResetSession=15 CloseSession=16 SuspectExecutor=17 FoundCluster=18 RegisterReplica=19 RetireReplica=20 RaiseVersion=21 RestartCluster=22 RefusedCommands=23 CompleteTaskIn=24 TasksDied=25 OutputDurable=26 ReopenJob=27 SubmitWrite=31 Published=32 AbandonWrite=33 Swept=34 JobsStarted=35
+        SubmitJob=0 CancelJob=1 FailJob=2 ReleaseJob=3 ExpireJobs=4 CompleteTask=5 FailTask=6 RegisterExecutor=7 DrainExecutor=8 LoseExecutor=9 Heartbeats=10 CreateTable=11 CreateView=12 DropRelation=13 SetSession=14 ResetSession=15 CloseSession=16 SuspectExecutor=17 FoundCluster=18 RegisterReplica=19 RetireReplica=20 RaiseVersion=21 RestartCluster=22 RefusedCommands=23 CompleteTaskIn=24 TasksDied=25 OutputDurable=26 ReopenJob=27 SubmitWrite=31 Published=32 AbandonWrite=33 Swept=34 JobsStarted=35 AdaptStage=36
         Queued=0 Running=1 Succeeded=2
         Failed=3 Cancelled=4
         Live=0 Draining=1 Lost=2
@@ -93,7 +95,7 @@ fn the_numbers_of_variants_are_pinned() {
         User=0 Retryable=1 Resources=2 Internal=3
         Hash=0 RoundRobin=1 Single=2
         Merge=3 Broadcast=4 Result=5
-        Partition=0 All=1"#]].assert_eq(&all.join("\n"));
+        Partition=0 All=1 Adaptive=2 Shares=3"#]].assert_eq(&all.join("\n"));
 }
 
 /// How many of [`ALL_COMMANDS`] versions 1 and 2 know.
@@ -106,12 +108,20 @@ fn full(version: u16) -> ClusterState {
     lines.for_each(|line| drop(lab.run(line)));
     lab.run_all(&["register a", "register b", "submit 3 hash(1,1)", "complete b 3/0/0 3"]);
     lab.run_all(&["fail b 3/1/0 4 resources", "replica 1", "replica 2", "retire 3", "refused a=3"]);
-    if version == 3 {
-        lab.run_all(&["replica 1 version=3", "replica 2 version=3", "raise 3"]);
+    if version >= 3 {
+        for line in ["replica 1 version=", "replica 2 version=", "raise "] {
+            lab.run(&format!("{line}{version}"));
+        }
         lab.state.extension.v3.valid_from.insert((JobId(3), StageId(1)), 1);
+    }
+    if version >= 4 {
+        let shares = vec![Share { first: 0, end: 2, split: None }];
+        let adapted = Adapted { after: AttemptId { term: Term(1), counter: 4 }, partitions: 2, shares };
+        lab.state.extension.v4.adapted.insert((JobId(3), StageId(1)), adapted);
     }
     assert_eq!((lab.state.version(), lab.state.extension == Extension::default()), (version, version == 1));
     assert_eq!(lab.state.extension.v3 == ExtensionV3::default(), version < 3);
+    assert_eq!(lab.state.extension.v4 == ExtensionV4::default(), version < 4);
     lab.state
 }
 
@@ -124,7 +134,7 @@ fn the_bytes_of_an_entry_and_of_a_state_are_pinned() {
     for bytes in [&old.encode().unwrap(), &bytes] {
         pins += &format!("entry {} bytes, crc {:08x}\n", bytes.len(), crc32fast::hash(bytes));
     }
-    for version in 1..=3 {
+    for version in 1..=4 {
         let state = full(version);
         let bytes = state.encode().unwrap();
         pins += &format!(
@@ -139,10 +149,11 @@ fn the_bytes_of_an_entry_and_of_a_state_are_pinned() {
     // A change here makes stored data unreadable: raise the format or find another way.
     expect![[r#"
         entry 366 bytes, crc 64de5fea
-        entry 562 bytes, crc 95e3a5e6
+        entry 583 bytes, crc 902e4bd1
         state at version 1: format 1, 412 bytes, crc 029ad6a4, hash 42add38287cb50c6
         state at version 2: format 2, 416 bytes, crc 52404a70, hash 6d1004d88c5c3a7b
         state at version 3: format 3, 429 bytes, crc 88ed498b, hash c8ef5ecd9176ee5b
+        state at version 4: format 4, 439 bytes, crc 368499d8, hash 00d17d5501cc6215
     "#]]
     .assert_eq(&pins);
     assert_eq!(Entry::decode(&bytes), Ok(entry));
@@ -195,13 +206,19 @@ fn the_last_snapshot_of_an_older_program_is_read_by_a_newer_one() {
     state.extension.v3 = ExtensionV3::default();
     let body = postcard::to_stdvec(&(&state, &state.extension)).unwrap();
     last(3, state, body);
+    let mut state = full(4);
+    state.extension.v4 = ExtensionV4::default();
+    let body = postcard::to_stdvec(&(&state, &state.extension, &state.extension.v3)).unwrap();
+    last(4, state, body);
 }
 
 #[test]
 fn a_snapshot_whose_format_is_newer_than_its_version_is_malformed() {
     let first = postcard::to_stdvec(&(full(1), Extension::default())).unwrap();
     let second = postcard::to_stdvec(&(full(2), Extension::default(), ExtensionV3::default())).unwrap();
-    for (format, body) in [(2, first), (3, second)] {
+    let empty = (Extension::default(), ExtensionV3::default(), ExtensionV4::default());
+    let third = postcard::to_stdvec(&(full(3), empty.0, empty.1, empty.2)).unwrap();
+    for (format, body) in [(2, first), (3, second), (4, third)] {
         let bytes = [&[format], crc32fast::hash(&body).to_le_bytes().as_slice(), &body].concat();
         assert!(matches!(ClusterState::decode(&bytes), Err(CodecError::Malformed { .. })));
     }
@@ -209,7 +226,7 @@ fn a_snapshot_whose_format_is_newer_than_its_version_is_malformed() {
 
 #[test]
 fn damage_is_found() {
-    for good in [full(1), full(2), full(3)].map(|state| state.encode().unwrap()) {
+    for good in [full(1), full(2), full(3), full(4)].map(|state| state.encode().unwrap()) {
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;

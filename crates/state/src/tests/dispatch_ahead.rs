@@ -1,7 +1,7 @@
 //! Launches by what is not committed yet.
 
 use expect_test::{Expect, expect};
-use polybolos_model::{AttemptId, Term};
+use polybolos_model::{AttemptId, JobId, StageId, Term};
 use proptest::prelude::*;
 
 use super::dispatch::{attempt, with};
@@ -18,7 +18,12 @@ struct Leader {
 impl Leader {
     /// Two executors of one slot.
     fn new(lines: &[&str]) -> Self {
-        let fleet = ["replica 1 version=3", "raise 3", "register a slots=1", "register b slots=1"];
+        Self::of_version(3, lines)
+    }
+
+    fn of_version(version: u16, lines: &[&str]) -> Self {
+        let (known, raised) = (format!("replica 1 version={version}"), format!("raise {version}"));
+        let fleet = [&known, &raised, "register a slots=1", "register b slots=1"];
         let (mut lab, dispatcher) = with(&fleet, &["a", "b"]);
         lab.run_all(lines);
         Self { lab, dispatcher, under_way: Vec::new(), out: String::new() }
@@ -50,7 +55,15 @@ impl Leader {
 
     fn look(&mut self) -> &mut Self {
         let launches = match self.lab.state.ahead(self.under_way.iter(), self.lab.term) {
-            Some(ahead) => self.dispatcher.plan_ahead(&ahead, 0),
+            Some(mut ahead) => {
+                let decisions = ahead.adapt(self.dispatcher.last_attempt());
+                for decision in &decisions {
+                    let Command::AdaptStage { stage, shares, after, .. } = decision else { panic!() };
+                    self.out += &format!("decided: stage {stage} in {} shares after {after}\n", shares.len());
+                }
+                self.under_way.extend(decisions);
+                self.dispatcher.plan_ahead(&ahead, 0)
+            }
             None => Vec::new(),
         };
         self.tell("ahead", &launches)
@@ -120,6 +133,46 @@ fn whole_chains_run_ahead() {
         committed
         plan:
     "#]]);
+}
+
+#[test]
+fn a_decision_is_foreseen_with_what_it_is_made_on_and_logged_behind_it() {
+    let mut leader = Leader::of_version(4, &["submit 1 chain~(2,4,2)"]);
+    leader.commit().hear(&BOTH).look().look();
+    leader.hear(&["complete a 1/1/0 3 epoch=0"]).look().commit();
+    assert_eq!(leader.lab.state.shares(JobId(1), StageId(1)).unwrap().len(), 1);
+    leader.hear(&["complete a 1/2/0 4 epoch=0"]).look().commit();
+    assert!(leader.lab.state.job(JobId(1)).unwrap().status.is_ended());
+    leader.check(expect![[r#"
+        committed
+        plan: 1.1:1/0/0 on a 1.2:1/0/1 on b
+        decided: stage 1 in 1 shares after 1.2
+        ahead: 1.3:1/1/0 on a
+        ahead:
+        decided: stage 2 in 1 shares after 1.3
+        ahead: 1.4:1/2/0 on a
+        committed
+        plan:
+        ahead:
+        committed
+        plan:
+    "#]]);
+}
+
+/// The entry is not committed, and the next decision, over another fleet, divides otherwise.
+#[test]
+fn attempts_of_a_decision_that_was_not_logged_are_called_off() {
+    let mut leader = Leader::of_version(4, &["submit 1 hash~(2,4) coalesce=8"]);
+    leader.commit().hear(&BOTH).look();
+    leader.under_way.clear();
+    assert!(leader.dispatcher.cancel_targets(&leader.lab.state).is_empty(), "it may still be logged");
+    leader.hear(&BOTH).hear(&["adapt 1/1 0-4 after=4"]);
+    leader.lab.apply(std::mem::take(&mut leader.under_way));
+    leader.dispatcher.ended(attempt(1, 1));
+    leader.dispatcher.ended(attempt(1, 2));
+    assert!(leader.dispatcher.has_up_to(JobId(1), StageId(1), attempt(1, 4)));
+    assert_eq!(leader.dispatcher.cancel_targets(&leader.lab.state).len(), 2);
+    leader.commit().check(expect![[""]]);
 }
 
 #[test]

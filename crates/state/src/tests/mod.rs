@@ -21,3 +21,4 @@ mod queue;
 mod random;
 mod result_bytes;
 mod rollback_random;
+mod shares;

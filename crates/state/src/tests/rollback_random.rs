@@ -11,14 +11,25 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use polybolos_model::{AttemptId, ErrorClass, ExecutorId, FetchFailure, Incarnation, StageId, TaskId};
+use polybolos_model::{
+    AttemptId, ErrorClass, ExecutorId, FetchFailure, Incarnation, PartitionStats, StageId, TaskId,
+};
 use proptest::prelude::*;
 
-use crate::{Change, ClusterState, Command, JobStatus, TaskDone, transcript::Lab};
+use crate::{Change, ClusterState, Command, JobStatus, TaskDone, policy::adaptations, transcript::Lab};
 
 const EXECUTORS: [&str; 3] = ["a", "b", "c"];
-const SHAPES: [&str; 6] =
-    ["hash!(2,2)", "chain!(2,2,2)", "chain!(1,2,1,2)", "diamond!(2,2,2,2)", "join!(2,2,2)", "chain(2,2,2)"];
+const SHAPES: [&str; 9] = [
+    "hash!~(2,4)",
+    "chain~(3,4,5)",
+    "join!~(3,2,4)",
+    "hash!(2,2)",
+    "chain!(2,2,2)",
+    "chain!(1,2,1,2)",
+    "diamond!(2,2,2,2)",
+    "join!(2,2,2)",
+    "chain(2,2,2)",
+];
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -55,7 +66,10 @@ struct World {
 impl World {
     fn new(shape: &str) -> Self {
         let mut lab = Lab::new();
-        lab.run_all(&["replica 1 version=3", "raise 3", &format!("submit 1 {shape} reruns=100")]);
+        let version = if shape.contains('~') { 4 } else { 3 };
+        let lines = [format!("replica 1 version={version}"), format!("raise {version}")];
+        lines.iter().for_each(|line| drop(lab.run(line)));
+        lab.run(&format!("submit 1 {shape} reruns=100 coalesce=3000000 skew=1000000"));
         EXECUTORS.iter().for_each(|name| drop(lab.run(&format!("register {name}"))));
         Self { lab, counter: 0, running: BTreeMap::new(), done: BTreeMap::new(), handed_out: BTreeMap::new() }
     }
@@ -79,7 +93,18 @@ impl World {
         self.check();
     }
 
+    /// The leader decides what can be decided.
+    fn adapt(&mut self) {
+        let after = AttemptId { term: self.lab.term, counter: self.counter };
+        let jobs: Vec<_> = self.lab.state.active_jobs().map(|job| job.id).collect();
+        let decisions = adaptations(&self.lab.state, std::iter::empty(), jobs.into_iter(), after);
+        let count = decisions.len();
+        let applied = self.lab.apply(decisions);
+        assert_eq!(applied.outcomes.iter().flatten().count(), count, "{applied:?}");
+    }
+
     fn launch(&mut self, seed: usize) {
+        self.adapt();
         let runnable = self.lab.state.pending().runnable;
         let Some(at) = seed.checked_rem(runnable.len()) else { return };
         let (task, epoch) = (runnable[at].task, runnable[at].epoch);
@@ -118,7 +143,9 @@ impl World {
             let mut hasher = DefaultHasher::new();
             (task, &reads, own).hash(&mut hasher);
             self.done.insert(id, (reads, hasher.finish()));
-            let outputs = vec![Default::default(); stage.output_partitions as usize];
+            let size =
+                |at: u32| PartitionStats { rows: 1, bytes: (u64::from(at * 5 + task.partition) % 7) << 20 };
+            let outputs = (0..stage.output_partitions).map(size).collect();
             let metrics = Default::default();
             Command::CompleteTaskIn {
                 executor,

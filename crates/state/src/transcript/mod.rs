@@ -3,6 +3,7 @@
 //! Commands that stand on one line, parted by `;`, share an entry. `UPDATE_EXPECT=1` rewrites the outcomes; read them
 //! as a diff. Words and shapes are in [`parse`], outcomes in [`render`].
 
+mod adapt;
 mod catalogue;
 mod cluster;
 mod deaths;

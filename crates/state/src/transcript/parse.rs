@@ -1,7 +1,8 @@
 //! Words to commands.
 //!
 //! `one`, `hash(m,r)`, `chain(a,b,c)`, `join(a,b,c)`, `broadcast(a,b,c)`, `diamond(a,b,c,d)` are graphs by their stages' tasks;
-//! a `!` makes stage 0 indeterminate. The last stage of a `broadcast` joins what each of its tasks reads of all of stage 0. Tasks are `job/stage/partition`. Executors are `name`, or `name#incarnation` for another than the
+//! a `!` makes stage 0 indeterminate, and with a `~` behind the name it is decided once they are complete how partitioned inputs are
+//! read: `adapt job/stage`, with a share for each task: `first-end`, or `partition:input/first_map-end_map`. The last stage of a `broadcast` joins what each of its tasks reads of all of stage 0. Tasks are `job/stage/partition`. Executors are `name`, or `name#incarnation` for another than the
 //! present one. Attempts are `counter`, or `term.counter` for another term than the present one. Rest: `key=value`; a
 //! completion with an `epoch=` is one of version 3. `write` is `submit` of a statement that writes, with a `table=` of a
 //! `CREATE TABLE AS`.
@@ -10,8 +11,8 @@ use std::collections::BTreeMap;
 
 use polybolos_model::{
     AttemptId, ErrorClass, Exchange, ExecutorId, FetchFailure, Incarnation, JobId, OperatorMetrics,
-    PartitionStats, ReadMode, ReplicaId, SHUFFLE_DURABLE_LABEL, Stage, StageGraph, StageId, StageInput,
-    TaskError, TaskId, TaskMetrics, Term, WriteTarget,
+    PartitionStats, ReadMode, ReplicaId, SHUFFLE_DURABLE_LABEL, Share, Split, Stage, StageGraph, StageId,
+    StageInput, TaskError, TaskId, TaskMetrics, Term, WriteTarget,
 };
 
 use super::Lab;
@@ -62,6 +63,7 @@ pub(super) fn command(lab: &Lab, line: &str) -> Command {
             let (task, attempt) = (task(what), attempt(lab, which));
             Command::OutputMoved { executor, incarnation, task, attempt, from, from_incarnation }
         }
+        ["adapt", what, shares @ ..] => adapt(lab, what, shares, &options),
         _ => executors(lab, &words, &options)
             .or_else(|| cluster(&words, &options))
             .unwrap_or_else(|| catalogue(&words, &options)),
@@ -195,6 +197,8 @@ fn submit(job: JobId, shape: &str, options: &BTreeMap<&str, &str>) -> Command {
 fn job_options(options: &BTreeMap<&str, &str>) -> BTreeMap<String, String> {
     let names = [
         ("attempts", "polybolos.max_task_attempts"),
+        ("coalesce", "polybolos.coalesce_partition_bytes"),
+        ("skew", "polybolos.skew_partition_bytes"),
         ("reruns", "polybolos.max_stage_reruns"),
         ("deaths", "polybolos.max_task_deaths"),
         ("max_parallel", "polybolos.max_parallel_tasks"),
@@ -208,6 +212,28 @@ fn job_options(options: &BTreeMap<&str, &str>) -> BTreeMap<String, String> {
     ];
     let given = |(short, name): (&str, &str)| Some((name.to_owned(), (*options.get(short)?).to_owned()));
     names.into_iter().filter_map(given).collect()
+}
+
+fn adapt(lab: &Lab, what: &str, shares: &[&str], options: &BTreeMap<&str, &str>) -> Command {
+    let range = |word: &str| {
+        let (first, end) = word.split_once('-').unwrap();
+        (first.parse().unwrap(), end.parse().unwrap())
+    };
+    let share = |word: &&str| match word.split_once(':') {
+        Some((partition, maps)) => {
+            let (input, maps) = maps.split_once('/').unwrap();
+            let (first_map, end_map) = range(maps);
+            let split = Split { input: StageId(input.parse().unwrap()), first_map, end_map };
+            Share { split: Some(split), ..Share::one(partition.parse().unwrap()) }
+        }
+        None => {
+            let (first, end) = range(word);
+            Share { first, end, split: None }
+        }
+    };
+    let TaskId { job, stage, .. } = task(&format!("{what}/0"));
+    let shares = shares.iter().map(share).collect();
+    Command::AdaptStage { job, stage, shares, after: attempt(lab, options.get("after").unwrap_or(&"0")) }
 }
 
 fn complete(
@@ -310,11 +336,17 @@ fn relation(word: &str) -> RelationName {
 
 /// A graph by its shape; see the module.
 pub(crate) fn graph(shape: &str) -> StageGraph {
+    let (shape, adapts) = (shape.replace('~', ""), shape.contains('~'));
+    let shape = shape.as_str();
     let (name, sizes) = shape.trim_end_matches(')').split_once('(').unwrap_or((shape, "1"));
     let sizes: Vec<u32> = sizes.split(',').map(|size| size.parse().unwrap()).collect();
     let broadcasts = name.starts_with("broadcast");
     let inputs = |stages: &[u32]| {
-        let read = |s: u32| if broadcasts && s == 0 { ReadMode::All } else { ReadMode::Partition };
+        let read = |s: u32| match broadcasts && s == 0 {
+            true => ReadMode::All,
+            false if adapts => ReadMode::Adaptive { splits: true },
+            false => ReadMode::Partition,
+        };
         stages.iter().map(|&s| StageInput { stage: StageId(s), read: read(s) }).collect()
     };
     let last = sizes.len() - 1;

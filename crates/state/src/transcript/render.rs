@@ -122,6 +122,10 @@ fn of_job(state: &ClusterState, what: &str, id: JobId, rest: &[&str]) -> String 
         ("story", []) => story(state, id),
         ("results", []) => results(state, id),
         ("inputs", [stage]) => inputs(state, id, StageId(stage.parse().unwrap())),
+        ("shares", [stage]) => {
+            let words = state.shares_in_words(id, StageId(stage.parse().unwrap()));
+            format!("  {}\n", words.unwrap_or("none".into()))
+        }
         ("write", []) => write(state, id),
         ("moves", []) => moves(state, id),
         _ => panic!("can't show {what} {rest:?}"),

@@ -78,5 +78,15 @@ pub(super) fn random_options(random: &mut StdRng, query: Traits) -> BTreeMap<Str
     if random.random_bool(0.05) {
         ours("runtime_filters", "false");
     }
+    // Small as the data is, one task would read all of a stage's inputs.
+    match random.random_range(0..10) {
+        0..=3 => ours("adaptive", "false"),
+        4..=8 => {
+            ours("coalesce_partition_bytes", ["1", "300", "3000", "30000"][random.random_range(0..4)]);
+            ours("skew_partition_bytes", ["1", "300", "3000"][random.random_range(0..3)]);
+            ours("skew_partition_factor", "1");
+        }
+        _ => {}
+    }
     options
 }

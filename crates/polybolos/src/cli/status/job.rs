@@ -92,7 +92,9 @@ fn stage_table(stage: &StageDetail) -> String {
         if inputs.is_empty() { String::new() } else { format!(", reads stage {}", inputs.join(", ")) };
     let spread =
         if stage.output_partitions > 1 { format!(" to {}", stage.output_partitions) } else { String::new() };
-    let mut shown = format!("\nstage {} ({} exchange{spread}{reads})\n", stage.stage_id, stage.exchange);
+    let shares = if stage.shares.is_empty() { String::new() } else { format!(": {}", stage.shares) };
+    let mut shown =
+        format!("\nstage {} ({} exchange{spread}{reads}){shares}\n", stage.stage_id, stage.exchange);
     for line in stage.plan.lines() {
         shown.push_str(&format!("  {}\n", text::cut(line, PLAN_WIDTH)));
     }
@@ -169,6 +171,7 @@ fn stage_json(stage: &StageDetail) -> Value {
     json!({
         "stage_id": stage.stage_id, "exchange": stage.exchange, "inputs": stage.inputs,
         "output_partitions": stage.output_partitions, "plan": stage.plan,
+        "shares": (!stage.shares.is_empty()).then_some(&stage.shares),
         "tasks": stage.tasks.iter().map(task_json).collect::<Value>(),
     })
 }
@@ -235,6 +238,7 @@ mod tests {
                 output_partitions: 4,
                 plan: "A\n  B".into(),
                 tasks: vec![done, waiting],
+                shares: "8 partitions read by 2 tasks: 8 coalesced".into(),
             }],
             ..JobDetail::default()
         }
@@ -252,9 +256,12 @@ mod tests {
     #[test]
     fn a_job_tells_what_ran_where() {
         let shown = job_table(&job());
-        for part in
-            ["failed in 2.50 s", "boom", "stage 1 (hash exchange to 4, reads stage 0)", "  A\n    B\n"]
-        {
+        for part in [
+            "failed in 2.50 s",
+            "boom",
+            "stage 1 (hash exchange to 4, reads stage 0): 8 partitions read by 2 tasks: 8 coalesced\n",
+            "  A\n    B\n",
+        ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         let task = shown.lines().find(|line| line.contains("e1") && line.contains("done")).unwrap();
