@@ -23,6 +23,9 @@ use crate::{
 
 /// What one writer to a file holds back at most while it gathers batches of a good size, beside the budget.
 const MAX_STAGED_BYTES: usize = 16 * 1024 * 1024;
+/// Spare capacity of a kept batch that is left alone: so much, and this share of its bytes.
+const TOLERATED_ROOM_BYTES: usize = 4 * 1024;
+const ROOM_SHARE: usize = 8;
 /// A piece of at least this share of the wanted rows is kept as it is: copying it to fill a batch costs more.
 const WHOLE_ENOUGH: usize = 4;
 
@@ -131,8 +134,10 @@ impl<'a> OutputWriter<'a> {
                     continue;
                 }
                 let batch = compact(batch, slack).map_err(codec)?;
-                let batch = if short { fitted(batch).map_err(codec)? } else { batch };
                 let bytes = batch_bytes(&batch);
+                // What is written away is freed at once.
+                let roomy = self.file.is_none() && is_roomy(&batch, bytes);
+                let batch = if roomy { fitted(batch).map_err(codec)? } else { batch };
                 partition.stats.rows += batch.num_rows() as u64;
                 partition.stats.bytes += bytes as u64;
                 match &mut self.file {
@@ -208,7 +213,13 @@ impl<'a> OutputWriter<'a> {
     }
 }
 
-/// A batch without spare capacity: one that was gathered for many rows and got few would hold on to the rest.
+/// Whether a batch of `bytes` holds on to much memory beside its rows: a short one was gathered for many, and texts are
+/// gathered in blocks of up to a MiB.
+fn is_roomy(batch: &RecordBatch, bytes: usize) -> bool {
+    batch.get_array_memory_size() > bytes + bytes / ROOM_SHARE + TOLERATED_ROOM_BYTES
+}
+
+/// A batch without spare capacity, as far as its memory is its own.
 fn fitted(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let (schema, mut columns, _) = batch.into_parts();
