@@ -2,16 +2,14 @@
 
 use std::{
     any::Any,
-    io,
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use tokio::{
-    fs,
-    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, SeekFrom},
-};
+use bytes::Bytes;
+use tokio::fs;
 
 /// A file system. Paths are those of the host.
 #[async_trait]
@@ -56,6 +54,11 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Send {
     async fn append(&mut self, data: &[u8]) -> io::Result<()>;
 
+    /// Appends all of `parts`, without a copy of them where that can be.
+    async fn append_parts(&mut self, parts: Vec<Bytes>) -> io::Result<()> {
+        self.append(&parts.concat()).await
+    }
+
     /// Hands everything to the operating system, and with `durable` to the disk. More may be appended afterwards. After
     /// an error nobody knows how much of the file is there.
     async fn finish(&mut self, durable: bool) -> io::Result<()>;
@@ -82,21 +85,12 @@ impl Disk for LocalDisk {
 
     async fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = fs::OpenOptions::new().write(true).create_new(true).open(path).await?;
-        Ok(Box::new(LocalFile(tokio::io::BufWriter::with_capacity(256 * 1024, file))))
+        Ok(Box::new(LocalFile { file: Arc::new(file.into_std().await), waiting: Vec::new() }))
     }
 
     async fn read(&self, path: &Path, offset: u64, length: usize) -> io::Result<Bytes> {
-        let mut file = fs::File::open(path).await?;
-        // Before memory is taken for it: who asks may have it from a damaged file.
-        let end = u64::try_from(length).ok().and_then(|length| offset.checked_add(length));
-        let there = file.metadata().await?.len();
-        if end.is_none_or(|end| end > there) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        file.seek(SeekFrom::Start(offset)).await?;
-        let mut buffer = BytesMut::zeroed(length);
-        file.read_exact(&mut buffer).await?;
-        Ok(buffer.freeze())
+        let path = path.to_owned();
+        blocking(move || read_range(&mut std::fs::File::open(path)?, offset, length)).await
     }
 
     async fn length(&self, path: &Path) -> io::Result<u64> {
@@ -149,18 +143,75 @@ impl Disk for LocalDisk {
     }
 }
 
-struct LocalFile(tokio::io::BufWriter<fs::File>);
+/// Runs one piece of work on a thread that may wait for a disk: each step by itself would cost a change of threads.
+#[allow(clippy::disallowed_methods, reason = "the production side of the seam")]
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn read_range(file: &mut std::fs::File, offset: u64, length: usize) -> io::Result<Bytes> {
+    // Before memory is taken for it: who asks may have it from a damaged file.
+    let wanted = u64::try_from(length).map_err(io::Error::other)?;
+    if offset.checked_add(wanted).is_none_or(|end| end > file.metadata().map_or(0, |there| there.len())) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    file.seek(SeekFrom::Start(offset))?;
+    let mut buffer = Vec::with_capacity(length);
+    file.take(wanted).read_to_end(&mut buffer)?;
+    if buffer.len() < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(buffer.into())
+}
+
+/// Small data waits for more up to this size.
+const WAITING_BYTES: usize = 256 * 1024;
+
+struct LocalFile {
+    file: Arc<std::fs::File>,
+    waiting: Vec<u8>,
+}
+
+impl LocalFile {
+    async fn write(&mut self, parts: Vec<Bytes>) -> io::Result<()> {
+        let (file, waiting) = (Arc::clone(&self.file), std::mem::take(&mut self.waiting));
+        blocking(move || {
+            // What is between large parts is small: it goes out together.
+            let mut file = io::BufWriter::new(file.as_ref());
+            file.write_all(&waiting)?;
+            parts.iter().try_for_each(|part| file.write_all(part))?;
+            file.flush()
+        })
+        .await
+    }
+}
 
 #[async_trait]
 impl DiskFile for LocalFile {
     async fn append(&mut self, data: &[u8]) -> io::Result<()> {
-        self.0.write_all(data).await
+        self.waiting.extend_from_slice(data);
+        if self.waiting.len() < WAITING_BYTES {
+            return Ok(());
+        }
+        self.write(Vec::new()).await
+    }
+
+    async fn append_parts(&mut self, parts: Vec<Bytes>) -> io::Result<()> {
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        if self.waiting.len() + bytes < WAITING_BYTES {
+            parts.iter().for_each(|part| self.waiting.extend_from_slice(part));
+            return Ok(());
+        }
+        self.write(parts).await
     }
 
     async fn finish(&mut self, durable: bool) -> io::Result<()> {
-        self.0.flush().await?;
+        if !self.waiting.is_empty() {
+            self.write(Vec::new()).await?;
+        }
         if durable {
-            self.0.get_ref().sync_all().await?;
+            let file = Arc::clone(&self.file);
+            blocking(move || file.sync_all()).await?;
         }
         Ok(())
     }
@@ -202,6 +253,17 @@ mod tests {
             file.finish(true).await?;
         }
         assert_eq!(&LocalDisk.read(&path, 0, 6).await?[..], b"onetwo");
+        // Small and large parts stay in order.
+        let large = Bytes::from(vec![b'x'; WAITING_BYTES]);
+        file.append(b"three").await?;
+        file.append_parts(vec![Bytes::from_static(b"four")]).await?;
+        file.append_parts(vec![Bytes::from_static(b"<"), large.clone(), Bytes::from_static(b">")]).await?;
+        file.append(&large).await?;
+        file.append(b"end").await?;
+        file.finish(false).await?;
+        let rest = [b"threefour<", &large[..], b">", &large[..], b"end"].concat();
+        assert_eq!(LocalDisk.length(&path).await?, 6 + rest.len() as u64);
+        assert_eq!(LocalDisk.read(&path, 6, rest.len()).await?, rest);
         Ok(())
     }
 
