@@ -4,7 +4,7 @@ use arrow::{array::RecordBatch, buffer::Buffer, datatypes::Schema, error::ArrowE
 use arrow_ipc::{
     CompressionType,
     reader::StreamDecoder,
-    writer::{IpcWriteOptions, StreamWriter},
+    writer::{IpcWriteOptions, StreamEncoder},
 };
 use bytes::Bytes;
 
@@ -20,17 +20,32 @@ pub(crate) fn write_options(compression: Compression) -> Result<IpcWriteOptions,
     IpcWriteOptions::default().try_with_compression(kind)
 }
 
-/// `batch` with its schema and dictionaries, so that it can be read alone.
+/// `batch` with its schema and dictionaries, so that it can be read alone: the parts of a chunk, which share the memory of
+/// uncompressed arrays.
 pub(crate) fn encode(
     batch: &RecordBatch,
     schema: &Schema,
     options: &IpcWriteOptions,
-    size_hint: usize,
-) -> Result<Vec<u8>, ArrowError> {
-    let mut writer =
-        StreamWriter::try_new_with_options(Vec::with_capacity(size_hint), schema, options.clone())?;
-    writer.write(batch)?;
-    writer.into_inner()
+) -> Result<Vec<Bytes>, ArrowError> {
+    let mut encoder = StreamEncoder::try_new_with_options(schema, options.clone())?;
+    let mut parts = encoder.encode(batch)?;
+    parts.extend(encoder.finish()?);
+    Ok(parts.into_iter().map(|part| Bytes::from_owner(Part(part))).collect())
+}
+
+struct Part(Buffer);
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Length and CRC-32 of a chunk in parts.
+pub(crate) fn measure(parts: &[Bytes]) -> (u64, u32) {
+    let mut crc = crc32fast::Hasher::new();
+    parts.iter().for_each(|part| crc.update(part));
+    (parts.iter().map(|part| part.len() as u64).sum(), crc.finalize())
 }
 
 /// What [`encode`] wrote. Uncompressed arrays share the memory of `bytes`.

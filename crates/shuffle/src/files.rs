@@ -59,10 +59,10 @@ pub fn encode_output_files(partitions: &[Vec<RecordBatch>]) -> Result<(Vec<u8>, 
     let schema: SchemaRef = schema.unwrap_or_else(|| Schema::empty().into());
     for (chunks, batches) in index.partitions.iter_mut().zip(partitions) {
         for batch in batches {
-            let bytes = chunk::encode(batch, &schema, &options, 0)?;
-            let (offset, length) = (data.len() as u64, bytes.len() as u64);
-            chunks.push(Chunk { offset, length, crc: crc32fast::hash(&bytes) });
-            data.extend(bytes);
+            let parts = chunk::encode(batch, &schema, &options)?;
+            let (length, crc) = chunk::measure(&parts);
+            chunks.push(Chunk { offset: data.len() as u64, length, crc });
+            parts.iter().for_each(|part| data.extend_from_slice(part));
         }
     }
     Ok((index.encode(), data))

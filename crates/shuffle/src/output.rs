@@ -16,7 +16,6 @@ use crate::{
     budget::Reservation,
     chunk,
     sharing::{Slack, compact},
-    size::batch_bytes,
     spill::SpilledOutput,
 };
 
@@ -158,9 +157,8 @@ impl OutputReader {
                 };
                 let codec = |source| ShuffleError::Codec { key: self.key, source };
                 let batch = compact(batch.clone(), Slack::Encoded).map_err(codec)?;
-                let size_hint = batch_bytes(&batch) + 4096;
-                let bytes = chunk::encode(&batch, &output.schema, options, size_hint).map_err(codec)?;
-                Ok(Some(bytes.into()))
+                let parts = chunk::encode(&batch, &output.schema, options).map_err(codec)?;
+                Ok(Some(parts.concat().into()))
             }
             Rows::Files(files) => files.encoded(partition, position).await,
         }

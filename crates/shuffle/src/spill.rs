@@ -21,7 +21,6 @@ use crate::{
     chunk,
     index::{Chunk, Index, MAX_INDEX_BYTES},
     locked,
-    size::batch_bytes,
 };
 
 /// File names: `PREFIX job-stage-partition-attempt SUFFIX`. The start-up sweep removes only these.
@@ -164,11 +163,11 @@ impl SpillWriter {
         partition: usize,
         batch: &RecordBatch,
     ) -> Result<Chunk, ShuffleError> {
-        let size_hint = batch_bytes(batch) + 4096;
-        let bytes = chunk::encode(batch, &self.schema, &self.context.options, size_hint)
+        let parts = chunk::encode(batch, &self.schema, &self.context.options)
             .map_err(|source| ShuffleError::Codec { key: self.key, source })?;
-        self.file.append(&bytes).await.map_err(disk_error("write", &self.aside()))?;
-        let entry = Chunk { offset: self.offset, length: bytes.len() as u64, crc: crc32fast::hash(&bytes) };
+        let (length, crc) = chunk::measure(&parts);
+        self.file.append_parts(parts).await.map_err(disk_error("write", &self.aside()))?;
+        let entry = Chunk { offset: self.offset, length, crc };
         self.offset += entry.length;
         self.files.use_.grow(entry.length);
         if let Some(chunks) = self.index.partitions.get_mut(partition) {
