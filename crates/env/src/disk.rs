@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,6 +22,12 @@ pub trait Disk: Send + Sync {
 
     /// The `length` bytes from `offset`; an error if the file ends before.
     async fn read(&self, path: &Path, offset: u64, length: usize) -> io::Result<Bytes>;
+
+    /// Opens a file, which must be one by itself and no link. It stays readable when its name is gone. `Unsupported` on a
+    /// disk that is never shared with other processes.
+    async fn open(&self, _path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     async fn length(&self, path: &Path) -> io::Result<u64>;
 
@@ -64,6 +71,13 @@ pub trait DiskFile: Send {
     async fn finish(&mut self, durable: bool) -> io::Result<()>;
 }
 
+/// A file that is there to be read.
+#[async_trait]
+pub trait OpenFile: Send {
+    /// As [`Disk::read`]. Not to be used after a call of which the end was not awaited.
+    async fn read(&mut self, offset: u64, length: usize) -> io::Result<Bytes>;
+}
+
 /// Held until it is dropped, or its process ends.
 pub struct DiskLock(#[allow(dead_code, reason = "kept only to be dropped")] Box<dyn Any + Send + Sync>);
 
@@ -91,6 +105,12 @@ impl Disk for LocalDisk {
     async fn read(&self, path: &Path, offset: u64, length: usize) -> io::Result<Bytes> {
         let path = path.to_owned();
         blocking(move || read_range(&mut std::fs::File::open(path)?, offset, length)).await
+    }
+
+    async fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+        let path = path.to_owned();
+        let file = blocking(move || open_itself(&path)).await?;
+        Ok(Box::new(LocalOpenFile(Some(file))))
     }
 
     async fn length(&self, path: &Path) -> io::Result<u64> {
@@ -162,6 +182,37 @@ fn read_range(file: &mut std::fs::File, offset: u64, length: usize) -> io::Resul
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(buffer.into())
+}
+
+#[allow(clippy::disallowed_methods, reason = "the production side of the seam")]
+fn open_itself(path: &Path) -> io::Result<std::fs::File> {
+    let other = || io::Error::new(io::ErrorKind::InvalidInput, "it is a link, or no file");
+    // Before it is opened: a pipe would keep who opens it.
+    let named = std::fs::symlink_metadata(path)?;
+    if !named.is_file() {
+        return Err(other());
+    }
+    let file = std::fs::File::open(path)?;
+    let opened = file.metadata()?;
+    // The name may stand for another file by now.
+    if (opened.dev(), opened.ino()) == (named.dev(), named.ino()) { Ok(file) } else { Err(other()) }
+}
+
+/// Away while it is read.
+struct LocalOpenFile(Option<std::fs::File>);
+
+#[async_trait]
+impl OpenFile for LocalOpenFile {
+    async fn read(&mut self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let mut file = self.0.take().ok_or_else(|| io::Error::other("a read of it was given up"))?;
+        let read = move || {
+            let bytes = read_range(&mut file, offset, length);
+            Ok((file, bytes))
+        };
+        let (file, bytes) = blocking(read).await?;
+        self.0 = Some(file);
+        bytes
+    }
 }
 
 /// Small data waits for more up to this size.
@@ -264,6 +315,27 @@ mod tests {
         let rest = [b"threefour<", &large[..], b">", &large[..], b"end"].concat();
         assert_eq!(LocalDisk.length(&path).await?, 6 + rest.len() as u64);
         assert_eq!(LocalDisk.read(&path, 6, rest.len()).await?, rest);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_open_file_is_read_after_its_name_is_gone_and_no_link_is_opened() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (path, link) = (folder.path().join("a"), folder.path().join("link"));
+        let mut file = LocalDisk.create(&path).await?;
+        file.append(b"hello world").await?;
+        file.finish(false).await?;
+        std::os::unix::fs::symlink(&path, &link)?;
+        for no_file in [link.as_path(), folder.path()] {
+            let refused = LocalDisk.open(no_file).await.map(drop).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        }
+        let mut open = LocalDisk.open(&path).await?;
+        LocalDisk.remove_file(&path).await?;
+        assert_eq!(&open.read(6, 5).await?[..], b"world");
+        assert_eq!(open.read(6, 6).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(&open.read(0, 5).await?[..], b"hello");
+        assert_eq!(LocalDisk.open(&path).await.map(drop).unwrap_err().kind(), io::ErrorKind::NotFound);
         Ok(())
     }
 

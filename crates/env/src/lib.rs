@@ -13,6 +13,7 @@ mod clock;
 mod cpu;
 mod disk;
 pub mod grpc;
+mod host;
 mod net;
 mod random;
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 pub use clock::Clock;
 pub use cpu::{Cpu, CpuTask};
-pub use disk::{Disk, DiskFile, DiskLock};
+pub use disk::{Disk, DiskFile, DiskLock, OpenFile};
 pub use net::{BoxIo, Io, Listener, Net};
 pub use random::Random;
 
@@ -32,6 +33,9 @@ pub struct Env {
     pub random: Arc<dyn Random>,
     pub disk: Arc<dyn Disk>,
     pub cpu: Arc<dyn Cpu>,
+    /// Equal where processes see the same files under the same names: on one machine, between its starts, and in one
+    /// mount namespace. `None` where nobody can tell.
+    pub host: Option<Arc<str>>,
 }
 
 impl Env {
@@ -46,6 +50,7 @@ impl Env {
             random: Arc::new(random::SystemRandom),
             disk: Arc::new(disk::LocalDisk),
             cpu: Arc::new(cpu::CpuPool::new(cpu_threads)?),
+            host: host::host(),
         })
     }
 }

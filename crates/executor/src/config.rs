@@ -44,6 +44,8 @@ pub struct ExecutorConfig {
     pub labels: BTreeMap<String, String>,
     /// Of shuffle outputs on disk; on the wire they are not compressed.
     pub compression: Compression,
+    /// Whether executors on the same machine read each other's shuffle files themselves, and not over Arrow Flight.
+    pub host_files: bool,
     /// Where shuffle outputs are copied to, so that they outlive this executor; `None` for nowhere. The same on all
     /// executors of a cluster.
     pub shuffle_durable: Option<ShuffleDurable>,
@@ -102,6 +104,7 @@ impl ExecutorConfig {
             spill: Spill::WorkDir,
             labels: BTreeMap::new(),
             compression: Compression::Lz4,
+            host_files: true,
             shuffle_durable: None,
         }
     }

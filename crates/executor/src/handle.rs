@@ -78,6 +78,7 @@ impl Executor {
             dir: dirs.shuffle(),
             memory_budget_bytes: shuffle_bytes,
             compression: config.compression,
+            host_files: config.host_files,
             durable: match &config.shuffle_durable {
                 Some(durable) => Some(durable::open(&env, durable, &extensions, config.compression).await?),
                 None => None,

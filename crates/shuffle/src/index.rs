@@ -3,6 +3,8 @@
 //! Little-endian: magic, number of partitions, then for each partition the number of chunks and the chunks
 //! (offset, length, CRC32); last a CRC32 of all before it.
 
+use std::ops::RangeInclusive;
+
 use bytes::{Buf, BufMut, Bytes};
 
 /// Names the format and its version.
@@ -20,6 +22,23 @@ pub(crate) struct Chunk {
     pub(crate) offset: u64,
     pub(crate) length: u64,
     pub(crate) crc: u32,
+}
+
+impl Chunk {
+    /// Whether `bytes`, which were read of one of `partitions`, are those that were written.
+    ///
+    /// # Errors
+    /// What they are instead.
+    pub(crate) fn check(self, partitions: &RangeInclusive<u32>, bytes: &[u8]) -> Result<(), String> {
+        let found = crc32fast::hash(bytes);
+        if found == self.crc {
+            return Ok(());
+        }
+        let range = format!("bytes {}..{}", self.offset, self.offset.saturating_add(self.length));
+        let (first, last) = (partitions.start(), partitions.end());
+        let of = if last > first { format!("partitions {first} to {last}") } else { format!("partition {first}") };
+        Err(format!("{range} of {of} have checksum {found:08x}, not {:08x}", self.crc))
+    }
 }
 
 /// Chunks of each output partition, in the order in which they were written.

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //!   task plan ──▶ write_output ──▶ ShuffleStore (memory, then files) ──┬──▶ ShuffleReaderExec, same process: no copy
-//!                                        │                             └──▶ flight_service ──▶ FlightPool ──▶
-//!                                        │                                  ShuffleReaderExec elsewhere, clients
+//!                                        │                             ├──▶ flight_service ──▶ FlightPool ──▶
+//!                                        │                             │    ShuffleReaderExec elsewhere, clients
+//!                                        │                             └──▶ its files ──▶ ShuffleReaderExec, same machine
 //!                                        └─ by setting ─▶ DurableShuffle ──▶ the same readers, once it is lost
 //! ```
 //!
@@ -23,6 +24,7 @@ mod fetch;
 mod files;
 mod growing;
 mod handover;
+mod host_file;
 mod index;
 mod inline;
 mod inputs;

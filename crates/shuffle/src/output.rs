@@ -15,6 +15,7 @@ use crate::{
     OutputKey, ShuffleError,
     budget::Reservation,
     chunk,
+    index::Chunk,
     sharing::{Slack, compact},
     spill::SpilledOutput,
 };
@@ -135,6 +136,17 @@ impl OutputReader {
                     None => return Ok(None),
                 },
             }
+        }
+    }
+
+    /// Where the partition is in a file; `None` for one in memory.
+    pub(crate) async fn chunks(&self) -> Result<Option<Vec<Chunk>>, ShuffleError> {
+        let Some(output) = self.output.upgrade() else {
+            return Err(ShuffleError::Deleted { key: self.key, partition: self.partition });
+        };
+        match &output.rows {
+            Rows::Memory { .. } => Ok(None),
+            Rows::Files(files) => files.chunks(self.partition as usize).await.map(Some),
         }
     }
 

@@ -23,7 +23,10 @@ use polybolos_model::limits::MAX_MESSAGE_BYTES;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    OutputTicket, ShuffleError, ShuffleStore, decode_ticket, output_rows::OutputRows, size::batch_bytes,
+    OutputTicket, ShuffleError, ShuffleStore, decode_ticket,
+    host_file::{self, HOST},
+    output_rows::OutputRows,
+    size::batch_bytes,
     wire::pieces,
 };
 
@@ -138,10 +141,17 @@ impl FlightService for FlightShuffle {
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let ticket = request.into_inner().ticket;
-        let ticket = decode_ticket(&ticket).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (metadata, _, ticket) = request.into_parts();
+        let ticket =
+            decode_ticket(&ticket.ticket).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let served = Served::admit(&self.streams)?;
         let reader = open(&self.store, ticket).await.map_err(|error| status(&error))?;
+        let host = metadata.get(HOST).and_then(|host| host.to_str().ok());
+        if let OutputRows::Held(reader) = &reader
+            && let Some(file) = host_file::answer(&self.store, reader, host).await
+        {
+            return Ok(Response::new(stream::once(async { Ok(file) }).boxed()));
+        }
         // Without rows nobody needs to know their columns.
         let schema = reader.schema().unwrap_or_else(|| Arc::new(Schema::empty()));
         let encoded = FlightDataEncoderBuilder::new()

@@ -21,11 +21,18 @@ use datafusion::{
 };
 use futures::{StreamExt, stream};
 use polybolos_model::{FetchFailure, PartitionStats};
+use polybolos_proto::v1::HostFile;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    DurableShuffle, FetchError, FetchFailed, FlightPool, OutputKey, ShuffleError, ShuffleStore, locked,
-    output_rows::OutputRows, router::conform, size::batch_bytes, ticket::encode_range_ticket,
+    DurableShuffle, FetchError, FetchFailed, FlightPool, OutputKey, ShuffleError, ShuffleStore,
+    fetch::Fetched,
+    host_file::{HostFileReader, HostFiles},
+    locked,
+    output_rows::OutputRows,
+    router::conform,
+    size::batch_bytes,
+    ticket::encode_range_ticket,
 };
 
 /// Remote sources that one reader reads at the same time.
@@ -82,6 +89,7 @@ struct Meters {
     fetched_bytes: Count,
     /// How long the reader waited for other executors.
     fetch_time: Time,
+    host_files: HostFiles,
 }
 
 struct Reading {
@@ -112,6 +120,7 @@ pub(crate) fn stream(
         local_bytes: MetricBuilder::new(metrics).counter("local_bytes", partition),
         fetched_bytes: MetricBuilder::new(metrics).counter("fetched_bytes", partition),
         fetch_time: MetricBuilder::new(metrics).subset_time("fetch_time", partition),
+        host_files: HostFiles::new(metrics, partition),
     };
     let (local, remote) = sources.into_iter().partition(|source| matches!(source.origin, Origin::Here));
     let reading = Reading {
@@ -197,7 +206,8 @@ impl Reading {
         let (sender, receiver) = mpsc::channel(MAX_WAITING_BATCHES);
         for _ in 0..fetches {
             let (store, pool) = (Arc::clone(&self.store), Arc::clone(&self.pool));
-            self.fetches.spawn(fetch_all(store, pool, Arc::clone(&queue), sender.clone()));
+            let files = self.meters.host_files.clone();
+            self.fetches.spawn(fetch_all(store, pool, Arc::clone(&queue), sender.clone(), files));
         }
         self.fetched = Some(receiver);
     }
@@ -209,11 +219,12 @@ async fn fetch_all(
     pool: Arc<FlightPool>,
     queue: Arc<Mutex<VecDeque<Source>>>,
     sender: mpsc::Sender<Result<RecordBatch>>,
+    files: HostFiles,
 ) {
     loop {
         let next = locked(&queue).pop_front();
         let Some(source) = next else { return };
-        if let Err(stop) = fetch_one(&store, &pool, &source, &sender).await {
+        if let Err(stop) = fetch_one(&store, &pool, &source, &sender, &files).await {
             // An error that can't be sent has no reader left.
             if let Some(error) = stop {
                 let _ = sender.send(Err(error)).await;
@@ -236,10 +247,13 @@ async fn fetch_one(
     pool: &Arc<FlightPool>,
     source: &Source,
     sender: &mpsc::Sender<Result<RecordBatch>>,
+    files: &HostFiles,
 ) -> Result<(), Option<DataFusionError>> {
     let mut rows = 0;
     let fetched = match &source.origin {
-        Origin::Executor(address) => fetch_moved(store, pool, source, address, sender, &mut rows).await,
+        Origin::Executor(address) => {
+            fetch_moved(store, pool, source, address, sender, &mut rows, files).await
+        }
         Origin::Here | Origin::Durable => {
             let missing = ShuffleError::NoDurableStore { key: source.key };
             Err(Stop::Failed(missing.into()))
@@ -266,43 +280,97 @@ async fn fetch_moved(
     address: &str,
     sender: &mpsc::Sender<Result<RecordBatch>>,
     rows: &mut u64,
+    files: &HostFiles,
 ) -> Result<(), Stop> {
     let mut tried = BTreeSet::from([address.to_owned()]);
-    let mut fetched = fetch(pool, source, address, sender, rows).await;
+    let mut fetched = fetch(store, pool, source, address, sender, rows, files).await;
     while let Err(Stop::Failed(cause)) = &fetched
         && let Some(next) = store.moved_to(source.key.attempt)
         && tried.insert(next.clone())
     {
         tracing::debug!(key = %source.key, %cause, %next, rows = *rows, "an output is read on where it has moved to");
         polybolos_model::sometimes!("a broken fetch went on where the output had moved to", *rows > 0);
-        fetched = fetch(pool, source, &next, sender, rows).await;
+        fetched = fetch(store, pool, source, &next, sender, rows, files).await;
     }
     fetched
 }
 
-/// From one executor, but for the first `rows`, which were handed on before. Counts those that are.
+/// From one executor or its file, but for the first `rows`, which were handed on before. Counts those that are.
 async fn fetch(
+    store: &ShuffleStore,
     pool: &Arc<FlightPool>,
     source: &Source,
     address: &str,
     sender: &mpsc::Sender<Result<RecordBatch>>,
     rows: &mut u64,
+    files: &HostFiles,
 ) -> Result<(), Stop> {
-    let mut batches =
-        std::pin::pin!(pool.fetch(address, encode_range_ticket(source.key, &source.partitions)));
-    let mut skip = *rows;
-    while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(Stop::Failed)?;
-        let left_out = usize::try_from(skip).unwrap_or(usize::MAX).min(batch.num_rows());
-        skip -= left_out as u64;
-        let batch = batch.slice(left_out, batch.num_rows() - left_out);
-        if batch.num_rows() == 0 {
-            continue;
+    // A file is told of for one partition at a time; several, which are small, come over the network.
+    let mut host = store.host().filter(|_| source.partitions.len() == 1);
+    loop {
+        let ticket = encode_range_ticket(source.key, &source.partitions);
+        let mut fetched = std::pin::pin!(pool.fetch_or_file(address, ticket, host.take()));
+        let mut skip = *rows;
+        let mut file = None;
+        while let Some(next) = fetched.next().await {
+            match next.map_err(Stop::Failed)? {
+                Fetched::Batch(batch) => pass_on(batch, sender, &mut skip, rows).await?,
+                Fetched::File(place) => {
+                    file = Some(place);
+                    break;
+                }
+            }
         }
-        *rows += batch.num_rows() as u64;
-        sender.send(Ok(batch)).await.map_err(|_| Stop::Left)?;
-        polybolos_model::failpoint!("shuffle.mid_fetch");
+        let Some(place) = file else { return Ok(()) };
+        match read_file(store, pool, source, place, sender, rows, files).await {
+            Ok(read) => return read,
+            // Deleted meanwhile, out of reach for this process, or damaged: its owner gives the rows, or says so.
+            Err(error) => {
+                tracing::debug!(key = %source.key, %error, rows = *rows, "an output is read over the network after all");
+                files.failures.add(1);
+            }
+        }
     }
+}
+
+/// From a file on this machine, in the same way. The outer error is about the file.
+async fn read_file(
+    store: &ShuffleStore,
+    pool: &FlightPool,
+    source: &Source,
+    place: HostFile,
+    sender: &mpsc::Sender<Result<RecordBatch>>,
+    rows: &mut u64,
+    files: &HostFiles,
+) -> Result<Result<(), Stop>, ShuffleError> {
+    let deadline = pool.limits.next_message;
+    let mut reader = HostFileReader::open(store, source.key, source.partitions.start, place, deadline).await?;
+    let mut skip = *rows;
+    while let Some(batch) = reader.next(store).await? {
+        files.bytes.add(batch_bytes(&batch));
+        if let Err(stop) = pass_on(batch, sender, &mut skip, rows).await {
+            return Ok(Err(stop));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Hands a batch on, but for its rows among the first `skip`.
+async fn pass_on(
+    batch: RecordBatch,
+    sender: &mpsc::Sender<Result<RecordBatch>>,
+    skip: &mut u64,
+    rows: &mut u64,
+) -> Result<(), Stop> {
+    let left_out = usize::try_from(*skip).unwrap_or(usize::MAX).min(batch.num_rows());
+    *skip -= left_out as u64;
+    let batch = batch.slice(left_out, batch.num_rows() - left_out);
+    if batch.num_rows() == 0 {
+        return Ok(());
+    }
+    *rows += batch.num_rows() as u64;
+    sender.send(Ok(batch)).await.map_err(|_| Stop::Left)?;
+    polybolos_model::failpoint!("shuffle.mid_fetch");
     Ok(())
 }
 

@@ -30,6 +30,16 @@ const INDEX_SUFFIX: &str = ".index";
 /// A file that is still written.
 const ASIDE_SUFFIX: &str = ".tmp";
 
+fn base_name(key: OutputKey) -> String {
+    let task = key.task;
+    format!("{PREFIX}{}-{}-{}-{}", task.job, task.stage, task.partition, key.attempt)
+}
+
+/// The name of an output's data file, in the folder of the store that wrote it.
+pub(crate) fn data_name(key: OutputKey) -> String {
+    format!("{}{DATA_SUFFIX}", base_name(key))
+}
+
 /// Files to remove. Dropping an output can't wait for a disk, so a task of the store does it.
 #[derive(Debug, Default)]
 pub(crate) struct Garbage {
@@ -135,8 +145,7 @@ impl SpillWriter {
         schema: SchemaRef,
         partitions: usize,
     ) -> Result<Self, ShuffleError> {
-        let task = key.task;
-        let base = format!("{PREFIX}{}-{}-{}-{}", task.job, task.stage, task.partition, key.attempt);
+        let base = base_name(key);
         let mut files = Files {
             garbage: Arc::clone(&context.garbage),
             paths: Vec::new(),
@@ -254,15 +263,18 @@ impl SpilledOutput {
         let length =
             usize::try_from(chunk.length).map_err(|_| self.corrupt(&self.data, "a chunk is too long"))?;
         let bytes = self.read(&self.data, chunk.offset, length).await?;
-        let found = crc32fast::hash(&bytes);
-        if found != chunk.crc {
+        let number = u32::try_from(partition).unwrap_or(u32::MAX);
+        if let Err(detail) = chunk.check(&(number..=number), &bytes) {
             polybolos_model::sometimes!("a damaged output was found");
-            let range = format!("bytes {}..{}", chunk.offset, chunk.offset + chunk.length);
-            let detail =
-                format!("{range} of partition {partition} have checksum {found:08x}, not {:08x}", chunk.crc);
             return Err(self.corrupt(&self.data, detail));
         }
         Ok(Some(bytes))
+    }
+
+    /// Where the chunks of `partition` are.
+    pub(crate) async fn chunks(&self, partition: usize) -> Result<Vec<Chunk>, ShuffleError> {
+        let index = self.index.get_or_try_init(|| self.read_index()).await?;
+        Ok(index.partitions.get(partition).cloned().unwrap_or_default())
     }
 
     async fn read_index(&self) -> Result<Index, ShuffleError> {

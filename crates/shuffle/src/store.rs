@@ -4,13 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, Weak, atomic::Ordering},
 };
 
 use arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
-use polybolos_env::{Cpu, Env};
+use polybolos_env::{Cpu, Disk, Env};
 use polybolos_model::{AttemptId, JobId, TaskId};
 
 use crate::{
@@ -56,6 +56,8 @@ pub struct ShuffleConfig {
     pub compression: Compression,
     /// Where outputs are copied to, so that they outlive this executor.
     pub durable: Option<Arc<DurableShuffle>>,
+    /// Whether executors on the same machine read each other's files.
+    pub host_files: bool,
 }
 
 /// What is known of an attempt's output.
@@ -97,6 +99,8 @@ pub struct ShuffleStore {
     spill: SpillContext,
     cpu: Arc<dyn Cpu>,
     durable: Option<Arc<DurableShuffle>>,
+    /// Of whom files are read, and who may read them.
+    host: Option<Arc<str>>,
     /// Of outputs of any executor.
     places: Places,
 }
@@ -114,7 +118,7 @@ impl ShuffleStore {
     /// # Errors
     /// The folder can't be made or listed.
     pub async fn open(env: &Env, config: ShuffleConfig) -> Result<Arc<Self>, ShuffleError> {
-        let ShuffleConfig { dir: folder, memory_budget_bytes, compression, durable } = config;
+        let ShuffleConfig { dir: folder, memory_budget_bytes, compression, durable, host_files } = config;
         let disk = Arc::clone(&env.disk);
         sweep(disk.as_ref(), &folder).await?;
         let options = chunk::write_options(compression).map_err(|error| ShuffleError::Disk {
@@ -142,6 +146,7 @@ impl ShuffleStore {
             spill,
             cpu: Arc::clone(&env.cpu),
             durable,
+            host: env.host.clone().filter(|_| host_files),
             places: Places::default(),
         }))
     }
@@ -233,6 +238,19 @@ impl ShuffleStore {
         if let Some(durable) = &self.durable {
             durable.delete_job(job);
         }
+    }
+
+    /// The machine on which files are read without their owner; `None` for nowhere.
+    pub(crate) fn host(&self) -> Option<Arc<str>> {
+        self.host.clone()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.spill.folder
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.spill.disk.as_ref()
     }
 
     pub(crate) fn places(&self) -> &Places {

@@ -47,12 +47,19 @@ pub(crate) fn key(partition: u32, counter: u64) -> OutputKey {
     }
 }
 
+/// One that reads no files of others, and lets none read its own.
 pub(crate) async fn store(
     dir: &Path,
     memory_budget_bytes: u64,
     compression: Compression,
 ) -> Arc<ShuffleStore> {
-    let config = ShuffleConfig { dir: dir.to_owned(), memory_budget_bytes, compression, durable: None };
+    let config = ShuffleConfig {
+        dir: dir.to_owned(),
+        memory_budget_bytes,
+        compression,
+        durable: None,
+        host_files: false,
+    };
     ShuffleStore::open(&env(), config).await.unwrap()
 }
 

@@ -81,6 +81,8 @@ impl Host {
             random: Arc::new(SeededRandom::new(fork(self.0.seed, &format!("life {life}")))),
             disk: Arc::new(self.0.disk.clone()),
             cpu: Arc::new(self.0.cpu.clone()),
+            // A machine of its own.
+            host: Some(self.name().into()),
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     args::{
-        ChildArgs, CompressionArg, DurableModeArg, ExecutorArgs, ExecutorCommand, PatienceArgs,
+        ChildArgs, CompressionArg, DurableModeArg, ExecutorArgs, ExecutorCommand, PatienceArgs, SameHostArg,
         SchedulerArgs, TimingArgs,
     },
     drain,
@@ -109,6 +109,7 @@ async fn run_executor(args: ExecutorArgs) -> Result<(), CliError> {
         CompressionArg::None => Compression::None,
         CompressionArg::Lz4 => Compression::Lz4,
     };
+    config.host_files = args.same_host == SameHostArg::Files;
     let executor = Executor::start(config, env, with_table_codec(Extensions::default())).await?;
     ready(&executor.address());
     let mut status = executor.watch();

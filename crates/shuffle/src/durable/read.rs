@@ -178,19 +178,9 @@ impl DurableReader {
     }
 
     fn check(&self, chunk: Chunk, bytes: &Bytes) -> Result<(), ShuffleError> {
-        let found = crc32fast::hash(bytes);
-        if found == chunk.crc {
-            return Ok(());
-        }
-        polybolos_model::sometimes!("a damaged durable output was found");
-        let range = format!("bytes {}..{}", chunk.offset, chunk.offset + chunk.length);
-        let Range { start, end } = self.partitions;
-        let of = if end - start > 1 {
-            format!("partitions {start} to {}", end - 1)
-        } else {
-            format!("partition {start}")
-        };
-        let detail = format!("{range} of {of} have checksum {found:08x}, not {:08x}", chunk.crc);
-        Err(self.durable.corrupt(self.key, &self.data, detail))
+        chunk.check(&(self.partitions.start..=self.partitions.end.saturating_sub(1)), bytes).map_err(|detail| {
+            polybolos_model::sometimes!("a damaged durable output was found");
+            self.durable.corrupt(self.key, &self.data, detail)
+        })
     }
 }

@@ -37,7 +37,8 @@ fn durable(store: &Arc<dyn ObjectStore>, compression: Compression) -> Arc<Durabl
 
 async fn store(dir: &Folder, memory_budget_bytes: u64, durable: &Arc<DurableShuffle>) -> Arc<ShuffleStore> {
     let (dir, durable) = (dir.to_owned(), Some(Arc::clone(durable)));
-    let config = ShuffleConfig { dir, memory_budget_bytes, compression: Compression::Lz4, durable };
+    let config =
+        ShuffleConfig { dir, memory_budget_bytes, compression: Compression::Lz4, durable, host_files: false };
     ShuffleStore::open(&env(), config).await.unwrap()
 }
 

@@ -20,7 +20,7 @@ use crate::{
     testing::{JOB, PLENTY, Server, TestNet, context, key, memory, pool, pool_over, store, task, write},
 };
 
-fn quick() -> FetchLimits {
+pub(super) fn quick() -> FetchLimits {
     FetchLimits {
         first_message: Duration::from_millis(300),
         next_message: Duration::from_millis(300),
@@ -29,24 +29,24 @@ fn quick() -> FetchLimits {
     }
 }
 
-fn numbers(from: i64, count: i64) -> RecordBatch {
+pub(super) fn numbers(from: i64, count: i64) -> RecordBatch {
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + count));
     RecordBatch::try_from_iter([("n", column)]).unwrap()
 }
 
-fn executor(name: &str) -> ExecutorId {
+pub(super) fn executor(name: &str) -> ExecutorId {
     ExecutorId::new(name).unwrap()
 }
 
 /// Stores `batches` as the output of map task `partition`.
-async fn output(store: &ShuffleStore, partition: u32, batches: Vec<RecordBatch>) -> OutputKey {
+pub(super) async fn output(store: &ShuffleStore, partition: u32, batches: Vec<RecordBatch>) -> OutputKey {
     let key = key(partition, u64::from(partition) + 1);
     let task = task(memory(&batches[0].schema(), batches), Exchange::Single, vec![], 1);
     write(store, key, &task, 1000).await.unwrap();
     key
 }
 
-fn map_output(store: &ShuffleStore, key: OutputKey, name: &str, address: &str) -> MapOutput {
+pub(super) fn map_output(store: &ShuffleStore, key: OutputKey, name: &str, address: &str) -> MapOutput {
     let outputs = store.read(key, 0).map(|reader| vec![reader.stats()]).unwrap_or_default();
     MapOutput {
         map_partition: key.task.partition,
@@ -57,17 +57,17 @@ fn map_output(store: &ShuffleStore, key: OutputKey, name: &str, address: &str) -
     }
 }
 
-fn inputs(maps: Vec<MapOutput>) -> Arc<StageInputs> {
+pub(super) fn inputs(maps: Vec<MapOutput>) -> Arc<StageInputs> {
     Arc::new(StageInputs { job: JOB, stages: [(StageId(1), maps)].into() })
 }
 
-fn input(read: ReadMode, partitions: usize) -> Arc<dyn ExecutionPlan> {
+pub(super) fn input(read: ReadMode, partitions: usize) -> Arc<dyn ExecutionPlan> {
     let partitioning = Partitioning::UnknownPartitioning(partitions);
     let equivalences = EquivalenceProperties::new(numbers(0, 1).schema());
     Arc::new(StageInputExec::new(StageId(1), read, partitioning, equivalences))
 }
 
-fn values(batches: &[RecordBatch]) -> Vec<i64> {
+pub(super) fn values(batches: &[RecordBatch]) -> Vec<i64> {
     let mut values: Vec<i64> = batches
         .iter()
         .flat_map(|b| b.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec())

@@ -7,6 +7,7 @@ mod faults;
 mod files;
 mod follow;
 mod handover;
+mod host_file;
 mod inline;
 mod placement;
 mod round_trip;

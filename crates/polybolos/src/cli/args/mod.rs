@@ -23,7 +23,7 @@ pub(crate) use replicas::{
 };
 pub(crate) use servers::{
     ChildArgs, CompressionArg, DrainArgs, DurableModeArg, ExecutorArgs, ExecutorCommand, PatienceArgs,
-    SchedulerArgs, TimingArgs,
+    SameHostArg, SchedulerArgs, TimingArgs,
 };
 pub(crate) use sql::{LocalArgs, SqlArgs};
 pub(crate) use status::{ExportArgs, JobArgs, JobsArgs, JobsCommand, ListArgs, ReadArgs, ShowArgs};

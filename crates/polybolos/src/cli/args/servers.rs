@@ -117,6 +117,15 @@ pub(crate) enum CompressionArg {
     Lz4,
 }
 
+/// How executors of one machine get each other's shuffle data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SameHostArg {
+    /// They read each other's files, as far as the data is in files
+    Files,
+    /// Over the network, as from any other machine
+    Network,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DurableModeArg {
     /// It is copied in the background: no query waits, and what is not copied yet is lost with its executor
@@ -160,6 +169,9 @@ pub(crate) struct ExecutorArgs {
     /// Compression of shuffle files
     #[arg(long, value_enum, default_value = "lz4", env = "POLYBOLOS_COMPRESSION")]
     pub(crate) compression: CompressionArg,
+    /// How it and other executors on this machine get each other's shuffle data
+    #[arg(long, value_enum, default_value = "files", env = "POLYBOLOS_SAME_HOST")]
+    pub(crate) same_host: SameHostArg,
     /// Copy shuffle data to this object store or shared folder too, so that the loss of an executor costs no
     /// finished work; the same on all executors. For example s3://bucket/prefix (with the usual AWS_… variables) or file:///shared/folder
     #[arg(long, value_name = "URL", env = "POLYBOLOS_SHUFFLE_DURABLE", value_parser = url)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   rows in memory ─▶ a task for each core ─▶ ShuffleStore: memory │ files │ files, LZ4 ─▶ a reader for each partition,
-//!                                                                    in this process │ over Flight
+//!                                                  in this process │ over Flight │ by an executor of the same host
 //!   rows in memory ─▶ RepartitionExec ─▶ a reader for each partition                                      (the peer)
 //! ```
 //!

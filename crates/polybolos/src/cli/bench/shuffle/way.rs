@@ -35,11 +35,21 @@ pub(super) enum Way {
     Lz4Files,
     Flight,
     FlightFromLz4Files,
+    HostFiles,
+    HostLz4Files,
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Peer, Self::Memory, Self::Files, Self::Lz4Files, Self::Flight, Self::FlightFromLz4Files];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Peer,
+        Self::Memory,
+        Self::Files,
+        Self::Lz4Files,
+        Self::Flight,
+        Self::FlightFromLz4Files,
+        Self::HostFiles,
+        Self::HostLz4Files,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -49,21 +59,25 @@ impl Way {
             Self::Lz4Files => "files, LZ4",
             Self::Flight => "Flight from memory",
             Self::FlightFromLz4Files => "Flight from files, LZ4",
+            Self::HostFiles => "same host's files",
+            Self::HostLz4Files => "same host's files, LZ4",
         }
     }
 
-    fn over_flight(self) -> bool {
-        matches!(self, Self::Flight | Self::FlightFromLz4Files)
+    /// Whether writer and reader are two executors.
+    fn of_two(self) -> bool {
+        matches!(self, Self::Flight | Self::FlightFromLz4Files | Self::HostFiles | Self::HostLz4Files)
     }
 
     fn store(self, folder: &Path) -> ShuffleConfig {
         let in_memory = matches!(self, Self::Peer | Self::Memory | Self::Flight);
-        let lz4 = matches!(self, Self::Lz4Files | Self::FlightFromLz4Files);
+        let lz4 = matches!(self, Self::Lz4Files | Self::FlightFromLz4Files | Self::HostLz4Files);
         ShuffleConfig {
             dir: folder.to_owned(),
             memory_budget_bytes: if in_memory { u64::MAX } else { 0 },
             compression: if lz4 { Compression::Lz4 } else { Compression::None },
             durable: None,
+            host_files: matches!(self, Self::HostFiles | Self::HostLz4Files),
         }
     }
 }
@@ -88,12 +102,12 @@ impl Bench<'_> {
         }
         let opened = ShuffleStore::open(self.env, way.store(self.folder)).await;
         let store = opened.map_err(|error| failed(DataFusionError::External(Box::new(error))))?;
-        let server = if way.over_flight() { Some(self.serve(&store).await?) } else { None };
+        let server = if way.of_two() { Some(self.serve(&store).await?) } else { None };
         let pool = FlightPool::new(self.env, Default::default());
         let started = clock.now();
         let address = server.as_ref().map_or(NOWHERE, |server| server.address.as_str());
         let maps = self.write(&store, &context, address).await.map_err(failed)?;
-        let me = if way.over_flight() { "reader" } else { WRITER };
+        let me = if way.of_two() { "reader" } else { WRITER };
         let reader = self.reader(maps, &store, &pool, me).map_err(failed)?;
         let count = self.drain(reader, context).await.map_err(failed)?;
         Ok((clock.now() - started, count))
