@@ -146,6 +146,8 @@ impl OutputReader {
         };
         match &output.rows {
             Rows::Memory { .. } => Ok(None),
+            // A file is told of for one partition at a time.
+            Rows::Files(_) if self.end > self.partition.saturating_add(1) => Ok(None),
             Rows::Files(files) => files.chunks(self.partition as usize).await.map(Some),
         }
     }
