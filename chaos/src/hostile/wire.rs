@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     include_str!("../../../proto/polybolos/v1/common.proto"),
     include_str!("../../../proto/polybolos/v1/query.proto"),
     include_str!("../../../proto/polybolos/v1/executor.proto"),

@@ -126,11 +126,9 @@ impl HostFileReader {
             let length = usize::try_from(chunk.length).unwrap_or(usize::MAX);
             let read = in_time(self.deadline, self.file.read(chunk.offset, length)).await;
             let bytes = read.map_err(disk_error("read", &self.path))?;
-            chunk.check(&(self.partition..=self.partition), &bytes).map_err(|detail| ShuffleError::Corrupt {
-                key: self.key,
-                path: self.path.clone(),
-                detail,
-            })?;
+            chunk
+                .check(&(self.partition..=self.partition), &bytes)
+                .map_err(|detail| ShuffleError::Corrupt { key: self.key, path: self.path.clone(), detail })?;
             if let Some(work) = store.charge(length) {
                 work.await;
             }

@@ -36,7 +36,8 @@ impl Chunk {
         }
         let range = format!("bytes {}..{}", self.offset, self.offset.saturating_add(self.length));
         let (first, last) = (partitions.start(), partitions.end());
-        let of = if last > first { format!("partitions {first} to {last}") } else { format!("partition {first}") };
+        let of =
+            if last > first { format!("partitions {first} to {last}") } else { format!("partition {first}") };
         Err(format!("{range} of {of} have checksum {found:08x}, not {:08x}", self.crc))
     }
 }

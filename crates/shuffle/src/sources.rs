@@ -344,7 +344,8 @@ async fn read_file(
     files: &HostFiles,
 ) -> Result<Result<(), Stop>, ShuffleError> {
     let deadline = pool.limits.next_message;
-    let mut reader = HostFileReader::open(store, source.key, source.partitions.start, place, deadline).await?;
+    let mut reader =
+        HostFileReader::open(store, source.key, source.partitions.start, place, deadline).await?;
     let mut skip = *rows;
     while let Some(batch) = reader.next(store).await? {
         files.bytes.add(batch_bytes(&batch));

@@ -84,7 +84,7 @@ impl Rig {
             map_partition: report.partition,
             attempt: report.attempt,
             output_partition: output,
-            durable: false,
+            ..ShuffleTicket::default()
         };
         let channel = grpc::connect(&self.env.net, &self.executor.address()).await.unwrap();
         let ticket = Ticket { ticket: ticket.encode_to_vec().into() };
@@ -140,7 +140,7 @@ impl Query {
             plan: self.graph.stages[stage].plan.clone().into(),
             options: self.options.clone().into_iter().collect(),
             inputs,
-            max_inline_bytes: 0,
+            ..PrepareStage::default()
         }
     }
 

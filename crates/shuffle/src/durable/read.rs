@@ -178,9 +178,11 @@ impl DurableReader {
     }
 
     fn check(&self, chunk: Chunk, bytes: &Bytes) -> Result<(), ShuffleError> {
-        chunk.check(&(self.partitions.start..=self.partitions.end.saturating_sub(1)), bytes).map_err(|detail| {
-            polybolos_model::sometimes!("a damaged durable output was found");
-            self.durable.corrupt(self.key, &self.data, detail)
-        })
+        chunk.check(&(self.partitions.start..=self.partitions.end.saturating_sub(1)), bytes).map_err(
+            |detail| {
+                polybolos_model::sometimes!("a damaged durable output was found");
+                self.durable.corrupt(self.key, &self.data, detail)
+            },
+        )
     }
 }
