@@ -1,6 +1,6 @@
 //! Submits at a replica that does not lead: it plans, the leader commits.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use polybolos_env::grpc;
 use polybolos_model::{JobId, ReplicaId};
@@ -110,12 +110,16 @@ async fn an_unknown_outcome_is_told_as_one_and_the_key_finds_what_was_done() {
 #[tokio::test]
 async fn a_leader_that_hangs_is_waited_for_until_another_one_leads() {
     let cluster = cluster().await;
+    job(&cluster, anywhere("SELECT 0", "first")).await;
     cluster.fate(Fate::Hold);
+    let proposals = cluster.proposals();
     let waiting = submit(&cluster, anywhere("SELECT 1", "k"));
     let status = tokio::select! {
         ended = waiting => ended.unwrap_err(),
         () = async {
-            cluster.proposed(1).await;
+            cluster.proposed(proposals + 1).await;
+            // That entry may be another one of the leader's: the submit is there soon.
+            tokio::time::sleep(Duration::from_millis(100)).await;
             cluster.lead(1, 2);
             std::future::pending().await
         } => unreachable!("it waits for ever"),
@@ -123,7 +127,7 @@ async fn a_leader_that_hangs_is_waited_for_until_another_one_leads() {
     assert_eq!((status.code(), reason(&status)), (Code::Unavailable, Reason::Unspecified), "{status:?}");
     cluster.fate(Fate::Commit);
     job(&cluster, anywhere("SELECT 1", "k")).await;
-    assert_eq!(cluster.state(|state| state.jobs().count()), 1);
+    assert_eq!(cluster.state(|state| state.jobs().count()), 2);
     cluster.stop().await;
 }
 
