@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, TaskId};
+use polybolos_model::{AttemptId, ExecutorId, Incarnation, JobId, StageId, TaskId};
 use polybolos_proto::v1::{DeleteOutputs, ExecutorLost, ReleaseJob, scheduler_message::Message};
 use polybolos_state::{Change, ClusterState, Effects};
 
@@ -55,15 +55,7 @@ impl Leader {
                 self.follow(effects);
             }
             Change::Draining { executor } => self.tell_draining(executor),
-            Change::StageAdapted { job, stage, after, .. } => {
-                // By a decision that was never logged.
-                let outdated = self.shared.dispatcher().has_up_to(*job, *stage, *after);
-                polybolos_model::sometimes!(
-                    "attempts of a decision that was not logged were called off",
-                    outdated
-                );
-                self.check_running |= outdated;
-            }
+            Change::StageAdapted { job, stage, after, .. } => self.adapted(*job, *stage, *after),
             Change::OutputMoved { task } => self.drains.note_moved(*task),
             Change::Beats { stale, .. } => {
                 self.shared.count_refused(stale.len() as u64);
@@ -97,6 +89,13 @@ impl Leader {
             | Change::Swept { .. }
             | Change::JobsStarted { .. } => {}
         }
+    }
+
+    /// Attempts that were launched by a decision that was never logged are of no use.
+    fn adapted(&mut self, job: JobId, stage: StageId, after: AttemptId) {
+        let outdated = self.shared.dispatcher().has_up_to(job, stage, after);
+        polybolos_model::sometimes!("attempts of a decision that was not logged were called off", outdated);
+        self.check_running |= outdated;
     }
 
     fn completed(&mut self, task: TaskId, stage_complete: bool, job_ended: bool) {

@@ -53,7 +53,8 @@ impl LaunchesAreDue {
         };
         let (stage, run) = job.stage(task.stage).ok_or("whose stage is not known")?;
         // How many tasks it has may be decided by what is on the way into the log.
-        if !run.open.contains(&task.partition) && !(stage.is_undecided() && !others) {
+        let may_be_decided = stage.is_undecided() && !others;
+        if !run.open.contains(&task.partition) && !may_be_decided {
             return Err("which is not open".to_owned());
         }
         if job.is_ready(stage) || (!others && self.will_be_ready(job, stage)) {

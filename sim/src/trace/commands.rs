@@ -81,9 +81,7 @@ fn text(command: &Command) -> String {
         Command::JobsStarted { jobs } => {
             jobs.iter().fold("jobs-started".to_owned(), |text, job| format!("{text} {job}"))
         }
-        Command::AdaptStage { job, stage, shares, after } => {
-            format!("adapt-stage {job} {stage} {} shares after {after}", shares.len())
-        }
+        Command::AdaptStage { job, stage, .. } => format!("adapt-stage {job} {stage}"),
         Command::RefusedCommands { counts } => format!("refused-commands of {} executors", counts.len()),
     }
 }

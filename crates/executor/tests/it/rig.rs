@@ -123,7 +123,7 @@ impl Query {
             let write = write_plan(plan).unwrap();
             (plan, target) = (write.plan, Some(write.target));
         }
-        let graph = stage_graph(plan, extensions, RuntimeFilters::default()).unwrap();
+        let graph = stage_graph(plan, extensions, RuntimeFilters::default()).unwrap().as_planned();
         Self { job: JobId(job), graph, target, options: BTreeMap::new() }
     }
 
