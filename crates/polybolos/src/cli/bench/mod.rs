@@ -18,6 +18,8 @@ mod scheduler;
 mod shuffle;
 mod tpch;
 
+use polybolos_model::settings::ADAPTIVE;
+
 pub(crate) use concurrent::concurrent;
 pub(crate) use failover::failover;
 pub(crate) use joins::joins;
@@ -28,3 +30,8 @@ pub(crate) use recovery::recovery;
 pub(crate) use scheduler::scheduler;
 pub(crate) use shuffle::shuffle;
 pub(crate) use tpch::{engine, tpch};
+
+/// The option by which each stage of a query keeps as many tasks as it was planned with, however little they have to do.
+fn as_many() -> (String, String) {
+    (ADAPTIVE.name.to_owned(), "false".to_owned())
+}

@@ -6,12 +6,15 @@ use polybolos_client::{Client, QueryResult, SubmitOptions};
 use polybolos_env::Env;
 use serde_json::{Value, json};
 
-use super::super::{
-    args::{LatencyArgs, ListFormat},
-    error::CliError,
-    local, output,
-    output::CELLS,
-    tpch::{Times, register_statements},
+use super::{
+    super::{
+        args::{LatencyArgs, ListFormat},
+        error::CliError,
+        local, output,
+        output::CELLS,
+        tpch::{Times, register_statements},
+    },
+    as_many,
 };
 
 /// Untimed queries before the timed ones: they open connections and fill caches.
@@ -43,7 +46,7 @@ impl Question {
             Self {
                 name: "100 empty tasks",
                 sql: "SELECT k, count(*) AS c FROM (VALUES (7)) AS t(k) GROUP BY k".to_owned(),
-                options: [partitions].into(),
+                options: [partitions, as_many()].into(),
                 expected: "7 1".to_owned(),
             },
         ]

@@ -29,6 +29,7 @@ use super::{
         processes::{Fleet, Shape, unless_interrupted},
         tpch::Times,
     },
+    as_many,
     fake_executor::{FakeExecutor, Progress, Widths, check_done},
 };
 use cost::cpu_time;
@@ -177,7 +178,7 @@ impl Run {
     async fn submit(&self) -> Result<(Widths, u64), CliError> {
         let submit = |_| async {
             let width = ("datafusion.execution.target_partitions".to_owned(), self.load.tasks.to_string());
-            let options = SubmitOptions { options: [width].into(), ..SubmitOptions::default() };
+            let options = SubmitOptions { options: [width, as_many()].into(), ..SubmitOptions::default() };
             match self.client.submit(self.load.sql(), options).await? {
                 Answer::Job(job) => Ok(job.id()),
                 Answer::Inline(_) => Err(CliError::Stopped),
