@@ -18,6 +18,7 @@ use polybolos::free_addresses;
 use polybolos_client::{Client, ReplicaStatus};
 use polybolos_env::{Env, grpc};
 use polybolos_proto::v1::{LeaderRequest, query_service_client::QueryServiceClient};
+use polybolos_state::ENTRY_VERSION;
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
@@ -244,6 +245,16 @@ impl Fleet {
     pub(crate) fn running(&self) -> Vec<(usize, String)> {
         let running = self.schedulers.iter().enumerate().filter(|(_, node)| node.is_running());
         running.map(|(at, node)| (at, node.address.clone())).collect()
+    }
+
+    /// Waits until the newest version of entries is in use, shortly after a cluster's start: settings count from then on.
+    pub(crate) async fn settled(&mut self) -> Result<(), CliError> {
+        let client = self.client()?;
+        let newest = u32::from(ENTRY_VERSION);
+        self.until("the newest version of entries was not in use", async || {
+            Ok((client.status().await?.version == newest).then_some(()))
+        })
+        .await
     }
 
     /// Waits until all replicas have applied the same entry, and compares their states.

@@ -66,7 +66,7 @@ fn rows_get_through_a_shuffle_on_each_way() {
             .exits(0)
             .json();
     let lines = found["lines"].as_array().unwrap();
-    assert_eq!(lines.len(), 12, "{found:#}");
+    assert_eq!(lines.len(), 16, "{found:#}");
     assert!(lines.iter().all(|line| line["gb_per_second"].as_f64().unwrap() > 0.0), "{found:#}");
 }
 

@@ -15,7 +15,12 @@ use polybolos_proto::v1::{
 };
 use tokio::time::sleep;
 
-use crate::{alone, fleet::Fleet, probe};
+use crate::{
+    alone,
+    fleet::Fleet,
+    probe,
+    upgrade::{NEWEST, version_in_use},
+};
 
 /// Queries under way at once, and how often, while leaders die.
 const QUERIES: i64 = 12;
@@ -39,6 +44,8 @@ async fn number(client: &Client, sql: &str, options: SubmitOptions) -> i64 {
 
 async fn each_serves() {
     let fleet = Fleet::start(3, 1).await;
+    // Before its replicas are known to the state they hand nothing on, and name the leader.
+    version_in_use(&fleet, NEWEST).await;
     let leader = fleet.leader().await;
     let addresses: Vec<String> = fleet.schedulers.iter().map(|node| node.address.clone()).collect();
     for (at, address) in addresses.iter().enumerate() {

@@ -5,7 +5,12 @@ use std::{fs, time::Duration};
 use futures::{StreamExt, TryStreamExt};
 use polybolos::client::{Answer, SubmitOptions};
 
-use crate::{alone, fleet::Fleet, load::rows, upgrade::version_in_use};
+use crate::{
+    alone,
+    fleet::Fleet,
+    load::rows,
+    upgrade::{NEWEST, version_in_use},
+};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const ROWS: u64 = 3_000;
@@ -27,7 +32,7 @@ fn expected(n: u64) -> String {
 async fn killed_in_the_middle(schedulers: u64, with_leader: bool) {
     let mut fleet = Fleet::start(schedulers, 2).await;
     // Before, no job says of its rows that they may come early.
-    version_in_use(&fleet, 3).await;
+    version_in_use(&fleet, NEWEST).await;
     let client = fleet.client();
     let folder = fleet.folder.path().join("n");
     fs::create_dir(&folder).unwrap();

@@ -15,7 +15,12 @@ use polybolos::{
 use polybolos_proto::v1::JobDetail;
 use tokio::time::sleep;
 
-use crate::{alone, fleet::Fleet, load::rows, upgrade::version_in_use};
+use crate::{
+    alone,
+    fleet::Fleet,
+    load::rows,
+    upgrade::{NEWEST, version_in_use},
+};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const FILES: u64 = 6;
@@ -29,7 +34,7 @@ const SQL: &str = "SELECT a.n, count(*) AS c FROM n a JOIN n b ON a.n = b.n GROU
 /// Submits the query and waits for its success. Nothing of it is read.
 async fn unread(fleet: &Fleet, client: &Client) -> (JobHandle, JobDetail) {
     // Before, a cluster keeps no plans of what has ended.
-    version_in_use(fleet, 3).await;
+    version_in_use(fleet, NEWEST).await;
     let folder = fleet.folder.path().join("n");
     fs::create_dir(&folder).unwrap();
     for file in 0..FILES {
@@ -42,7 +47,8 @@ async fn unread(fleet: &Fleet, client: &Client) -> (JobHandle, JobDetail) {
     );
     client.query(table).await.unwrap();
     let partitions = ("datafusion.execution.target_partitions".to_owned(), FILES.to_string());
-    let options = SubmitOptions { options: [partitions].into(), ..SubmitOptions::default() };
+    let as_planned = ("polybolos.adaptive".to_owned(), "false".to_owned());
+    let options = SubmitOptions { options: [partitions, as_planned].into(), ..SubmitOptions::default() };
     let Answer::Job(job) = client.submit(SQL, options).await.unwrap() else { panic!("no job") };
     let started = Instant::now();
     loop {

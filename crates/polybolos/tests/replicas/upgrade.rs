@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use polybolos_state::ENTRY_VERSION;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -9,6 +10,9 @@ use crate::{alone, fleet::Fleet};
 
 /// The flag that makes a replica speak no more than the first version.
 const HELD: [&str; 2] = ["--hold-version", "1"];
+
+/// The version that this program speaks.
+pub(crate) const NEWEST: u64 = ENTRY_VERSION as u64;
 
 pub(crate) async fn version_in_use(fleet: &Fleet, expected: u64) {
     let started = Instant::now();
@@ -35,20 +39,21 @@ async fn rolling() {
     let status = fleet.run(&["status", "--format", "json"]).exits(0).json();
     let versions: Vec<&Value> =
         status["replicas"].as_array().unwrap().iter().map(|r| &r["version"]).collect();
-    assert_eq!(versions, [&Value::from(1), &Value::from(3), &Value::from(3)], "{status:#}");
+    assert_eq!(versions, [&Value::from(1), &Value::from(NEWEST), &Value::from(NEWEST)], "{status:#}");
     fleet.agree().await;
 
     fleet.schedulers[0].stop().await;
     let held = std::mem::replace(&mut fleet.schedulers[0].args, plain);
     fleet.schedulers[0].start().await;
-    version_in_use(&fleet, 3).await;
+    version_in_use(&fleet, NEWEST).await;
     assert_eq!(fleet.sql("SELECT a FROM v").exits(0).stdout, "a\n42\n");
     fleet.agree().await;
 
     // No way back for a program that can't read what is written now.
     fleet.schedulers[0].stop().await;
     let plain = std::mem::replace(&mut fleet.schedulers[0].args, held);
-    fleet.schedulers[0].refuses(&["has format 3", "only up to 1", "newer"]).await;
+    let newer = format!("has format {NEWEST}");
+    fleet.schedulers[0].refuses(&[&newer, "only up to 1", "newer"]).await;
     fleet.schedulers[0].args = plain;
     fleet.schedulers[0].start().await;
     fleet.agree().await;

@@ -73,7 +73,8 @@ impl Work {
             "INSERT INTO w SELECT a.n, count(*), {round} FROM n a JOIN n b ON a.n % {groups} = b.n % {groups} GROUP BY a.n"
         );
         let partitions = ("datafusion.execution.target_partitions".to_owned(), FILES.to_string());
-        let options = SubmitOptions { options: [partitions].into(), ..SubmitOptions::default() };
+        let as_planned = ("polybolos.adaptive".to_owned(), "false".to_owned());
+        let options = SubmitOptions { options: [partitions, as_planned].into(), ..SubmitOptions::default() };
         match self.client.submit(sql, options).await.unwrap() {
             Answer::Job(job) => job,
             Answer::Inline(_) => panic!("the statement was answered without a job"),

@@ -30,6 +30,7 @@ use super::{
         text,
         tpch::Times,
     },
+    as_many,
     fake_executor::{FakeExecutor, Progress, Widths, check_done},
     fsync,
 };
@@ -232,7 +233,7 @@ impl Bench {
     /// A query of a stage of `tasks` tasks below one task that reads nearly nothing.
     async fn submit_wide(&self, tasks: u32) -> Result<JobId, CliError> {
         let width = ("datafusion.execution.target_partitions".to_owned(), tasks.to_string());
-        let options = SubmitOptions { options: [width].into(), ..SubmitOptions::default() };
+        let options = SubmitOptions { options: [width, as_many()].into(), ..SubmitOptions::default() };
         let sql = "SELECT k, count(*) AS c FROM (VALUES (1), (2)) AS t(k) GROUP BY k";
         match self.client.submit(sql, options).await? {
             Answer::Job(job) => Ok(job.id()),

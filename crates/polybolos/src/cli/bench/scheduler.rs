@@ -143,6 +143,7 @@ impl Run {
 
     async fn cost(mut self) -> Result<Cost, CliError> {
         let leading = self.fleet.leader().await?;
+        self.fleet.settled().await?;
         let (widths, total) = self.submit().await?;
         let (shape, shape_of) = watch::channel(Widths::new());
         let address = self.fleet.running().into_iter().find(|(at, _)| *at == leading.at).map(|(_, it)| it);
