@@ -80,7 +80,7 @@ impl Statement {
     /// Whether it is a query by its first word: planning it leaves nothing behind in this replica.
     pub(crate) fn is_query(&self) -> bool {
         let Self::Sql(sql) = self else { return false };
-        let first = sql.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty());
+        let first = after_comments(sql).split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty());
         first.is_some_and(|word| QUERY_WORDS.iter().any(|query| word.eq_ignore_ascii_case(query)))
     }
 
@@ -94,6 +94,20 @@ impl Statement {
     pub(crate) fn is_job(&self) -> bool {
         let Self::Sql(sql) = self else { return false };
         self.is_query() && !sql.to_ascii_lowercase().contains(INFORMATION_SCHEMA)
+    }
+}
+
+/// What follows the comments that a statement begins with.
+fn after_comments(mut sql: &str) -> &str {
+    loop {
+        sql = sql.trim_start();
+        let rest = match sql.get(..2) {
+            Some("--") => sql.split_once('\n'),
+            Some("/*") => sql.split_once("*/"),
+            _ => None,
+        };
+        let Some((_, rest)) = rest else { return sql };
+        sql = rest;
     }
 }
 

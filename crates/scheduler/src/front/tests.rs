@@ -170,9 +170,14 @@ async fn two_fronts_that_know_the_same_plan_against_the_same() {
 fn queries_and_logical_plans_are_planned_anywhere() {
     let sql = |text: &str| Statement::Sql(text.to_owned()).is_planned_anywhere();
     assert!(sql("-- why\nselect 1") && sql("WITH a AS (SELECT 1) SELECT * FROM a"));
-    for of_the_leader in
-        ["SET a = 1", "SHOW TABLES", "EXPLAIN SELECT 1", "COPY t TO 'x'", "INSERT INTO t VALUES (1)"]
-    {
+    for of_the_leader in [
+        "-- select\nSET a = 1",
+        "/* select */ -- select\nDROP TABLE t",
+        "SHOW TABLES",
+        "EXPLAIN SELECT 1",
+        "COPY t TO 'x'",
+        "INSERT INTO t VALUES (1)",
+    ] {
         assert!(!sql(of_the_leader), "{of_the_leader}");
     }
     assert!(Statement::LogicalPlan(Bytes::new()).is_planned_anywhere());

@@ -110,6 +110,8 @@ impl Harness {
         let location = folder.display();
         self.inline(&format!("CREATE EXTERNAL TABLE {name} STORED AS CSV LOCATION '{location}/'")).await;
         self.inline(&format!("SET datafusion.execution.target_partitions = {partitions}")).await;
+        // So little data would be one task's.
+        self.inline("SET polybolos.adaptive = false").await;
         name.to_owned()
     }
 

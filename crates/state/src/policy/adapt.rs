@@ -92,14 +92,10 @@ fn divided(state: &ClusterState, job: &Job, stage: &Stage, inputs: &[Measured<'_
         slots: takers.map(|executor| u64::from(executor.slots)).sum(),
     };
     let shares = shares(inputs, stage.tasks, limits);
-    polybolos_model::sometimes!(
-        "neighbouring partitions were coalesced",
-        shares.iter().any(|share| share.width() > 1)
-    );
-    polybolos_model::sometimes!(
-        "a skewed partition was split",
-        shares.iter().any(|share| share.split.is_some())
-    );
+    let coalesces = shares.iter().any(|share| share.width() > 1);
+    polybolos_model::sometimes!("neighbouring partitions were coalesced", coalesces);
+    let splits = shares.iter().any(|share| share.split.is_some());
+    polybolos_model::sometimes!("a skewed partition was split", splits);
     // Nobody would run the stage if the log refused this.
     if job.graph.check_shares(stage, &shares).is_ok() { shares } else { Vec::new() }
 }

@@ -172,7 +172,14 @@ fn attempts_of_a_decision_that_was_not_logged_are_called_off() {
     leader.dispatcher.ended(attempt(1, 2));
     assert!(leader.dispatcher.has_up_to(JobId(1), StageId(1), attempt(1, 4)));
     assert_eq!(leader.dispatcher.cancel_targets(&leader.lab.state).len(), 2);
-    leader.commit().check(expect![[""]]);
+    leader.commit().check(expect![[r#"
+        committed
+        plan: 1.1:1/0/0 on a 1.2:1/0/1 on b
+        decided: stage 1 in 0 shares after 1.2
+        ahead: 1.3:1/1/0 on a 1.4:1/1/1 on b
+        committed
+        plan: 1.5:1/1/0 on a
+    "#]]);
 }
 
 #[test]

@@ -193,9 +193,9 @@ fn a_version_beyond_this_program_comes_into_use_and_nothing_after_it() {
     lab.run_all(&[&format!("replica 1 version={newer}"), &format!("raise {newer}")]);
     assert_eq!(lab.state.version(), newer);
     let outcome = lab.state.apply(&lab.entry(vec![Command::ExpireJobs])).outcomes.remove(0);
-    expect!["the entry has version 4, and this replica knows up to 3: upgrade it"]
+    expect!["the entry has version 5, and this replica knows up to 4: upgrade it"]
         .assert_eq(&outcome.unwrap_err().to_string());
-    expect!["a snapshot needs version 4, and this program knows versions up to 3: upgrade it"]
+    expect!["a snapshot needs version 5, and this program knows versions up to 4: upgrade it"]
         .assert_eq(&ClusterState::decode(&lab.state.encode().unwrap()).unwrap_err().to_string());
 }
 
