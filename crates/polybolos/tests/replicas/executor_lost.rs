@@ -60,7 +60,8 @@ impl Work {
     /// Submits the query in as many parts as there are files.
     pub(crate) async fn begin(&self) -> JobHandle {
         let partitions = ("datafusion.execution.target_partitions".to_owned(), FILES.to_string());
-        let options = SubmitOptions { options: [partitions].into(), ..SubmitOptions::default() };
+        let as_planned = ("polybolos.adaptive".to_owned(), "false".to_owned());
+        let options = SubmitOptions { options: [partitions, as_planned].into(), ..SubmitOptions::default() };
         match self.client.submit(SQL, options).await.unwrap() {
             Answer::Job(job) => job,
             Answer::Inline(_) => panic!("the query was answered without a job"),
