@@ -20,7 +20,13 @@ use polybolos::{
 use polybolos_proto::v1::JobDetail;
 use tokio::time::sleep;
 
-use crate::{alone, fleet::Fleet, load::rows, node::Node};
+use crate::{
+    alone,
+    fleet::Fleet,
+    load::rows,
+    node::Node,
+    upgrade::{NEWEST, version_in_use},
+};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const FILES: u64 = 6;
@@ -39,6 +45,8 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) async fn of(fleet: &Fleet) -> Self {
+        // Settings count from then on.
+        version_in_use(fleet, NEWEST).await;
         let folder = fleet.folder.path().join("n");
         fs::create_dir(&folder).unwrap();
         for file in 0..FILES {

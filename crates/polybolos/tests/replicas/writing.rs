@@ -15,7 +15,7 @@ use polybolos::{
 };
 use tokio::time::sleep;
 
-use crate::{alone, fleet::Fleet, load::rows, setting};
+use crate::{alone, fleet::Fleet, load::rows, setting, upgrade::NEWEST};
 
 const LIMIT: Duration = Duration::from_secs(400);
 const FILES: u64 = 6;
@@ -49,7 +49,7 @@ impl Work {
         let client = fleet.client();
         // Nobody writes before all replicas know how.
         let started = Instant::now();
-        while client.status().await.unwrap().version < 3 {
+        while u64::from(client.status().await.unwrap().version) < NEWEST {
             assert!(started.elapsed() < Duration::from_secs(30), "the version stays");
             sleep(POLL).await;
         }
