@@ -30,7 +30,7 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(120);
 const FILES: u64 = 6;
-const ROWS: u64 = 48_000;
+const ROWS: u64 = 84_000;
 const POLL: Duration = Duration::from_millis(10);
 /// Longest time until a query gets to where its fault is to come.
 const MIDDLE_DEADLINE: Duration = Duration::from_secs(60);
