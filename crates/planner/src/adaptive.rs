@@ -31,7 +31,7 @@ use datafusion::{
         unnest::UnnestExec,
     },
 };
-use polybolos_model::{ReadMode, StageId};
+use polybolos_model::{Exchange, ReadMode, StageId};
 
 use crate::{
     cut::Cut, forget::ForgetExec, input::StageInputExec, narrow::children_by_partition,
@@ -55,7 +55,11 @@ pub(crate) fn reads(cut: &Cut) -> Result<BTreeMap<StageId, ReadMode>> {
         return Ok(cut.inputs.clone());
     }
     let mut splits = BTreeSet::new();
-    splitting(plan, &mut splits);
+    // Who reads sorted outputs whole has a place for as many of them as were planned.
+    let is_spread = matches!(cut.root.output().exchange, Exchange::Hash | Exchange::RoundRobin);
+    if is_spread || plan.output_ordering().is_none() {
+        splitting(plan, &mut splits);
+    }
     let is_once = |stage: &StageId| leaves.iter().filter(|leaf| *leaf == stage).count() == 1;
     let read = |(stage, read): (&StageId, &ReadMode)| match read {
         ReadMode::Partition => {
