@@ -42,7 +42,7 @@ pub(crate) const MAX_PLANNED_BYTES: usize = MAX_ENTRY_BYTES + MESSAGE_OVERHEAD_B
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(2);
 /// The way to the leader and back, beside the time that it gives itself.
 const ON_THE_WAY: Duration = Duration::from_secs(2);
-/// Submits that are with the leader at once; others wait here, up to their deadlines.
+/// Calls that are with the leader at once. More of them don't wait here, each with its plan, but are told who leads.
 const MAX_HANDED_ON: usize = 256;
 
 /// The connection to the leader, made at first use.
@@ -179,7 +179,7 @@ impl Shared {
         let leader = self.leader_elsewhere()?;
         let not_reached = || Status::from(RequestError::NotLeader { leader: leader.clone() });
         let asked = timeout(deadline, async {
-            let _place = self.to_leader.places.acquire().await.map_err(|_| not_reached())?;
+            let _place = self.to_leader.places.try_acquire().map_err(|_| not_reached())?;
             let channel = match self.to_leader.known_at(&leader) {
                 Some(channel) => channel,
                 None => {
